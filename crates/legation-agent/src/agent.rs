@@ -1,0 +1,316 @@
+//! The agent: who this boot is, what all its connections share, and the loop that keeps one of them open.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use legation_core::{
+    EnclaveId, Envelope, Rejection, Signed, Signer, UnixTime,
+    claims::{Configuration, Role},
+    statement::{Appointment, Passport},
+    unit::Bytes,
+};
+use legation_keys::{Entropy, IdentityKey, SealingKey};
+use legation_net::{AnchoredJudge, ChannelError, Clock, Credential, Endpoint, OsEntropy, tls::TlsError};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, sleep},
+};
+
+use crate::{
+    admission::Boot,
+    assignment::Gates,
+    attester::Attester,
+    books::Books,
+    config::AgentConfig,
+    engine::{Engine, EngineConfig, EngineError, INSTANCES_MAX},
+    execution::Bench,
+    intake::Intake,
+    patience::{LIFE_MIN, Patience},
+    resources::Machine,
+    session::{self, Ended, Link},
+    shutdown::{Shutdown, Stage},
+    status::Status,
+};
+
+/// Memory for inputs, as they travel, of all fragments together: those that find none wait.
+const INPUT_MEMORY: Bytes = Bytes::mib(256);
+/// Offers judged at once; more wait in the channel, whose queues are bounded.
+const JUDGING_MAX: usize = 16;
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration asks for more than the machine has.
+    #[error("machine cannot offer what is configured: {0}")]
+    Capacity(Box<Rejection>),
+    /// The engine did not start.
+    #[error("engine did not start: {0}")]
+    Engine(#[from] EngineError),
+    /// The identity key cannot be used with TLS.
+    #[error("identity key cannot be used: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// How an agent ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Asked to, with nothing left to do.
+    Drained,
+    /// Asked to, with work left behind: its time was over, or it was asked to go at once.
+    Stopped,
+}
+
+/// An agent with the keys of this boot, not connected yet.
+pub struct Agent(Arc<Inner>);
+
+/// What a verifier gave, and why it may be believed.
+#[derive(Clone)]
+pub(crate) struct Admitted {
+    pub(crate) passport: Arc<Signed<Passport>>,
+    pub(crate) appointment: Envelope,
+}
+
+impl Admitted {
+    pub(crate) fn new(passport: Signed<Passport>, appointment: &Signed<Appointment>) -> Self {
+        Self { passport: Arc::new(passport), appointment: appointment.envelope().clone() }
+    }
+
+    pub(crate) fn credential(&self) -> Credential {
+        Credential::Passport { passport: self.passport.envelope().clone(), appointment: self.appointment.clone() }
+    }
+}
+
+/// What all connections and executions share.
+pub(crate) struct Inner {
+    pub(crate) config: AgentConfig,
+    pub(crate) boot: Boot,
+    pub(crate) attester: Arc<dyn Attester>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) bench: Bench,
+    pub(crate) memory_max: Bytes,
+    pub(crate) intake: Intake,
+    pub(crate) gates: Gates,
+    pub(crate) judging: Arc<Semaphore>,
+    /// In KiB.
+    pub(crate) input_memory: Arc<Semaphore>,
+    pub(crate) shutdown: Shutdown,
+    /// The connection on which this agent is present.
+    pub(crate) link: watch::Sender<Option<Arc<Link>>>,
+    /// Something ended that a draining agent waits for.
+    pub(crate) progress: Notify,
+    leave_by: OnceLock<Instant>,
+    books: Mutex<Books>,
+    admitted: Mutex<Option<Admitted>>,
+    listener: OnceLock<Box<dyn Fn(&Status) + Send + Sync>>,
+}
+
+impl Agent {
+    /// Measures the machine, makes the keys of this boot and starts the engine. Nothing is connected before [`Self::run`].
+    ///
+    /// # Errors
+    /// The machine has less than the configuration offers, or engine or TLS do not start.
+    pub fn start(config: AgentConfig, attester: Arc<dyn Attester>, shutdown: Shutdown) -> Result<Self, StartError> {
+        let machine = Machine::measure();
+        let configuration = machine.offer(&config).map_err(|why| StartError::Capacity(Box::new(why)))?;
+        let capacity = configuration.capacity;
+        let memory_max = capacity.memory.min(Bytes::gib(4));
+        // A cancelled run may hold its place for another tick while its lease is given to the next.
+        let instances = capacity.slots.saturating_add(capacity.slots / 4 + 8).min(INSTANCES_MAX);
+        let engine = Engine::new(EngineConfig { instances_max: instances, memory_max, ..EngineConfig::default() })?;
+
+        let identity = Arc::new(IdentityKey::generate(&mut OsEntropy));
+        let sealing = SealingKey::generate(&mut OsEntropy);
+        let boot = Boot::new(identity.public_key(), sealing.public().clone(), configuration);
+        let clock: Clock = Arc::new(system_time);
+        let judge = AnchoredJudge::new(config.operators.clone()).admit(Role::Manager);
+        let endpoint = Endpoint::new(identity.clone(), Role::Agent, Credential::None, Arc::new(judge), clock.clone())?;
+        tracing::info!(
+            enclave = %boot.identity.enclave_id().short(),
+            kind = %attester.kind(),
+            image = %attester.image().short(),
+            cpu = %capacity.cpu,
+            memory = %capacity.memory,
+            slots = capacity.slots,
+            "started"
+        );
+        Ok(Self(Arc::new(Inner {
+            boot,
+            attester,
+            endpoint,
+            bench: Bench { engine, identity, sealing, clock },
+            memory_max,
+            intake: Intake::default(),
+            gates: Gates::default(),
+            judging: Arc::new(Semaphore::new(JUDGING_MAX)),
+            input_memory: Arc::new(Semaphore::new((INPUT_MEMORY.0 / 1024) as usize)),
+            shutdown,
+            link: watch::Sender::new(None),
+            progress: Notify::new(),
+            leave_by: OnceLock::new(),
+            books: Mutex::new(Books::new(capacity)),
+            admitted: Mutex::new(None),
+            listener: OnceLock::new(),
+            config,
+        })))
+    }
+
+    /// Calls `listener` with everything that happens, on the thread on which it happens: it must be quick. The first one stays.
+    pub fn on_status(self, listener: impl Fn(&Status) + Send + Sync + 'static) -> Self {
+        let _ = self.0.listener.set(Box::new(listener));
+        self
+    }
+
+    /// Name of this boot.
+    pub fn enclave(&self) -> EnclaveId {
+        self.0.boot.identity.enclave_id()
+    }
+
+    /// What it offers; measured into its evidence.
+    pub fn configuration(&self) -> &Configuration {
+        &self.0.boot.configuration
+    }
+
+    /// Connects, attests, serves, and comes back whenever it is lost; ends only when asked to.
+    pub async fn run(self) -> Exit {
+        let agent = self.0;
+        let mut patience = Patience::new(agent.config.reconnect);
+        let mut turn = 0;
+        loop {
+            let manager = &agent.config.managers[turn % agent.config.managers.len()];
+            turn += 1;
+            let refused = tokio::select! {
+                ended = agent.attend(manager, &mut patience) => match ended {
+                    Ended::Drained => return Exit::Drained,
+                    Ended::Stopped => return Exit::Stopped,
+                    Ended::Turned(why) => {
+                        agent.tell(Status::Turned { manager: manager.clone(), why });
+                        true
+                    }
+                    Ended::Lost(why) => {
+                        agent.tell(Status::Disconnected { manager: manager.clone(), why });
+                        false
+                    }
+                },
+                () = agent.shutdown.asked(Stage::Now) => return Exit::Stopped,
+            };
+            if agent.shutdown.stage() >= Stage::Drain {
+                agent.books().drain();
+                if agent.books().idle() {
+                    return Exit::Drained;
+                }
+                if Instant::now() >= agent.leave_by() {
+                    return Exit::Stopped;
+                }
+            }
+            let pause = patience.pause(refused, random());
+            tracing::info!(?pause, "trying again after a pause");
+            tokio::select! {
+                () = sleep(pause) => {}
+                // Somebody who waits for the end does not wait for the pause as well.
+                () = agent.shutdown.asked(Stage::Drain) => {
+                    if agent.books().idle() {
+                        return Exit::Drained;
+                    }
+                    tokio::select! {
+                        () = sleep(pause.min(agent.config.reconnect.first)) => {}
+                        () = agent.shutdown.asked(Stage::Now) => return Exit::Stopped,
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// One connection, from dialling to its end.
+    async fn attend(self: &Arc<Self>, manager: &str, patience: &mut Patience) -> Ended {
+        let credential = self.admitted().map_or(Credential::None, |admitted| admitted.credential());
+        self.endpoint.set_credential(credential);
+        let channel = match self.endpoint.connect(manager, None).await {
+            Ok(channel) => channel,
+            Err(error) => return self.lost(error),
+        };
+        let ended = session::hold(self, channel, manager, patience).await;
+        match ended {
+            session::Over::Channel(error) => self.lost(error),
+            session::Over::Here(ended) => ended,
+        }
+    }
+
+    /// A channel that is refused will be refused again with the same passport: the next begins with attestation.
+    fn lost(&self, error: ChannelError) -> Ended {
+        match error {
+            ChannelError::RefusedByPeer(why) => {
+                self.forget_passport();
+                Ended::Turned(why)
+            }
+            ChannelError::Refused(why) => Ended::Turned(why),
+            other => Ended::Lost(other.to_string()),
+        }
+    }
+
+    pub(crate) fn now(&self) -> UnixTime {
+        (self.bench.clock)()
+    }
+
+    /// When a draining agent goes, whatever still runs: counted from the first time it is asked for.
+    pub(crate) fn leave_by(&self) -> Instant {
+        *self.leave_by.get_or_init(|| Instant::now() + self.config.drain)
+    }
+
+    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
+        // Every change leaves the books whole, so a panic elsewhere does not spoil them.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current passport, while it has life left.
+    pub(crate) fn admitted(&self) -> Option<Admitted> {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.as_ref().filter(|a| self.now().plus(LIFE_MIN) < a.passport.expires).cloned()
+    }
+
+    /// The last passport, to name in a report, whether or not much life is left.
+    pub(crate) fn passport(&self) -> Option<Arc<Signed<Passport>>> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.passport.clone())
+    }
+
+    pub(crate) fn admit(&self, admitted: Admitted) {
+        let (enclave, until) = (admitted.passport.enclave_id(), admitted.passport.expires);
+        self.endpoint.set_credential(admitted.credential());
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
+        self.tell(Status::Attested { enclave, until });
+    }
+
+    fn forget_passport(&self) {
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn tell(&self, status: Status) {
+        status.log();
+        if let Some(listener) = self.listener.get() {
+            listener(&status);
+        }
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Agent({})", self.enclave().short())
+    }
+}
+
+/// Draws 64 random bits.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    OsEntropy.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// A clock before 1970 is as wrong as any: every passport will be refused, with both dates.
+fn system_time() -> UnixTime {
+    UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}

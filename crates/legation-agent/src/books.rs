@@ -1,0 +1,271 @@
+//! What this agent has promised: leases it runs, reports nobody has acknowledged, leases it is done with.
+//!
+//! Invariants
+//! 1. What runs never exceeds the capacity offered: a lease is entered only when its demand fits into what is left.
+//! 2. A lease is entered once. Offered again it changes nothing: it runs already, or its report is sent again, or it is over.
+//! 3. A report is kept, with the ciphertexts it names, until it is acknowledged or the lease cancelled; while too many are kept,
+//!    nothing new is entered.
+//! 4. All is bounded: what runs by slots, reports by [`PENDING_MAX`] and [`PENDING_BYTES_MAX`] and what runs, the memory of
+//!    leases that are over by [`OVER_MAX`].
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use legation_core::{Digest, LeaseId, Millicores, Rejection, Seq, Term, claims::Capacity, task::Demand, unit::Bytes};
+use legation_net::message::Reported;
+use tokio::sync::Notify;
+
+use crate::engine::Cancel;
+
+/// Reports kept before nothing new is taken.
+pub(crate) const PENDING_MAX: usize = 4096;
+/// Bytes of ciphertexts kept with reports before nothing new is taken.
+pub(crate) const PENDING_BYTES_MAX: usize = 512 << 20;
+/// Leases remembered as over.
+const OVER_MAX: usize = 8192;
+
+/// A finished execution that the manager has not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) lease: LeaseId,
+    pub(crate) reported: Reported,
+    /// Sealed output and log.
+    pub(crate) objects: Vec<(Digest, bytes::Bytes)>,
+}
+
+impl Pending {
+    fn size(&self) -> usize {
+        self.objects.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+}
+
+/// Stops one run, wherever it is: waiting for its inputs or in the engine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    pub(crate) cancel: Cancel,
+    pub(crate) notify: Arc<Notify>,
+}
+
+impl Stop {
+    fn stop(&self) {
+        self.cancel.cancel();
+        self.notify.notify_one();
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    allocation: Digest,
+    stop: Stop,
+    demand: Demand,
+}
+
+/// What is known of a lease that is offered again.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// It runs already, or is over.
+    Known,
+    /// It was run: send this again.
+    Again(Arc<Pending>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Books {
+    capacity: Capacity,
+    obeyed: (Term, Seq),
+    running: HashMap<LeaseId, Running>,
+    pending: BTreeMap<LeaseId, Arc<Pending>>,
+    pending_bytes: usize,
+    over: HashSet<LeaseId>,
+    over_order: VecDeque<LeaseId>,
+    draining: bool,
+}
+
+impl Books {
+    pub(crate) fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            obeyed: (Term(0), Seq(0)),
+            running: HashMap::new(),
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            over: HashSet::new(),
+            over_order: VecDeque::new(),
+            draining: false,
+        }
+    }
+
+    pub(crate) fn obeyed(&self) -> (Term, Seq) {
+        self.obeyed
+    }
+
+    /// What is left to lease.
+    pub(crate) fn left(&self) -> Capacity {
+        let demands = || self.running.values().map(|r| &r.demand);
+        let cpu: Millicores = demands().map(|d| d.cpu).sum();
+        let memory: Bytes = demands().map(|d| d.memory).sum();
+        let slots = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        Capacity {
+            cpu: self.capacity.cpu.saturating_sub(cpu),
+            memory: self.capacity.memory.saturating_sub(memory),
+            slots: self.capacity.slots.saturating_sub(slots),
+        }
+    }
+
+    /// What is known of a lease that is offered, before it is judged.
+    pub(crate) fn known(&self, lease: LeaseId, allocation: Digest) -> Option<Entry> {
+        if let Some(running) = self.running.get(&lease) {
+            if running.allocation != allocation {
+                tracing::warn!(%lease, "a lease that runs was offered under another allocation: ignored");
+            }
+            return Some(Entry::Known);
+        }
+        if let Some(pending) = self.pending.get(&lease) {
+            return Some(Entry::Again(pending.clone()));
+        }
+        self.over.contains(&lease).then_some(Entry::Known)
+    }
+
+    /// Whether anything new may be entered at all.
+    pub(crate) fn open(&self) -> Result<(), Rejection> {
+        if self.draining {
+            return Err(Rejection::new("agent.draining", "whether this agent takes work")
+                .expected("an agent that stays")
+                .got("one that is being stopped")
+                .fix("nothing: the work goes to another enclave"));
+        }
+        if self.pending.len() >= PENDING_MAX || self.pending_bytes >= PENDING_BYTES_MAX {
+            return Err(Rejection::new("agent.backlog", "reports that were not acknowledged")
+                .expected(format!("fewer than {PENDING_MAX}, of less than {PENDING_BYTES_MAX} bytes"))
+                .got(format!("{}, of {} bytes", self.pending.len(), self.pending_bytes))
+                .fix("see why the manager does not acknowledge reports"));
+        }
+        Ok(())
+    }
+
+    /// Enters an offer that was judged against [`Self::left`] without the books having changed since.
+    pub(crate) fn enter(&mut self, lease: LeaseId, allocation: Digest, demand: Demand, obeyed: (Term, Seq)) -> Stop {
+        self.obeyed = self.obeyed.max(obeyed);
+        let stop = Stop::default();
+        self.running.insert(lease, Running { allocation, stop: stop.clone(), demand });
+        stop
+    }
+
+    /// A run ended with a report. Nothing when it was cancelled meanwhile.
+    pub(crate) fn report(&mut self, pending: Pending) -> Option<Arc<Pending>> {
+        self.running.remove(&pending.lease)?;
+        let pending = Arc::new(pending);
+        self.pending_bytes += pending.size();
+        self.pending.insert(pending.lease, pending.clone());
+        Some(pending)
+    }
+
+    /// A run ended without a report. Whether it was still wanted. The lease may be offered again.
+    pub(crate) fn abandon(&mut self, lease: LeaseId) -> bool {
+        self.running.remove(&lease).is_some()
+    }
+
+    /// The lease is over: what runs stops, what was kept is forgotten.
+    pub(crate) fn end(&mut self, lease: LeaseId) {
+        if let Some(running) = self.running.remove(&lease) {
+            running.stop.stop();
+        }
+        if let Some(pending) = self.pending.remove(&lease) {
+            self.pending_bytes -= pending.size();
+        }
+        if self.over.insert(lease) {
+            self.over_order.push_back(lease);
+        }
+        if self.over_order.len() > OVER_MAX
+            && let Some(oldest) = self.over_order.pop_front()
+        {
+            self.over.remove(&oldest);
+        }
+    }
+
+    /// Leases that run or whose reports are kept, ascending.
+    pub(crate) fn held(&self) -> Vec<LeaseId> {
+        let mut held: Vec<_> = self.running.keys().chain(self.pending.keys()).copied().collect();
+        held.sort_unstable();
+        held
+    }
+
+    /// Reports kept.
+    pub(crate) fn pending(&self) -> Vec<Arc<Pending>> {
+        self.pending.values().cloned().collect()
+    }
+
+    /// Takes nothing new from now on.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Stops all that runs; gives their leases.
+    pub(crate) fn stop_all(&mut self) -> Vec<LeaseId> {
+        self.running
+            .drain()
+            .map(|(lease, running)| {
+                running.stop.stop();
+                lease
+            })
+            .collect()
+    }
+
+    /// Whether nothing runs and nothing waits to be acknowledged.
+    pub(crate) fn idle(&self) -> bool {
+        self.running.is_empty() && self.pending.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books() -> Books {
+        Books::new(Capacity { cpu: Millicores(1000), memory: Bytes::mib(100), slots: 2 })
+    }
+
+    fn enter(books: &mut Books, lease: u64) -> Stop {
+        let demand = Demand { cpu: Millicores(300), memory: Bytes::mib(30), ..Demand::default() };
+        books.enter(LeaseId(lease), Digest::of(&[1]), demand, (Term(1), Seq(lease)))
+    }
+
+    #[test]
+    fn capacity_is_taken_and_given_back_once() {
+        let mut books = books();
+        enter(&mut books, 1);
+        enter(&mut books, 1);
+        enter(&mut books, 2);
+        assert_eq!(books.left(), Capacity { cpu: Millicores(400), memory: Bytes::mib(40), slots: 0 });
+        assert!(books.abandon(LeaseId(1)) && !books.abandon(LeaseId(1)));
+        assert_eq!(books.left().slots, 1);
+        assert_eq!((books.held(), books.obeyed()), (vec![LeaseId(2)], (Term(1), Seq(2))));
+    }
+
+    #[test]
+    fn a_lease_that_ended_stops_and_stays_over() {
+        let mut books = books();
+        let stop = enter(&mut books, 1);
+        books.end(LeaseId(1));
+        assert!(stop.cancel.is_cancelled() && books.idle());
+        assert!(matches!(books.known(LeaseId(1), Digest::of(&[1])), Some(Entry::Known)));
+        // One that ends before it is offered is over too: a cancel may overtake the judgement of its offer.
+        books.end(LeaseId(7));
+        assert!(matches!(books.known(LeaseId(7), Digest::of(&[1])), Some(Entry::Known)));
+        for lease in 100..100 + OVER_MAX as u64 {
+            books.end(LeaseId(lease));
+        }
+        assert!(books.known(LeaseId(7), Digest::of(&[1])).is_none());
+        assert_eq!((books.over.len(), books.over_order.len()), (OVER_MAX, OVER_MAX));
+    }
+
+    #[test]
+    fn a_draining_agent_takes_nothing_new() {
+        let mut books = books();
+        assert!(books.open().is_ok());
+        books.drain();
+        assert_eq!(books.open().unwrap_err().check, "agent.draining");
+    }
+}

@@ -1,0 +1,372 @@
+//! What steers an agent, read from one TOML file.
+//!
+//! ```toml
+//! managers = ["pool.example.org:7443"]      # tried in this order, again and again
+//! provider = "alder"                        # who owns this machine
+//! region = "eu-north"                       # where it stands
+//! operators = ["MCowBQYDK2Vw...="]          # base64 of the roots whose appointments are obeyed
+//!
+//! [rate]                                    # US dollars, as texts, at most six decimals
+//! core_hour_usd = "0.04"
+//! gib_hour_usd = "0.005"
+//!
+//! [capacity]                                # all optional: how much of the machine is offered
+//! cpu_millicores = 2000
+//! memory_mib = 1024
+//! slots = 32
+//!
+//! [development]                             # a machine without a TEE: proves the protocol, never confidentiality
+//! chip = "chip.json"                        # relative to this file
+//!
+//! [reconnect]                               # all optional
+//! first_ms = 250
+//! longest_s = 30
+//! refused_s = 60
+//!
+//! [drain]                                   # optional
+//! longest_s = 60
+//! ```
+//! Nothing is guessed: an unknown key, a number out of range or a price that is not exact is an error that names file, key, what
+//! is expected and what to do.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use legation_core::{MicroUsd, Millicores, ProviderId, PublicKey, Region, claims::Rate, unit::Bytes};
+use toml::{Table, Value};
+
+/// Largest configuration file, in bytes.
+pub const CONFIG_MAX: u64 = 64 * 1024;
+/// Most managers that one agent tries.
+pub const MANAGERS_MAX: usize = 16;
+/// Most fragments at once: each may hold one of the 512 threads that tokio has for blocking work.
+pub const SLOTS_MAX: u32 = 384;
+/// Most operators that one agent obeys.
+pub const OPERATORS_MAX: usize = 16;
+/// Highest price of a core or a GiB for an hour: a million dollars.
+pub const PRICE_MAX: MicroUsd = MicroUsd(1_000_000_000_000);
+
+/// What steers an agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentConfig {
+    /// Addresses of managers (`host:port`), in the order in which they are tried; at least one.
+    pub managers: Vec<String>,
+    /// Who owns the machine.
+    pub provider: ProviderId,
+    /// Where it stands.
+    pub region: Region,
+    /// Roots whose appointments this agent obeys; at least one.
+    pub operators: Vec<PublicKey>,
+    /// How much of the machine is offered.
+    pub capacity: CapacityCaps,
+    /// What it costs.
+    pub rate: Rate,
+    /// File of the development chip, if this machine has no other.
+    pub development_chip: Option<PathBuf>,
+    /// How the agent comes back after it lost its manager.
+    pub reconnect: Reconnect,
+    /// How long running work may take after the agent was asked to stop.
+    pub drain: Duration,
+}
+
+/// How much of the machine is offered; nothing is as much as there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CapacityCaps {
+    /// Compute.
+    pub cpu: Option<Millicores>,
+    /// Memory for tasks.
+    pub memory: Option<Bytes>,
+    /// Fragments at once.
+    pub slots: Option<u32>,
+}
+
+/// How an agent comes back after it lost its manager: the pauses double from `first` to `longest`, each drawn at random between
+/// half of it and all of it; after a refusal, which time alone seldom mends, `refused` is the shortest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reconnect {
+    /// First pause.
+    pub first: Duration,
+    /// Longest pause after a failure of the network.
+    pub longest: Duration,
+    /// Shortest pause after a refusal.
+    pub refused: Duration,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(250), longest: Duration::from_secs(30), refused: Duration::from_secs(60) }
+    }
+}
+
+/// How long running work may take by default after the agent was asked to stop.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}; expected a TOML file of at most {CONFIG_MAX} bytes", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not TOML.
+    #[error("{}: not TOML: {why}", file.display())]
+    Toml {
+        /// The file.
+        file: PathBuf,
+        /// What and where.
+        why: String,
+    },
+    /// A key is unknown, missing, or has a value that it cannot have.
+    #[error("{}: {key}: expected {expected}, got {got}; {fix}", file.display())]
+    Key {
+        /// The file.
+        file: PathBuf,
+        /// The key, such as `rate.core_hour_usd`.
+        key: String,
+        /// What would have been right.
+        expected: String,
+        /// What is there.
+        got: String,
+        /// What to do.
+        fix: String,
+    },
+}
+
+impl AgentConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { file: file.to_owned(), source };
+        let size = fs::metadata(file).map_err(failed)?.len();
+        if size > CONFIG_MAX {
+            return Err(failed(io::Error::other(format!("it has {size} bytes"))));
+        }
+        Self::parse(&fs::read_to_string(file).map_err(failed)?, file)
+    }
+
+    /// Reads the text of `file`; paths in it are relative to the folder of `file`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let table = text
+            .parse::<Table>()
+            .map_err(|e| ConfigError::Toml { file: file.to_owned(), why: e.to_string().trim_end().to_owned() })?;
+        let mut root = Section { file, path: "", table };
+
+        let mut rate = root.section("rate", true)?;
+        let price = "a price in dollars as a text, with at most six decimals, such as \"0.04\"";
+        let rates = Rate {
+            core_hour: rate.text("core_hour_usd", price, micro_usd)?,
+            gib_hour: rate.text("gib_hour_usd", price, micro_usd)?,
+        };
+        rate.end(&["core_hour_usd", "gib_hour_usd"])?;
+
+        let mut caps = root.section("capacity", false)?;
+        let capacity = CapacityCaps {
+            cpu: caps.number("cpu_millicores", 1, 1_000_000)?.map(Millicores),
+            memory: caps.number("memory_mib", 1, 1 << 24)?.map(Bytes::mib),
+            slots: caps.number("slots", 1, SLOTS_MAX.into())?.and_then(|n| u32::try_from(n).ok()),
+        };
+        caps.end(&["cpu_millicores", "memory_mib", "slots"])?;
+
+        let mut development = root.section("development", false)?;
+        let chip = development.optional_text("chip", "the path of a development chip file", |p| {
+            if p.is_empty() { Err("nothing".to_owned()) } else { Ok(PathBuf::from(p)) }
+        })?;
+        if chip.is_none() && development.present() {
+            return Err(development.missing("chip", "the path of a development chip file"));
+        }
+        development.end(&["chip"])?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+
+        let mut again = root.section("reconnect", false)?;
+        let default = Reconnect::default();
+        let reconnect = Reconnect {
+            first: again.number("first_ms", 1, 60_000)?.map_or(default.first, Duration::from_millis),
+            longest: again.number("longest_s", 1, 3600)?.map_or(default.longest, Duration::from_secs),
+            refused: again.number("refused_s", 1, 86_400)?.map_or(default.refused, Duration::from_secs),
+        };
+        again.end(&["first_ms", "longest_s", "refused_s"])?;
+
+        let mut drain = root.section("drain", false)?;
+        let longest = drain.number("longest_s", 0, 86_400)?.map_or(DRAIN_DEFAULT, Duration::from_secs);
+        drain.end(&["longest_s"])?;
+
+        let name = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit";
+        let config = Self {
+            managers: root.list("managers", MANAGERS_MAX, "addresses such as \"pool.example.org:7443\"", address)?,
+            provider: root.text("provider", name, |t| ProviderId::new(t).map_err(|e| e.to_string()))?,
+            region: root.text("region", name, |t| Region::new(t).map_err(|e| e.to_string()))?,
+            operators: root.list("operators", OPERATORS_MAX, "public keys, base64 of 32 bytes", |t| {
+                t.parse::<PublicKey>().map_err(|e| e.to_string())
+            })?,
+            capacity,
+            rate: rates,
+            development_chip: chip.map(|p| folder.join(p)),
+            reconnect,
+            drain: longest,
+        };
+        root.end(&[
+            "managers",
+            "provider",
+            "region",
+            "operators",
+            "rate",
+            "capacity",
+            "development",
+            "reconnect",
+            "drain",
+        ])?;
+        Ok(config)
+    }
+}
+
+/// One table of the file. What was read is taken out, so that what is left is unknown.
+struct Section<'a> {
+    file: &'a Path,
+    path: &'static str,
+    table: Table,
+}
+
+impl<'a> Section<'a> {
+    fn wrong(&self, key: &str, expected: &str, got: impl fmt::Display, fix: &str) -> ConfigError {
+        let key = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        // A file may hold anything: what is shown of it is short.
+        let got: String = got.to_string().chars().take(160).collect();
+        ConfigError::Key { file: self.file.to_owned(), key, expected: expected.to_owned(), got, fix: fix.to_owned() }
+    }
+
+    fn missing(&self, key: &str, expected: &str) -> ConfigError {
+        self.wrong(key, expected, "nothing", "add the key")
+    }
+
+    fn present(&self) -> bool {
+        !self.table.is_empty()
+    }
+
+    fn section(&mut self, key: &'static str, needed: bool) -> Result<Section<'a>, ConfigError> {
+        let table = match self.table.remove(key) {
+            Some(Value::Table(table)) => table,
+            Some(other) => return Err(self.wrong(key, "a table", kind(&other), &format!("write it as `[{key}]`"))),
+            None if needed => return Err(self.missing(key, "a table")),
+            None => Table::new(),
+        };
+        Ok(Section { file: self.file, path: key, table })
+    }
+
+    fn text<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.optional_text(key, expected, read)?.ok_or_else(|| self.missing(key, expected))
+    }
+
+    fn optional_text<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        match self.table.remove(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => {
+                read(&text).map(Some).map_err(|why| self.wrong(key, expected, why, "correct the value"))
+            }
+            Some(other) => Err(self.wrong(key, expected, kind(&other), "put the value in quotes")),
+        }
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &str,
+        most: usize,
+        expected: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let expected = format!("a list of 1 to {most} {expected}");
+        let values = match self.table.remove(key) {
+            None => return Err(self.missing(key, &expected)),
+            Some(Value::Array(values)) => values,
+            Some(other) => return Err(self.wrong(key, &expected, kind(&other), "put the value in brackets")),
+        };
+        if values.is_empty() || values.len() > most {
+            return Err(self.wrong(key, &expected, format!("{} of them", values.len()), "correct the list"));
+        }
+        let read_one = |value: &Value| match value {
+            Value::String(text) => read(text).map_err(|why| self.wrong(key, &expected, why, "correct the list")),
+            other => Err(self.wrong(key, &expected, kind(other), "put each value in quotes")),
+        };
+        values.iter().map(read_one).collect()
+    }
+
+    fn number(&mut self, key: &str, least: u64, most: u64) -> Result<Option<u64>, ConfigError> {
+        let expected = format!("a whole number from {least} to {most}");
+        match self.table.remove(key) {
+            None => Ok(None),
+            Some(Value::Integer(n)) => match u64::try_from(n).ok().filter(|n| (least..=most).contains(n)) {
+                Some(n) => Ok(Some(n)),
+                None => Err(self.wrong(key, &expected, n, "set it within the range")),
+            },
+            Some(other) => Err(self.wrong(key, &expected, kind(&other), "write a number without quotes")),
+        }
+    }
+
+    fn end(self, known: &[&str]) -> Result<(), ConfigError> {
+        match self.table.keys().next() {
+            None => Ok(()),
+            Some(key) => {
+                let expected = format!("one of {}", known.join(", "));
+                Err(self.wrong(key, &expected, "an unknown key", "remove it or correct its name"))
+            }
+        }
+    }
+}
+
+fn kind(value: &Value) -> String {
+    format!("a value of type {}", value.type_str())
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let good = text.len() <= 260
+        && !text.contains(char::is_whitespace)
+        && text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    if good { Ok(text.to_owned()) } else { Err(format!("`{text}`, which is not `host:port`")) }
+}
+
+/// Reads dollars exactly: digits, then perhaps a point and one to six more.
+fn micro_usd(text: &str) -> Result<MicroUsd, String> {
+    let bad = || format!("`{text}`");
+    let (whole, part) = match text.split_once('.') {
+        Some((_, "")) => return Err(bad()),
+        Some(parts) => parts,
+        None => (text, ""),
+    };
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 12 || part.len() > 6 || !digits(whole) || !digits(part) {
+        return Err(bad());
+    }
+    let whole: u64 = whole.parse().map_err(|_| bad())?;
+    let part: u64 = format!("{part:0<6}").parse().map_err(|_| bad())?;
+    whole
+        .checked_mul(1_000_000)
+        .and_then(|micro| micro.checked_add(part))
+        .map(MicroUsd)
+        .filter(|price| *price <= PRICE_MAX)
+        .ok_or_else(|| format!("{} dollars, more than {PRICE_MAX}", text))
+}

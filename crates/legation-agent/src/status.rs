@@ -1,0 +1,90 @@
+//! What an agent tells of itself as it happens: to its log, and to whoever asked to be told. Nothing here is secret.
+
+use legation_core::{EnclaveId, FragmentIndex, LeaseId, Rejection, Seq, TaskId, Term, UnixTime, statement::Outcome};
+
+/// Something happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Status {
+    /// A verifier gave a passport.
+    Attested {
+        /// This enclave.
+        enclave: EnclaveId,
+        /// How long the passport holds.
+        until: UnixTime,
+    },
+    /// Ready for offers.
+    Present {
+        /// Address of the manager.
+        manager: String,
+        /// Leases that go on from before.
+        running: usize,
+        /// Highest term and journal position obeyed.
+        obeyed: (Term, Seq),
+    },
+    /// Runs what was offered.
+    Offer {
+        /// Under which promise.
+        lease: LeaseId,
+        /// The task.
+        task: TaskId,
+        /// The fragment.
+        fragment: FragmentIndex,
+    },
+    /// Does not run what was offered.
+    Refused {
+        /// Under which promise.
+        lease: LeaseId,
+        /// Why.
+        why: Rejection,
+    },
+    /// Ran what was offered.
+    Reported {
+        /// Under which promise.
+        lease: LeaseId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The manager has the report.
+    Acknowledged {
+        /// Under which promise.
+        lease: LeaseId,
+    },
+    /// The manager, or this side, would not have the other.
+    Turned {
+        /// Address of the manager.
+        manager: String,
+        /// Why.
+        why: Rejection,
+    },
+    /// There is no connection (any more).
+    Disconnected {
+        /// Address of the manager.
+        manager: String,
+        /// Why.
+        why: String,
+    },
+    /// Takes no more work.
+    Draining,
+}
+
+impl Status {
+    /// Writes it to the log.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::Attested { enclave, until } => tracing::info!(enclave = %enclave.short(), %until, "attested"),
+            Self::Present { manager, running, obeyed: (term, seq) } => {
+                tracing::info!(%manager, running, term = term.0, seq = seq.0, "present");
+            }
+            Self::Offer { lease, task, fragment } => {
+                tracing::debug!(%lease, task = %task.short(), %fragment, "offer");
+            }
+            Self::Refused { lease, why } => tracing::warn!(%lease, %why, "refused"),
+            Self::Reported { lease, outcome } => tracing::debug!(%lease, ?outcome, "reported"),
+            Self::Acknowledged { lease } => tracing::trace!(%lease, "acknowledged"),
+            Self::Turned { manager, why } => tracing::warn!(%manager, %why, "turned away"),
+            Self::Disconnected { manager, why } => tracing::warn!(%manager, %why, "disconnected"),
+            Self::Draining => tracing::info!("draining"),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The configuration file: what is read from it, and what every mistake in it is told.
+
+use std::{path::Path, time::Duration};
+
+use legation_agent::{AgentConfig, config::Reconnect};
+use legation_core::{MicroUsd, Millicores, unit::Bytes};
+
+const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+
+fn whole() -> String {
+    format!(
+        "managers = [\"pool.example.org:7443\", \"[::1]:1\"]\nprovider = \"alder\"\nregion = \"eu-north\"\n\
+         operators = [\"{KEY}\"]\n[rate]\ncore_hour_usd = \"0.04\"\ngib_hour_usd = \"12.000005\"\n"
+    )
+}
+
+fn parse(text: &str) -> Result<AgentConfig, String> {
+    AgentConfig::parse(text, Path::new("/etc/legation/agent.toml")).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_whole_file_is_read_exactly() {
+    let config = parse(&whole()).unwrap();
+    assert_eq!(config.managers, ["pool.example.org:7443", "[::1]:1"]);
+    assert_eq!((config.provider.as_str(), config.region.as_str()), ("alder", "eu-north"));
+    assert_eq!((config.rate.core_hour, config.rate.gib_hour), (MicroUsd(40_000), MicroUsd(12_000_005)));
+    assert_eq!(config.operators[0].to_string(), KEY);
+    assert_eq!(config.development_chip, None);
+    assert_eq!(config.reconnect, Reconnect::default());
+
+    let more = "[capacity]\ncpu_millicores = 1500\nmemory_mib = 64\nslots = 3\n[development]\nchip = \"keys/chip.pem\"\n\
+                [reconnect]\nfirst_ms = 5\nlongest_s = 6\nrefused_s = 7\n[drain]\nlongest_s = 8\n";
+    let config = parse(&(whole() + more)).unwrap();
+    assert_eq!(config.capacity.cpu, Some(Millicores(1500)));
+    assert_eq!((config.capacity.memory, config.capacity.slots), (Some(Bytes::mib(64)), Some(3)));
+    assert_eq!(config.development_chip.as_deref(), Some(Path::new("/etc/legation/keys/chip.pem")));
+    assert_eq!((config.reconnect.first, config.drain), (Duration::from_millis(5), Duration::from_secs(8)));
+    assert_eq!(config.reconnect.refused, Duration::from_secs(7));
+}
+
+#[test]
+fn prices_are_exact_or_refused() {
+    for (text, micro) in [
+        ("0", Ok(0)),
+        ("0.000001", Ok(1)),
+        ("1.5", Ok(1_500_000)),
+        ("007.10", Ok(7_100_000)),
+        ("1000000", Ok(1_000_000_000_000)),
+        ("1000000.000001", Err(())),
+        ("0.0000001", Err(())),
+        ("1.", Err(())),
+        (".5", Err(())),
+        ("-1", Err(())),
+        ("+1", Err(())),
+        ("1e3", Err(())),
+        ("1,5", Err(())),
+        ("", Err(())),
+        ("99999999999999999999", Err(())),
+    ] {
+        let got = parse(&whole().replace("\"0.04\"", &format!("\"{text}\""))).map(|c| c.rate.core_hour.0);
+        assert_eq!(got.as_ref().map_err(|_| ()), micro.as_ref().map_err(|()| ()), "{text}: {got:?}");
+        if let Err(told) = got {
+            assert!(told.contains("agent.toml: rate.core_hour_usd: expected a price in dollars"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn every_mistake_names_file_key_and_what_to_do() {
+    let w = whole;
+    for (text, key, told) in [
+        (w().replace("provider", "owner"), "provider", "add the key"),
+        (format!("colour = 1\n{}", w()), "colour", "unknown key"),
+        (w() + "[capacity]\ncores = 1\n", "capacity.cores", "cpu_millicores, memory_mib, slots"),
+        (w() + "[capacity]\nslots = 0\n", "capacity.slots", "from 1 to 384"),
+        (w() + "[capacity]\nslots = 385\n", "capacity.slots", "got 385"),
+        (w() + "[capacity]\nslots = \"3\"\n", "capacity.slots", "without quotes"),
+        (w() + "[capacity]\nmemory_mib = -1\n", "capacity.memory_mib", "got -1"),
+        (w().replace("\"0.04\"", "0.04"), "rate.core_hour_usd", "put the value in quotes"),
+        (w().replace("[rate]", "[prices]"), "rate", "expected a table"),
+        (w().replace("\"alder\"", "\"Alder Inc\""), "provider", "1 to 63 of a-z"),
+        (w().replace(KEY, "abc"), "operators", "base64 of 32 bytes"),
+        (w().replace(&format!("[\"{KEY}\"]"), "[]"), "operators", "got 0 of them"),
+        (w().replace(&format!("[\"{KEY}\"]"), "3"), "operators", "in brackets"),
+        (w().replace("pool.example.org:7443", "pool.example.org"), "managers", "not `host:port`"),
+        (w().replace("pool.example.org:7443", "a:0"), "managers", "not `host:port`"),
+        (w().replace("pool.example.org:7443", "a b:1"), "managers", "not `host:port`"),
+        (w() + "[development]\nchips = \"x\"\n", "development.chip", "add the key"),
+        (w() + "[development]\nchip = \"x\"\nroot = \"y\"\n", "development.root", "one of chip"),
+        (w() + "[reconnect]\nfirst_ms = 0\n", "reconnect.first_ms", "from 1 to 60000"),
+        (format!("reconnect = 3\n{}", w()), "reconnect", "write it as `[reconnect]`"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.starts_with(&format!("/etc/legation/agent.toml: {key}: expected ")), "{error}");
+        assert!(error.contains(told), "{error} lacks `{told}`");
+    }
+    let error = parse("managers = [").unwrap_err();
+    assert!(error.starts_with("/etc/legation/agent.toml: not TOML: TOML parse error at line 1"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    assert!(AgentConfig::read(&file).unwrap_err().to_string().contains("agent.toml: cannot be read"));
+    std::fs::write(&file, vec![b'#'; 70_000]).unwrap();
+    assert!(AgentConfig::read(&file).unwrap_err().to_string().contains("70000 bytes"));
+    std::fs::write(&file, whole()).unwrap();
+    assert!(AgentConfig::read(&file).is_ok());
+}

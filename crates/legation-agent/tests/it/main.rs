@@ -1,0 +1,11 @@
+//! Tests of the agent through its public doors, in one binary.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod config;
+mod engine;
+mod guests;
+mod manager;
+mod offer;
+mod resources;
+mod session;
+mod world;

@@ -1,0 +1,262 @@
+//! From a leaf to a pinned root, and a cache of chains that made it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use legation_core::{Digest, DigestWriter, Rejection, UnixTime, claims::Anchor};
+
+use super::{
+    Presented,
+    certificate::Certificate,
+    check::{Check, Trail},
+    leaf::Leaf,
+    roots::{LeafKind, Root, RootSet},
+    tcb::Product,
+};
+
+/// Most chains a cache holds: a chip has one chain for each security version it reports.
+pub const CHAINS_MAX: usize = 4096;
+
+/// A chain that was verified, and when it holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    pub(crate) leaf: Leaf,
+    pub(crate) anchor: Anchor,
+    /// The one product of the root, where it has one.
+    pub(crate) root_product: Option<Product>,
+    /// Latest begin and earliest end among certificates and revocation lists.
+    from: UnixTime,
+    until: UnixTime,
+}
+
+/// Checks of [`verify_chain`], in order.
+const STEPS: [Check; 6] =
+    [Check::Certificate, Check::Root, Check::Chain, Check::Dates, Check::Revocation, Check::Extensions];
+
+/// Verified chains by content and roots. The caller owns it; it may be shared, and its lock is never held while a
+/// signature is checked.
+///
+/// A chain in it is used only inside the dates of its certificates and lists, so a cached verdict never outlives a date,
+/// and a new revocation list makes a new key. The oldest chain goes first when it is full.
+#[derive(Debug)]
+pub struct ChainCache {
+    capacity: usize,
+    chains: Mutex<Chains>,
+}
+
+#[derive(Debug, Default)]
+struct Chains {
+    by_key: BTreeMap<Digest, Arc<Chain>>,
+    oldest_first: VecDeque<Digest>,
+}
+
+impl ChainCache {
+    /// A cache of at most `capacity` chains, itself at most [`CHAINS_MAX`]; 0 remembers nothing.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.min(CHAINS_MAX), chains: Mutex::default() }
+    }
+
+    /// How many chains it holds.
+    pub fn len(&self) -> usize {
+        self.lock().by_key.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    // A panic while the lock was held leaves at worst a chain that is never evicted early: go on.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Chains> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &Digest, at: UnixTime) -> Option<Arc<Chain>> {
+        self.lock().by_key.get(key).filter(|chain| chain.from <= at && at <= chain.until).cloned()
+    }
+
+    fn insert(&self, key: Digest, chain: Arc<Chain>) {
+        if self.capacity == 0 {
+            return;
+        }
+        let mut chains = self.lock();
+        if chains.by_key.insert(key, chain).is_none() {
+            chains.oldest_first.push_back(key);
+        }
+        while chains.by_key.len() > self.capacity {
+            let Some(oldest) = chains.oldest_first.pop_front() else { break };
+            chains.by_key.remove(&oldest);
+        }
+    }
+}
+
+impl Default for ChainCache {
+    fn default() -> Self {
+        Self::new(CHAINS_MAX)
+    }
+}
+
+/// The verified chain of `presented`, from the cache when it is there.
+pub(crate) fn chain<R: RootSet>(
+    presented: &Presented<'_>,
+    roots: &R,
+    cache: &ChainCache,
+    at: UnixTime,
+    passed: Trail<'_>,
+) -> Result<Arc<Chain>, Rejection> {
+    let key = cache_key(presented, roots);
+    if let Some(chain) = cache.get(&key, at) {
+        STEPS.into_iter().for_each(passed);
+        return Ok(chain);
+    }
+    let chain = Arc::new(verify_chain(presented, roots, at, passed)?);
+    cache.insert(key, Arc::clone(&chain));
+    Ok(chain)
+}
+
+fn cache_key<R: RootSet>(presented: &Presented<'_>, roots: &R) -> Digest {
+    let mut key = DigestWriter::new();
+    key.update(b"legation-snp-chain-v1");
+    key.update(roots.digest().as_bytes());
+    key.update(Digest::of(presented.leaf).as_bytes());
+    // A hash of nothing stands for no intermediate: no certificate is empty.
+    key.update(Digest::of(presented.intermediate.unwrap_or_default()).as_bytes());
+    for crl in presented.crls {
+        key.update(crl.digest.as_bytes());
+    }
+    key.finish()
+}
+
+fn verify_chain<R: RootSet>(
+    presented: &Presented<'_>,
+    roots: &R,
+    at: UnixTime,
+    passed: Trail<'_>,
+) -> Result<Chain, Rejection> {
+    let leaf_cert = Certificate::parse("leaf certificate", presented.leaf)?;
+    let given = presented.intermediate.map(|der| Certificate::parse("intermediate certificate", der)).transpose()?;
+    passed(Check::Certificate);
+
+    let candidates = candidates(&leaf_cert, given.as_ref(), roots)?;
+    passed(Check::Root);
+
+    let (root, intermediate) = signed_chain(&leaf_cert, given.as_ref(), &candidates)?;
+    authorities(&leaf_cert, intermediate, root)?;
+    passed(Check::Chain);
+
+    let certs = [&leaf_cert, intermediate, &root.ark];
+    for cert in certs {
+        if !cert.covers(at) {
+            return Err(Check::Dates
+                .refuse(
+                    format!("dates of {}", cert.subject_text),
+                    format!("{} to {}", cert.not_before, cert.not_after),
+                    at,
+                )
+                .fix("fetch a current certificate from the vendor, or judge as of a time inside its dates"));
+        }
+    }
+    passed(Check::Dates);
+
+    let crls: Vec<_> = presented.crls.iter().filter(|crl| crl.issuer == root.ark.subject).collect();
+    for crl in &crls {
+        crl.check(&root.ark, intermediate, at)?;
+    }
+    passed(Check::Revocation);
+
+    let leaf = Leaf::read(&leaf_cert)?;
+    let wanted = R::intermediate_name(root, &LeafKind::from(&leaf.holder));
+    if wanted.as_deref() != Some(intermediate.common_name.as_str()) {
+        return Err(Check::Extensions.refuse(
+            format!("issuer of a {} under {}", leaf.holder.common_name(), root.name),
+            wanted.unwrap_or_else(|| "none: this root certifies no such leaf".to_owned()),
+            &intermediate.common_name,
+        ));
+    }
+    passed(Check::Extensions);
+
+    let from = certs.iter().map(|c| c.not_before).chain(crls.iter().map(|c| c.this_update)).max();
+    let until = certs.iter().map(|c| c.not_after).chain(crls.iter().map(|c| c.next_update)).min();
+    Ok(Chain {
+        leaf,
+        anchor: R::anchor(root),
+        root_product: root.product,
+        from: from.unwrap_or(at),
+        until: until.unwrap_or(at),
+    })
+}
+
+/// Roots the chain may end in by name. More than one only among development roots, which share a subject.
+fn candidates<'r, R: RootSet>(
+    leaf: &Certificate,
+    given: Option<&Certificate>,
+    roots: &'r R,
+) -> Result<Vec<&'r Root>, Rejection> {
+    let (issuer, text) = given.map_or((&leaf.issuer, &leaf.issuer_text), |i| (&i.issuer, &i.issuer_text));
+    let found: Vec<_> = roots
+        .roots()
+        .iter()
+        .filter(|root| match given {
+            Some(_) => root.ark.subject == *issuer,
+            None => root.ask.as_ref().is_some_and(|ask| ask.subject == *issuer),
+        })
+        .collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let names: Vec<_> = roots.roots().iter().map(|r| r.name.as_str()).collect();
+    let expected = if names.is_empty() { "none: no root is trusted".to_owned() } else { names.join(", ") };
+    let fix = match given {
+        Some(_) => "evidence must chain to a root pinned for its kind; name a development root in the anchor file",
+        None => "send the intermediate (ASK, or ASVK for a VLEK) after the leaf",
+    };
+    Err(Check::Root.refuse(format!("root for {} evidence", R::KIND), expected, text).fix(fix))
+}
+
+/// The root and intermediate whose keys signed the chain.
+fn signed_chain<'c>(
+    leaf: &Certificate,
+    given: Option<&'c Certificate>,
+    candidates: &[&'c Root],
+) -> Result<(&'c Root, &'c Certificate), Rejection> {
+    let refuse = |claim: String, signer: &str| {
+        Err(Check::Chain
+            .refuse(claim, format!("a signature by {signer}"), "a signature that is not")
+            .fix("send the certificates the vendor issued for this chip and security version"))
+    };
+    let found = match given {
+        Some(intermediate) => candidates.iter().find(|r| intermediate.signed_by(&r.ark)).map(|r| (*r, intermediate)),
+        // The built-in intermediate is held against its root all the same.
+        None => candidates.iter().find_map(|r| r.ask.as_ref().filter(|ask| ask.signed_by(&r.ark)).map(|ask| (*r, ask))),
+    };
+    let Some((root, intermediate)) = found else {
+        let signer = candidates.first().map_or("its root", |r| r.ark.subject_text.as_str());
+        return refuse("signature of the intermediate".to_owned(), signer);
+    };
+    if leaf.issuer != intermediate.subject {
+        return Err(Check::Chain.refuse("issuer of the leaf", &intermediate.subject_text, &leaf.issuer_text));
+    }
+    if !leaf.signed_by(intermediate) {
+        return refuse(format!("signature of {}", leaf.subject_text), &intermediate.subject_text);
+    }
+    Ok((root, intermediate))
+}
+
+/// CA flags and key usages: root and intermediate certify, the leaf does not (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
+fn authorities(leaf: &Certificate, intermediate: &Certificate, root: &Root) -> Result<(), Rejection> {
+    for (cert, below) in [(intermediate, 0), (&root.ark, 1)] {
+        if !cert.ca || !cert.cert_sign || cert.path_len.is_some_and(|len| len < below) {
+            return Err(Check::Chain.refuse(
+                format!("authority of {}", cert.subject_text),
+                "a certificate authority with certificate signing in its key usage",
+                "none",
+            ));
+        }
+    }
+    if leaf.ca || leaf.cert_sign {
+        return Err(Check::Chain.refuse("authority of the leaf", "none", "a certificate authority"));
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The crate through its public door: published reports, every bit of a report, an unmodified verifier as oracle, whole
+//! evidence, policies and passports, and bytes of no meaning at all.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod development;
+mod flips;
+mod fuzz;
+mod judging;
+mod oracle;
+mod passports;
+mod samples;
+mod world;

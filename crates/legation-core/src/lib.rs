@@ -1,0 +1,32 @@
+//! The words everyone shares: ids, units, requirements, tasks, signed statements and receipts.
+//!
+//! It is *not* a place for things that one other crate alone needs. It reads no clock, draws no randomness, opens nothing.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod digest;
+pub mod encoding;
+pub mod id;
+pub mod key;
+pub mod rejection;
+pub mod time;
+pub mod unit;
+
+pub use digest::{Digest, DigestWriter, sha512};
+pub use id::{
+    EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, RevocationEpoch, Seq, TaskId,
+    TenantId, Term,
+};
+pub use key::{PublicKey, SealingPublicKey, Signature, Signer};
+pub use rejection::Rejection;
+pub use time::{Millis, UnixTime};
+pub use unit::{Bytes, Fuel, MicroUsd, Millicores};
+pub mod claims;
+pub mod dsse;
+pub mod requirement;
+pub mod statement;
+pub mod task;
+pub use dsse::{Envelope, Predicate, Signed};
+pub use requirement::Requirement;
+pub mod grant;
+pub mod receipt;
+pub use receipt::Receipt;

@@ -1,0 +1,545 @@
+//! The checks of a receipt, link by link, in the order of the file.
+
+use super::{
+    bounds::{self, Rests, SKEW},
+    describe::describe,
+    *,
+};
+use crate::{
+    claims::{Judged, Role, TeeKind},
+    grant::{self, Use},
+    id::ObjectId,
+    key::PublicKey,
+    requirement::Candidate,
+    statement::{Office, PASSPORT_LIFE_MAX, Tier},
+    task::{Fragment, Input},
+    unit::MicroUsd,
+};
+
+pub(super) struct Chain<'a> {
+    receipt: &'a Receipt,
+    anchors: &'a Anchors,
+    judge: &'a dyn EvidenceJudge,
+    opened: BTreeMap<Digest, Opened>,
+    evidence: BTreeMap<Digest, &'a Evidence>,
+    used_evidence: BTreeSet<Digest>,
+    names: BTreeSet<String>,
+    development: bool,
+    /// Fragments that have a report, and those that have an aggregate.
+    reported: BTreeSet<(TaskId, FragmentIndex)>,
+    aggregated: BTreeSet<(TaskId, FragmentIndex)>,
+    spent: BTreeMap<TaskId, MicroUsd>,
+    links: Vec<Link>,
+}
+
+impl<'a> Chain<'a> {
+    pub(super) fn new(
+        receipt: &'a Receipt,
+        anchors: &'a Anchors,
+        judge: &'a dyn EvidenceJudge,
+    ) -> Result<Self, Invalid> {
+        let file = |why: Rejection| Invalid { at: "the file".to_owned(), why };
+        if receipt.version != VERSION {
+            let why = Rejection::new("receipt.version", "version").expected(VERSION).got(&receipt.version);
+            return Err(file(why.fix("use a program that knows this version")));
+        }
+        let digests: Vec<_> = receipt.evidence.iter().map(Evidence::digest).collect();
+        if !digests.is_sorted_by(|a, b| a < b) {
+            return Err(file(
+                Rejection::new("receipt.evidence", "order of the evidence").expected("ascending by digest, each once"),
+            ));
+        }
+        let by_digest: BTreeMap<_, _> = receipt.envelopes.iter().map(|e| (e.digest(), e)).collect();
+        let order = walk(&receipt.roots, |d| by_digest.get(d).copied()).map_err(file)?;
+        let found: Vec<_> = receipt.envelopes.iter().map(Envelope::digest).collect();
+        if order != found {
+            let place = order.iter().zip(&found).position(|(a, b)| a != b).unwrap_or(order.len().min(found.len()));
+            let show = |list: &[Digest]| list.get(place).map_or("nothing".to_owned(), Digest::to_string);
+            return Err(file(
+                Rejection::new("receipt.order", format!("envelope {place} of the receipt"))
+                    .expected(show(&order))
+                    .got(show(&found))
+                    .fix("statements were reordered, added or removed: use the receipt as it was written"),
+            ));
+        }
+        Ok(Self {
+            receipt,
+            anchors,
+            judge,
+            opened: BTreeMap::new(),
+            evidence: digests.into_iter().zip(&receipt.evidence).collect(),
+            used_evidence: BTreeSet::new(),
+            names: BTreeSet::new(),
+            development: false,
+            reported: BTreeSet::new(),
+            aggregated: BTreeSet::new(),
+            spent: BTreeMap::new(),
+            links: Vec::new(),
+        })
+    }
+
+    pub(super) fn verify(mut self) -> Result<Verdict, Invalid> {
+        for envelope in &self.receipt.envelopes {
+            let kind = envelope.predicate_type().unwrap_or_default();
+            let short = short_kind(&kind);
+            let at = |why: Rejection| Invalid { at: format!("{short} {}", envelope.digest().short()), why };
+            let opened = self.open(&kind, envelope).map_err(at)?;
+            let (says, prev) = describe(&opened);
+            self.links.push(Link { digest: envelope.digest(), kind: short.to_owned(), says, prev });
+            self.opened.insert(envelope.digest(), opened);
+        }
+        let file = |why: Rejection| Invalid { at: "the file".to_owned(), why };
+        if let Some(extra) = self.evidence.keys().find(|d| !self.used_evidence.contains(d)) {
+            return Err(file(Rejection::new("receipt.evidence", "evidence that no passport names").got(extra)));
+        }
+        let (name, completed, results) = self.results().map_err(file)?;
+        self.revocations().map_err(file)?;
+        Ok(Verdict {
+            standing: if self.development { Standing::ValidButDevelopment } else { Standing::Valid },
+            task: self.receipt.task,
+            name,
+            completed,
+            revocations: self.receipt.revocations,
+            anchors: self.names.into_iter().collect(),
+            results,
+            links: self.links,
+        })
+    }
+
+    fn open(&mut self, kind: &str, envelope: &Envelope) -> Result<Opened, Rejection> {
+        match kind {
+            Appointment::TYPE => self.appointment(envelope).map(Opened::Appointment),
+            Passport::TYPE => self.passport(envelope).map(Opened::Passport),
+            Request::TYPE => self.request(envelope).map(Opened::Request),
+            Allocation::TYPE => self.allocation(envelope).map(Opened::Allocation),
+            Grant::TYPE => self.grant(envelope).map(Opened::Grant),
+            Report::TYPE => {
+                let (report, cost) = self.report(envelope)?;
+                self.count(&report, cost)?;
+                Ok(Opened::Report(report))
+            }
+            Aggregate::TYPE => {
+                let aggregate = self.aggregate(envelope)?;
+                if !self.aggregated.insert((aggregate.task, aggregate.fragment)) {
+                    return Err(Rejection::new("receipt.aggregate", "aggregates of one fragment").expected("one"));
+                }
+                Ok(Opened::Aggregate(aggregate))
+            }
+            other => {
+                let got: String = other.chars().take(80).flat_map(char::escape_debug).collect();
+                Err(Rejection::new("receipt.kind", "kind of statement").expected("one of ours").got(got))
+            }
+        }
+    }
+
+    fn appointment(&self, envelope: &Envelope) -> Result<Signed<Appointment>, Rejection> {
+        let appointment = envelope.open::<Appointment>().map_err(unsigned)?;
+        if !self.anchors.operators.contains(&appointment.operator) {
+            return Err(Rejection::new("receipt.anchor", "operator behind an appointment")
+                .expected("one of the anchor file")
+                .got(appointment.operator.id())
+                .fix("if you trust this operator, add its key to the anchor file"));
+        }
+        Ok(appointment)
+    }
+
+    /// The appointment that a statement of `key` in `office` at `at` rests on.
+    fn appointed(
+        &self,
+        digest: Option<&Digest>,
+        key: &PublicKey,
+        office: Office,
+        at: UnixTime,
+    ) -> Result<&Signed<Appointment>, Rejection> {
+        let Some(Opened::Appointment(appointment)) = digest.and_then(|d| self.opened.get(d)) else {
+            return Err(Rejection::new("receipt.appointment", "what the statement rests on")
+                .expected(format!("the appointment of its {office:?}")));
+        };
+        if appointment.key != *key || appointment.office != office {
+            return Err(Rejection::new("receipt.appointment", "who was appointed")
+                .expected(format!("{office:?} {}", key.id()))
+                .got(format!("{:?} {}", appointment.office, appointment.key.id())));
+        }
+        if at < appointment.not_before.minus(SKEW) || at > appointment.not_after {
+            return Err(Rejection::new("receipt.appointment", "dates of the appointment")
+                .expected(format!("to cover {at}"))
+                .got(format!("{} to {}", appointment.not_before, appointment.not_after)));
+        }
+        Ok(appointment)
+    }
+
+    fn passport(&mut self, envelope: &Envelope) -> Result<Signed<Passport>, Rejection> {
+        let passport = envelope.open::<Passport>().map_err(unsigned)?;
+        if passport.prev.len() != 1 {
+            return Err(Rejection::new("receipt.passport", "what the passport rests on").expected("one appointment"));
+        }
+        let appointment =
+            self.appointed(passport.prev.first(), &passport.verifier, Office::Verifier, passport.issued)?;
+        let longest = passport.issued.plus(PASSPORT_LIFE_MAX).min(appointment.not_after);
+        if passport.expires <= passport.issued || passport.expires > longest {
+            return Err(Rejection::new("receipt.passport", "life of the passport")
+                .expected(format!("from {} to {longest} at most", passport.issued))
+                .got(format!("{} to {}", passport.issued, passport.expires)));
+        }
+        let evidence = self.evidence.get(&passport.evidence).ok_or_else(|| {
+            Rejection::new("receipt.evidence", "evidence behind the passport")
+                .expected(passport.evidence)
+                .got("nothing: it was removed or changed")
+        })?;
+        self.used_evidence.insert(passport.evidence);
+        let Judged { claims, binding, configuration } = self.judge.judge(evidence, passport.issued)?;
+        let same = claims == passport.claims
+            && configuration == passport.configuration
+            && binding.identity == passport.enclave
+            && binding.sealing == passport.sealing;
+        if !same {
+            return Err(Rejection::new("receipt.passport", "what the passport says of the enclave")
+                .expected("what its evidence says")
+                .got("something else"));
+        }
+        if binding.role != Role::Agent || passport.expires > binding.not_after {
+            return Err(Rejection::new("receipt.passport", "role and life of the keys behind the passport")
+                .expected(format!("an agent's, to {} at least", passport.expires))
+                .got(format!("a key of the {}, to {}", binding.role, binding.not_after)));
+        }
+        self.graded(&passport)?;
+        self.development |= claims.anchor.is_development();
+        self.names.insert(claims.anchor.to_string());
+        Ok(passport)
+    }
+
+    /// The anchor is one the reader named, where it is a development root; anchor, machine and grade agree.
+    fn graded(&self, passport: &Passport) -> Result<(), Rejection> {
+        let (anchor, tee) = (&passport.claims.anchor, passport.claims.tee.value);
+        if let Anchor::Development(name) = anchor
+            && !self.anchors.development.iter().any(|root| root.name == *name)
+        {
+            return Err(Rejection::new("receipt.anchor", "root behind the enclave")
+                .expected("a vendor's, or a development root of the anchor file")
+                .got(anchor)
+                .fix("name the development root in the anchor file, if its word is good enough"));
+        }
+        let development = anchor.is_development();
+        if development != (tee == TeeKind::DevSnp) {
+            return Err(Rejection::new("receipt.anchor", "root behind the enclave")
+                .expected(format!("one for {tee}"))
+                .got(anchor));
+        }
+        let good = match passport.ear.status {
+            Tier::Affirming => !development,
+            Tier::Warning => true,
+            Tier::Contraindicated => false,
+        };
+        if !good {
+            return Err(Rejection::new("receipt.passport", "status of the passport")
+                .expected(if development { "warning" } else { "affirming or warning" })
+                .got(format!("{:?}", passport.ear.status)));
+        }
+        Ok(())
+    }
+
+    fn request(&self, envelope: &Envelope) -> Result<Signed<Request>, Rejection> {
+        let request = envelope.open::<Request>().map_err(unsigned)?;
+        request.validate()?;
+        let earlier = |d: &Digest| matches!(self.opened.get(d), Some(Opened::Report(_) | Opened::Aggregate(_)));
+        let once = request.prev.iter().collect::<BTreeSet<_>>().len() == request.prev.len();
+        if !once || !request.prev.iter().all(earlier) {
+            return Err(Rejection::new("receipt.request", "what the request builds on")
+                .expected("reports or aggregates, each once"));
+        }
+        Ok(request)
+    }
+
+    fn find_request(&self, task: TaskId) -> Result<&Signed<Request>, Rejection> {
+        match self.opened.get(&task.digest()) {
+            Some(Opened::Request(request)) => Ok(request),
+            _ => Err(Rejection::new("receipt.request", "request of the task").expected(task).got("nothing")),
+        }
+    }
+
+    fn allocation(&self, envelope: &Envelope) -> Result<Signed<Allocation>, Rejection> {
+        let allocation = envelope.open::<Allocation>().map_err(unsigned)?;
+        let request = self.find_request(allocation.task)?;
+        let rests_well = match allocation.prev.as_slice() {
+            [first, _] => *first == request.digest(),
+            [first, _, replaced] => {
+                *first == request.digest()
+                    && matches!(self.opened.get(replaced), Some(Opened::Allocation(old))
+                        if old.task == allocation.task
+                            && old.fragment == allocation.fragment
+                            && old.lease < allocation.lease
+                            && old.term <= allocation.term
+                            && old.revocations <= allocation.revocations)
+            }
+            _ => false,
+        };
+        if !rests_well || request.fragment(allocation.fragment).is_none() {
+            return Err(Rejection::new("receipt.allocation", "what the allocation rests on")
+                .expected("the request, the manager's appointment, and the allocation it replaces if any"));
+        }
+        self.appointed(allocation.prev.get(1), &allocation.manager, Office::Manager, allocation.from)?;
+        let begins_well = request.created.minus(SKEW) <= allocation.from && allocation.from <= request.expires;
+        if !begins_well || allocation.until < allocation.from {
+            return Err(Rejection::new("receipt.allocation", "dates of the allocation")
+                .expected(format!("to begin within the request, {} to {}", request.created, request.expires))
+                .got(format!("{} to {}", allocation.from, allocation.until)));
+        }
+        Ok(allocation)
+    }
+
+    fn grant(&self, envelope: &Envelope) -> Result<Signed<Grant>, Rejection> {
+        let grant = envelope.open::<Grant>().map_err(unsigned)?;
+        grant::check_grant(self.find_request(grant.task)?, &grant)?;
+        Ok(grant)
+    }
+
+    /// Opens a report; gives what it cost with it.
+    fn report(&self, envelope: &Envelope) -> Result<(Signed<Report>, MicroUsd), Rejection> {
+        let bad = |claim: &str| Rejection::new("receipt.report", claim.to_owned());
+        let report = envelope.open::<Report>().map_err(unsigned)?;
+        let enclave: EnclaveId = report.enclave.enclave_id();
+        let request = self.find_request(report.task)?;
+        let fragment = request.fragment(report.fragment).ok_or_else(|| bad("fragment of the report"))?;
+        let rests = self.rests(&report)?;
+        let (allocation, passport) = (rests.allocation, rests.passport);
+        let promised = allocation.task == report.task
+            && allocation.fragment == report.fragment
+            && allocation.lease == report.lease
+            && allocation.enclave == enclave;
+        if !promised {
+            return Err(bad("task, fragment, lease and enclave of the report")
+                .expected(format!("those of {}: enclave {}", allocation.lease, allocation.enclave))
+                .got(format!("{} of enclave {enclave}", report.lease)));
+        }
+        if passport.enclave != report.enclave {
+            return Err(bad("passport of the report").expected(enclave).got(passport.enclave_id()));
+        }
+        bounds::in_time(&report, request, &rests)?;
+        if report.module != fragment.module {
+            return Err(bad("module that ran").expected(fragment.module).got(report.module));
+        }
+        let (objects, commitments) = self.inputs(request, fragment, &rests.reports)?;
+        if report.inputs != commitments {
+            return Err(bad("inputs the enclave read").expected("those of the request").got("others"));
+        }
+        let used = Use { fragment: report.fragment, enclave, objects: &objects, at: report.started };
+        grant::check_use(request, &rests.grants, &used)?;
+        if let Some(other) = rests.grants.iter().find(|g| !g.covers(report.fragment, enclave)) {
+            return Err(bad("a grant the report rests on")
+                .expected(format!("one for fragment {} on enclave {}", report.fragment, enclave.short()))
+                .got(other.digest()));
+        }
+        let candidate = Candidate {
+            claims: &passport.claims,
+            configuration: &passport.configuration,
+            price_hour: allocation.price_hour,
+        };
+        request.require.check(&candidate)?;
+        fragment.require.check(&candidate)?;
+        let demand = &fragment.demand;
+        let price = passport.configuration.rate.per_hour(demand.cpu, demand.memory);
+        let named = allocation.provider == passport.configuration.provider
+            && allocation.region == passport.configuration.region
+            && allocation.price_hour == price;
+        if !named {
+            return Err(bad("provider, region and price of the allocation")
+                .expected(format!(
+                    "{}, {}, {price} per hour",
+                    passport.configuration.provider, passport.configuration.region
+                ))
+                .got(format!("{}, {}, {} per hour", allocation.provider, allocation.region, allocation.price_hour)));
+        }
+        let cost = bounds::within(&report, fragment, &rests)?;
+        Ok((report, cost))
+    }
+
+    /// What a report rests on, in its order.
+    fn rests(&self, report: &Report) -> Result<Rests<'_>, Rejection> {
+        let bad = |claim: &str| Rejection::new("receipt.report", claim.to_owned());
+        let mut rest = report.prev.iter();
+        let Some(Opened::Allocation(allocation)) = rest.next().and_then(|d| self.opened.get(d)) else {
+            return Err(bad("first statement the report rests on").expected("the allocation"));
+        };
+        let Some(Opened::Passport(passport)) = rest.next().and_then(|d| self.opened.get(d)) else {
+            return Err(bad("second statement the report rests on").expected("the passport of its enclave"));
+        };
+        let (mut grants, mut reports): (Vec<Signed<Grant>>, _) = (Vec::new(), Vec::new());
+        for digest in rest {
+            match self.opened.get(digest) {
+                Some(Opened::Grant(grant))
+                    if reports.is_empty() && grants.last().is_none_or(|last| last.digest() < *digest) =>
+                {
+                    grants.push(grant.clone());
+                }
+                Some(Opened::Report(report)) => reports.push(report),
+                _ => {
+                    return Err(bad("what the report rests on")
+                        .expected("grants, ascending by digest and each once, then reports")
+                        .got(digest));
+                }
+            }
+        }
+        Ok(Rests { allocation, passport, grants, reports })
+    }
+
+    /// Holds a report against the others: one for a fragment, all within the task's budget.
+    fn count(&mut self, report: &Report, cost: MicroUsd) -> Result<(), Rejection> {
+        if !self.reported.insert((report.task, report.fragment)) {
+            return Err(Rejection::new("receipt.report", "reports of one fragment")
+                .expected("one")
+                .got(format!("another of fragment {}", report.fragment)));
+        }
+        let spent = self.spent.get(&report.task).copied().unwrap_or_default().saturating_add(cost);
+        self.spent.insert(report.task, spent);
+        let budget = self.find_request(report.task)?.budget;
+        if spent > budget {
+            return Err(Rejection::new("receipt.budget", "cost of the task").expected(budget).got(spent));
+        }
+        Ok(())
+    }
+
+    /// Objects and plaintext commitments of a fragment's inputs: by the request, or by the reports it rests on, in order.
+    fn inputs(
+        &self,
+        request: &Signed<Request>,
+        fragment: &Fragment,
+        reports: &[&Signed<Report>],
+    ) -> Result<(Vec<ObjectId>, Vec<Digest>), Rejection> {
+        let mut upstream = reports.iter();
+        let (mut objects, mut commitments) = (Vec::new(), Vec::new());
+        for input in &fragment.inputs {
+            match input {
+                Input::Sealed(sealed) => {
+                    objects.push(sealed.object);
+                    commitments.push(sealed.commitment);
+                }
+                Input::Output { fragment } => {
+                    let found = upstream.next().filter(|r| {
+                        r.task.digest() == request.digest()
+                            && r.fragment == *fragment
+                            && r.outcome == Outcome::Completed
+                    });
+                    let Some(output) = found.and_then(|r| r.output.as_ref()) else {
+                        return Err(Rejection::new("receipt.report", "report behind an input")
+                            .expected(format!("a completed report of fragment {fragment} with an output")));
+                    };
+                    objects.push(output.object);
+                    commitments.push(output.commitment);
+                }
+            }
+        }
+        if upstream.next().is_some() {
+            return Err(Rejection::new("receipt.report", "reports beyond the inputs"));
+        }
+        Ok((objects, commitments))
+    }
+
+    fn aggregate(&self, envelope: &Envelope) -> Result<Signed<Aggregate>, Rejection> {
+        let bad = |claim: &str| Rejection::new("receipt.aggregate", claim.to_owned());
+        let aggregate = envelope.open::<Aggregate>().map_err(unsigned)?;
+        let Some((Opened::Report(own), reports)) =
+            aggregate.prev.split_first().and_then(|(own, rest)| Some((self.opened.get(own)?, rest)))
+        else {
+            return Err(bad("first statement the aggregate rests on").expected("its own report"));
+        };
+        let behind: Vec<_> =
+            own.prev.iter().filter(|d| matches!(self.opened.get(d), Some(Opened::Report(_)))).copied().collect();
+        if reports != aggregate.reports || reports != behind || reports.is_empty() {
+            return Err(bad("reports it aggregates").expected("exactly those its inputs came from"));
+        }
+        if own.outcome != Outcome::Completed {
+            return Err(bad("its own report").expected("completed").got("failed"));
+        }
+        let same = own.enclave == aggregate.enclave
+            && own.task == aggregate.task
+            && own.fragment == aggregate.fragment
+            && own.output == aggregate.result;
+        if !same {
+            return Err(bad("enclave, task, fragment and result").expected("those of its own report"));
+        }
+        Ok(aggregate)
+    }
+
+    /// Check 6: the task's name, whether it completed, and its results.
+    fn results(&self) -> Result<(String, bool, Vec<Option<OutputRef>>), Rejection> {
+        let request = self.find_request(self.receipt.task)?;
+        let mut results = Vec::new();
+        let mut found = Vec::new();
+        let mut failed = 0;
+        for root in &self.receipt.roots {
+            let (report, result) = match self.opened.get(root) {
+                Some(Opened::Report(report)) => (Some(report), report.output.clone()),
+                Some(Opened::Aggregate(aggregate)) => {
+                    let own = aggregate.prev.first().and_then(|d| self.opened.get(d));
+                    let own = if let Some(Opened::Report(own)) = own { Some(own) } else { None };
+                    (own, aggregate.result.clone())
+                }
+                _ => (None, None),
+            };
+            let Some(report) = report.filter(|r| r.task == self.receipt.task) else {
+                return Err(Rejection::new("receipt.roots", "a root of the receipt")
+                    .expected(format!("a report or an aggregate of task {}", self.receipt.task))
+                    .got(root));
+            };
+            let completed = report.outcome == Outcome::Completed;
+            failed += usize::from(!completed);
+            let reducing = request.fragment(report.fragment).is_some_and(Fragment::is_reducing);
+            if reducing && completed && !matches!(self.opened.get(root), Some(Opened::Aggregate(_))) {
+                return Err(Rejection::new("receipt.roots", "a result that was reduced").expected("its aggregate"));
+            }
+            found.push(report.fragment);
+            results.push(result);
+        }
+        // A failed task is proven by reports that failed, and by nothing else; a completed one needs every result.
+        let wanted = request.results();
+        let all = match failed {
+            0 => found == wanted,
+            _ => failed == found.len() && found.is_sorted_by(|a, b| a < b),
+        };
+        if !all {
+            let show = |list: &[FragmentIndex]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let expected = if failed == 0 { show(&wanted) } else { "only reports that failed, in order".to_owned() };
+            return Err(Rejection::new("receipt.roots", "results of the task").expected(expected).got(show(&found)));
+        }
+        Ok((request.name.clone(), failed == 0, results))
+    }
+
+    /// The header names a revocation without a signature of its own: allocations have one.
+    fn revocations(&self) -> Result<(), Rejection> {
+        let of_task = |opened: &Opened| match opened {
+            Opened::Allocation(allocation) if allocation.task == self.receipt.task => Some(allocation.revocations),
+            _ => None,
+        };
+        let latest = self.opened.values().filter_map(of_task).max().unwrap_or_default();
+        if latest != self.receipt.revocations {
+            return Err(Rejection::new(
+                "receipt.revocations",
+                "latest revocation that the allocations took into account",
+            )
+            .expected(latest.0)
+            .got(self.receipt.revocations.0));
+        }
+        Ok(())
+    }
+}
+
+/// Kind of a statement for people: the middle of its type.
+fn short_kind(kind: &str) -> &'static str {
+    match kind {
+        Appointment::TYPE => "appointment",
+        Passport::TYPE => "passport",
+        Request::TYPE => "request",
+        Allocation::TYPE => "allocation",
+        Grant::TYPE => "grant",
+        Report::TYPE => "report",
+        Aggregate::TYPE => "aggregate",
+        _ => "statement",
+    }
+}
+
+fn unsigned(error: EnvelopeError) -> Rejection {
+    Rejection::new("receipt.signature", "signature of the statement")
+        .expected("one by the key its office demands")
+        .got(error)
+        .fix("the statement was changed or signed by another key: do not rely on this receipt")
+}

@@ -1,0 +1,464 @@
+//! The predicates: everything that must convince a stranger, and how each rests on the others.
+//!
+//! ```text
+//! appointment <- passport <-----------------------.
+//!      ^                                          |
+//!      '------- allocation <------------------- report <- aggregate <- (next) request
+//!                  |    request <- grant <--------'
+//!                  '------^
+//! ```
+//! Every arrow is a digest in `prev`; a receipt holds the closure of its roots.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    claims::{Claims, Configuration},
+    digest::Digest,
+    dsse::{Predicate, Subject},
+    id::{
+        EnclaveId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, RevocationEpoch, TaskId, TenantId, Term,
+    },
+    key::{PublicKey, SealingPublicKey},
+    requirement::Requirement,
+    task::{Fragment, OutputRef},
+    time::UnixTime,
+    unit::{Bytes, Fuel, MicroUsd},
+};
+
+/// What a key may do, as appointed by an operator's root.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Office {
+    /// Signs passports.
+    Verifier,
+    /// Signs allocations and answers as the manager.
+    Manager,
+}
+
+/// An operator's root appoints a key to an office. `prev` is empty: it rests on the reader's anchor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Appointment {
+    /// The root that signs this.
+    pub operator: PublicKey,
+    /// The key appointed.
+    pub key: PublicKey,
+    /// To what.
+    pub office: Office,
+    /// Not before.
+    pub not_before: UnixTime,
+    /// Not after.
+    pub not_after: UnixTime,
+}
+
+impl Predicate for Appointment {
+    const TYPE: &'static str = "https://legation.dev/appointment/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.operator
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &[]
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject::new("key", self.key.id().digest())]
+    }
+}
+
+/// A task as its client asks for it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The client, who signs this.
+    pub client: PublicKey,
+    /// Key that results without an owner of their own are sealed to.
+    pub sealing: SealingPublicKey,
+    /// On whose account.
+    pub tenant: TenantId,
+    /// What people call it.
+    pub name: String,
+    /// When it was made.
+    pub created: UnixTime,
+    /// When it is given up.
+    pub expires: UnixTime,
+    /// The pieces; a piece may read outputs of earlier ones.
+    pub fragments: Vec<Fragment>,
+    /// What every enclave must satisfy.
+    pub require: Requirement,
+    /// How results are assured.
+    pub assurance: Assurance,
+    /// What the whole may cost at most.
+    pub budget: MicroUsd,
+    /// Makes two requests of the same content two tasks.
+    pub nonce: Digest,
+    /// Earlier work this one builds on.
+    pub prev: Vec<Digest>,
+}
+
+/// How a result is assured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Assurance {
+    /// By the report of one attested enclave.
+    Attested,
+}
+
+impl Predicate for Request {
+    const TYPE: &'static str = "https://legation.dev/request/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.client
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        let named = |i: usize, what: &str| format!("fragment-{i}/{what}");
+        let mut out = Vec::new();
+        for (i, fragment) in self.fragments.iter().enumerate() {
+            out.push(Subject::new(named(i, "module"), fragment.module));
+            for input in fragment.sealed_inputs() {
+                out.push(Subject::new(named(i, &input.name), input.ciphertext));
+            }
+        }
+        out
+    }
+}
+
+/// The manager's word on which enclave gets a fragment, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allocation {
+    /// The manager, who signs this.
+    pub manager: PublicKey,
+    /// Its term.
+    pub term: Term,
+    /// The task.
+    pub task: TaskId,
+    /// The fragment.
+    pub fragment: FragmentIndex,
+    /// The promise.
+    pub lease: LeaseId,
+    /// Begin of the promise.
+    pub from: UnixTime,
+    /// End of the promise.
+    pub until: UnixTime,
+    /// The enclave.
+    pub enclave: EnclaveId,
+    /// Its owner.
+    pub provider: ProviderId,
+    /// Its place.
+    pub region: Region,
+    /// Price of one hour of the fragment's demand there.
+    pub price_hour: MicroUsd,
+    /// Why this one.
+    pub why: Placement,
+    /// As of which revocation.
+    pub revocations: RevocationEpoch,
+    /// The request, the manager's appointment, the allocation this one replaces if any, in this order.
+    pub prev: Vec<Digest>,
+}
+
+/// Why an enclave was chosen, in numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// Enclaves looked at.
+    pub considered: u32,
+    /// Enclaves that could have taken it.
+    pub eligible: u32,
+    /// How many were passed over for each reason, most frequent first.
+    pub passed_over: Vec<PassedOver>,
+    /// What decided, such as `cheapest of 3`.
+    pub decided_by: String,
+}
+
+/// A reason and how many enclaves it ruled out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassedOver {
+    /// Short form of the check.
+    pub check: String,
+    /// How many.
+    pub enclaves: u32,
+}
+
+impl Predicate for Allocation {
+    const TYPE: &'static str = "https://legation.dev/allocation/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.manager
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject::new("request", self.task.digest())]
+    }
+}
+
+/// Who may act on a grant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
+pub enum GrantSubject {
+    /// This enclave.
+    Enclave(EnclaveId),
+    /// Any enclave whose passport satisfies the requirements of the request with this digest.
+    Policy(Digest),
+}
+
+/// Delegation proof: the issuer lets an enclave run fragments, and, where it holds keys of inputs, read those inputs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Who signs this: the client, the owner of a fragment, or the holder of an input.
+    pub issuer: PublicKey,
+    /// The task.
+    pub task: TaskId,
+    /// Fragments it covers, ascending.
+    pub fragments: Vec<FragmentIndex>,
+    /// Who may act on it.
+    pub subject: GrantSubject,
+    /// Modules that may run, by SHA-256.
+    pub modules: Vec<Digest>,
+    /// Work at most, per fragment.
+    pub fuel: Fuel,
+    /// Cost at most, per fragment.
+    pub budget: MicroUsd,
+    /// How often it may be passed on.
+    pub depth: u32,
+    /// Until when.
+    pub expires: UnixTime,
+    /// Sealed objects whose keys the issuer releases with this.
+    pub releases: Vec<ObjectId>,
+    /// The request or the parent grant.
+    pub prev: Vec<Digest>,
+}
+
+impl Predicate for Grant {
+    const TYPE: &'static str = "https://legation.dev/grant/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.issuer
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        self.modules.iter().map(|m| Subject::new("module", *m)).collect()
+    }
+}
+
+/// How an execution ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outcome {
+    /// The module ended with exit code 0.
+    Completed,
+    /// The module did not: the task's own fault, so that another enclave would not help.
+    Failed {
+        /// Short form, such as `out-of-fuel` or `exit-2`.
+        reason: String,
+    },
+}
+
+/// What an execution used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Work.
+    pub fuel: Fuel,
+    /// Largest linear memory.
+    pub memory_peak: Bytes,
+    /// Calls out of the module.
+    pub host_calls: u64,
+    /// Time from begin to end of execution, in microseconds.
+    pub micros: u64,
+}
+
+/// Execution report: what an enclave ran, on what, with what result.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Identity key of the enclave, which signs this.
+    pub enclave: PublicKey,
+    /// The task.
+    pub task: TaskId,
+    /// The fragment.
+    pub fragment: FragmentIndex,
+    /// Under which promise.
+    pub lease: LeaseId,
+    /// Module that ran, by SHA-256.
+    pub module: Digest,
+    /// Commitments of the plaintexts it read, in order.
+    pub inputs: Vec<Digest>,
+    /// Seed of its randomness, so that the execution can be repeated.
+    pub seed: Digest,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it wrote, sealed; nothing when it wrote nothing.
+    pub output: Option<OutputRef>,
+    /// What it logged, sealed; nothing when it logged nothing.
+    pub log: Option<OutputRef>,
+    /// What it used.
+    pub usage: Usage,
+    /// Begin of the execution.
+    pub started: UnixTime,
+    /// End of the execution.
+    pub finished: UnixTime,
+    /// The allocation, the passport, the grants (ascending by digest), the reports of fragments whose outputs it read.
+    pub prev: Vec<Digest>,
+}
+
+impl Predicate for Report {
+    const TYPE: &'static str = "https://legation.dev/report/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.enclave
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        let output = self.output.iter().map(|o| Subject::new("output", o.ciphertext));
+        let log = self.log.iter().map(|o| Subject::new("log", o.ciphertext));
+        let subjects: Vec<_> = output.chain(log).collect();
+        // in-toto wants at least one subject: an execution without output is about its module.
+        if subjects.is_empty() { vec![Subject::new("module", self.module)] } else { subjects }
+    }
+}
+
+/// A reducing enclave's word that its result rests on these reports.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregate {
+    /// Identity key of the enclave, which signs this.
+    pub enclave: PublicKey,
+    /// The task.
+    pub task: TaskId,
+    /// The reducing fragment.
+    pub fragment: FragmentIndex,
+    /// Reports of the fragments whose outputs were reduced, in the order they were read.
+    pub reports: Vec<Digest>,
+    /// The result, sealed; nothing when there was none.
+    pub result: Option<OutputRef>,
+    /// Privacy budget spent, in words; `none` where no mechanism was asked for.
+    pub privacy: String,
+    /// Its own report, then `reports`.
+    pub prev: Vec<Digest>,
+}
+
+impl Predicate for Aggregate {
+    const TYPE: &'static str = "https://legation.dev/aggregate/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.enclave
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        match &self.result {
+            Some(result) => vec![Subject::new("result", result.ciphertext)],
+            None => self.reports.iter().map(|r| Subject::new("report", *r)).collect(),
+        }
+    }
+}
+
+/// Longest life of a passport, in seconds.
+pub const PASSPORT_LIFE_MAX: u64 = 3600;
+
+/// Trustworthiness tier of an attestation result (draft-ietf-rats-ar4si section 2.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Affirmed.
+    Affirming,
+    /// Affirmed with a warning: every development enclave, among others.
+    Warning,
+    /// Not to be trusted.
+    Contraindicated,
+}
+
+/// An attestation result in the shape of EAR (draft-ietf-rats-ear): status and trustworthiness vector by AR4SI.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ear {
+    /// Overall status: the worst of the vector.
+    pub status: Tier,
+    /// AR4SI claims and their values, by name.
+    pub vector: std::collections::BTreeMap<String, i8>,
+    /// Which policy appraised it.
+    pub policy: String,
+}
+
+/// Passport: a verifier's attestation result that confirms an enclave's keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passport {
+    /// The verifier, who signs this.
+    pub verifier: PublicKey,
+    /// When the evidence was judged.
+    pub issued: UnixTime,
+    /// Until when it holds.
+    pub expires: UnixTime,
+    /// Identity key it confirms (`cnf`).
+    pub enclave: PublicKey,
+    /// Sealing key it confirms.
+    pub sealing: SealingPublicKey,
+    /// The appraisal.
+    pub ear: Ear,
+    /// What was found.
+    pub claims: Claims,
+    /// What the enclave says of itself, measured.
+    pub configuration: Configuration,
+    /// Content address of the evidence.
+    pub evidence: Digest,
+    /// The verifier's appointment.
+    pub prev: Vec<Digest>,
+}
+
+impl Passport {
+    /// Name of the enclave it confirms.
+    pub fn enclave_id(&self) -> EnclaveId {
+        self.enclave.enclave_id()
+    }
+
+    /// Name of the verifier's key.
+    pub fn verifier_id(&self) -> KeyId {
+        self.verifier.id()
+    }
+
+    /// Whether it holds at `now`.
+    pub fn valid_at(&self, now: UnixTime) -> bool {
+        self.issued <= now && now <= self.expires
+    }
+}
+
+impl Predicate for Passport {
+    const TYPE: &'static str = "https://legation.dev/passport/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.verifier
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject::new("enclave", self.enclave_id().digest()), Subject::new("evidence", self.evidence)]
+    }
+}

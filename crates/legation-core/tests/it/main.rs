@@ -1,0 +1,17 @@
+//! The words of the project through their public doors: what is accepted, what is refused, and by which check.
+//!
+//! Nothing here uses the crates that make real keys or judge real evidence: [`party`] has a signer and a judge that are just
+//! enough, [`world`] a federated task in two rounds whose every statement a test can bend before it is signed.
+
+mod bytes;
+mod claims;
+mod dsse;
+mod grants;
+mod inconsistent;
+mod party;
+mod receipts;
+mod requirement;
+mod requirement_values;
+mod tamper;
+mod words;
+mod world;

@@ -1,0 +1,198 @@
+//! Receipts that hold, and what they say.
+
+use std::time::Instant;
+
+use expect_test::expect;
+use legation_core::{
+    Receipt, RevocationEpoch,
+    claims::{Anchor, Attested, TeeKind},
+    receipt::Standing,
+    statement::{GrantSubject, Outcome},
+};
+
+use crate::world::{Before, EPOCH, Plan, Said, build, no_bend, verify};
+
+#[test]
+fn two_rounds_of_federated_learning_are_valid_but_development() {
+    let world = build(Plan::default(), &no_bend);
+    let receipt = world.receipt();
+    let verdict = verify(&receipt).unwrap();
+    assert_eq!(verdict.standing, Standing::ValidButDevelopment);
+    assert_eq!((verdict.task, verdict.revocations, verdict.completed), (world.task, EPOCH, true));
+    assert_eq!(
+        (verdict.name.as_str(), verdict.anchors.as_slice()),
+        ("round r2", &["development(bench)".to_owned()][..])
+    );
+    assert_eq!(verdict.results.len(), 1);
+    assert_eq!(verdict.results[0].as_ref().unwrap().object, crate::world::object("r2/output-3"));
+    assert_eq!(receipt.envelopes.len(), world.envelopes.len(), "everything said is part of the chain");
+    assert_eq!(receipt.evidence.len(), 8);
+
+    let mut said: Vec<_> = verdict.links.iter().map(|l| format!("{}: {}", l.kind, l.says)).collect();
+    for (i, link) in verdict.links.iter().enumerate() {
+        assert!(
+            link.prev.iter().all(|p| verdict.links[..i].iter().any(|l| l.digest == *p)),
+            "{} rests on later",
+            said[i]
+        );
+    }
+    // Names of keys and statements are noise to a reader of this test.
+    let name = |word: &str| word.trim_end_matches(',').len() == 12 && word.starts_with(|c: char| c.is_ascii_hexdigit());
+    for line in &mut said {
+        *line = line.split(' ').map(|word| if name(word) { "NAME" } else { word }).collect::<Vec<_>>().join(" ");
+    }
+    said.truncate(16);
+    expect![[r#"
+        request: `round r1` of tenant clinic: 4 fragments
+        NAME Manager NAME by operator NAME
+        allocation: fragment #3 to enclave NAME (hub-hosting, eu-hub), lease-5
+        NAME Verifier NAME by operator NAME
+        passport: enclave NAME is dev-snp (development(bench)), hub-hosting in eu-hub, tee confidence 1, until 2027-01-15T08:10:05Z
+        grant: #3 may be run by enclave NAME 1 keys released
+        grant: #3 may be run by enclave NAME 1 keys released
+        grant: #3 may be run by enclave NAME 0 keys released
+        grant: #3 may be run by enclave NAME 1 keys released
+        allocation: fragment #0 to enclave NAME (north-hosting, eu-north), lease-1
+        passport: enclave NAME is dev-snp (development(bench)), north-hosting in eu-north, tee confidence 1, until 2027-01-15T08:10:05Z
+        grant: #0 may be run by enclave NAME 1 keys released
+        report: fragment #0 by enclave f3722c950f07: completed, 500 Mfuel
+        allocation: fragment #1 to enclave NAME (south-hosting, eu-south), lease-2
+        allocation: fragment #1 to enclave NAME (south-hosting, eu-south), lease-3
+        passport: enclave NAME is dev-snp (development(bench)), south-hosting in eu-south, tee confidence 1, until 2027-01-15T08:10:05Z"#]].assert_eq(&said.join("\n"));
+}
+
+#[test]
+fn the_text_comes_back_as_it_was() {
+    let receipt = build(Plan::default(), &no_bend).receipt();
+    let text = receipt.to_text();
+    let again = Receipt::from_text(text.as_bytes()).unwrap();
+    assert_eq!(again, receipt);
+    assert_eq!(again.to_text(), text);
+    assert_eq!(verify(&again), verify(&receipt));
+    assert!(text.ends_with("}\n") && text.starts_with("{\"version\":\"legation-receipt/v1\",\"task\":\""));
+}
+
+#[test]
+fn a_task_that_failed_is_proven_by_the_reports_that_failed() {
+    for (plan, fragments) in [
+        (Plan { rounds: 1, failed: &[1], ..Plan::default() }, 1),
+        (Plan { rounds: 1, failed: &[0, 2], ..Plan::default() }, 2),
+        (Plan { rounds: 1, failed: &[3], ..Plan::default() }, 1),
+        (Plan { failed: &[0], ..Plan::single() }, 1),
+    ] {
+        let receipt = build(plan, &no_bend).receipt();
+        let verdict = verify(&receipt).unwrap();
+        assert!(!verdict.completed && verdict.results == vec![None; fragments], "{:?}", plan.failed);
+        assert!(verdict.links.iter().any(|l| l.says.contains("failed (exit-2)")));
+    }
+}
+
+#[test]
+fn independent_fragments_are_as_many_results() {
+    let receipt = build(Plan { rounds: 1, reduce: false, ..Plan::default() }, &no_bend).receipt();
+    let verdict = verify(&receipt).unwrap();
+    assert_eq!((verdict.results.len(), receipt.roots.len(), verdict.completed), (3, 3, true));
+}
+
+#[test]
+fn only_production_roots_make_a_receipt_valid_without_but() {
+    let production = |tee: TeeKind| {
+        move |_: &str, said: Said<'_>, _: &Before| match said {
+            Said::Enclave(judged) => {
+                judged.claims.anchor = Anchor::Production("amd-milan".to_owned());
+                judged.claims.tee = Attested::hardware(tee);
+            }
+            _ => (),
+        }
+    };
+    let receipt = build(Plan::default(), &production(TeeKind::SevSnp)).receipt();
+    let verdict = verify(&receipt).unwrap();
+    assert_eq!((verdict.standing, verdict.anchors), (Standing::Valid, vec!["production(amd-milan)".to_owned()]));
+    // One development enclave among them is enough.
+    let mixed = |label: &str, said: Said<'_>, before: &Before| {
+        if !label.ends_with("r1/enclave-west") {
+            production(TeeKind::SevSnp)(label, said, before);
+        }
+    };
+    assert_eq!(verify(&build(Plan::default(), &mixed).receipt()).unwrap().standing, Standing::ValidButDevelopment);
+    // Evidence of a development machine that claims a vendor's root.
+    let invalid = verify(&build(Plan::default(), &production(TeeKind::DevSnp)).receipt()).unwrap_err();
+    assert_eq!(invalid.why.check, "receipt.anchor");
+}
+
+#[test]
+fn a_policy_grant_is_enough_where_nothing_is_read() {
+    let bend = |_: &str, said: Said<'_>, _: &Before| match said {
+        Said::Request(request) => request.fragments[0].inputs.clear(),
+        Said::Grant(grant) => {
+            let require =
+                legation_core::Requirement::parse("tee in [dev-snp, sev-snp] and price <= 0.03 usd/h").unwrap();
+            grant.subject = GrantSubject::Policy(require.digest());
+            grant.releases.clear();
+        }
+        Said::Report(report) => report.inputs.clear(),
+        _ => (),
+    };
+    verify(&build(Plan::single(), &bend).receipt()).unwrap();
+}
+
+#[test]
+fn what_people_wrote_is_shown_escaped() {
+    let bend = |_: &str, said: Said<'_>, _: &Before| match said {
+        Said::Request(request) => request.name = "two\nlines \u{1b}[31mred".to_owned(),
+        Said::Report(report) => report.outcome = Outcome::Failed { reason: "\u{7}\u{9b}".to_owned() },
+        _ => (),
+    };
+    let verdict = verify(&build(Plan { failed: &[0], ..Plan::single() }, &bend).receipt()).unwrap();
+    assert!(verdict.links.iter().all(|l| !l.says.contains(char::is_control)), "{:?}", verdict.links);
+}
+
+#[test]
+fn assembling_takes_what_the_roots_rest_on_and_nothing_else() {
+    let small = build(Plan { rounds: 1, ..Plan::default() }, &no_bend);
+    let mut mixed = build(Plan::default(), &no_bend);
+    mixed.envelopes.reverse();
+    mixed.evidence.extend(small.evidence.clone());
+    mixed.envelopes.extend(small.envelopes.clone());
+    let first = Receipt::assemble(small.task, EPOCH, small.roots.clone(), mixed.envelopes, mixed.evidence.clone());
+    assert_eq!(first.unwrap(), small.receipt());
+
+    let check = |result: Result<Receipt, legation_core::Rejection>| result.map(|_| ()).map_err(|why| why.check);
+    let with = |known, envelopes, evidence| {
+        check(Receipt::assemble(small.task, known, small.roots.clone(), envelopes, evidence))
+    };
+    let (envelopes, evidence) = (small.envelopes.clone(), small.evidence.clone());
+    assert_eq!(with(RevocationEpoch(8), envelopes.clone(), evidence.clone()), Ok(()));
+    assert_eq!(with(RevocationEpoch(6), envelopes.clone(), evidence.clone()), Err("receipt.revocations".to_owned()));
+    assert_eq!(with(EPOCH, envelopes[1..].to_vec(), evidence.clone()), Err("receipt.missing".to_owned()));
+    assert_eq!(with(EPOCH, envelopes, evidence[1..].to_vec()), Err("receipt.evidence".to_owned()));
+}
+
+#[test]
+fn a_later_revocation_does_not_change_a_receipt() {
+    let world = build(Plan::single(), &no_bend);
+    let later = Receipt::assemble(
+        world.task,
+        RevocationEpoch(99),
+        world.roots.clone(),
+        world.envelopes.clone(),
+        world.evidence.clone(),
+    );
+    assert_eq!(later.unwrap(), world.receipt());
+}
+
+#[test]
+fn two_hundred_rounds_verify_on_a_small_stack() {
+    let plan = Plan { rounds: 200, trainers: 2, ..Plan::default() };
+    let world = build(plan, &no_bend);
+    let text = world.receipt().to_text();
+    let began = Instant::now();
+    let links = std::thread::Builder::new()
+        .stack_size(256 << 10)
+        .spawn(move || verify(&Receipt::from_text(text.as_bytes()).unwrap()).unwrap().links.len())
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(links, world.envelopes.len());
+    assert!(began.elapsed().as_secs() < 60, "{links} statements took {:?}", began.elapsed());
+}

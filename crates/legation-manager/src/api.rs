@@ -1,0 +1,191 @@
+//! The HTTP API: JSON in, JSON out, errors as RFC 9457 problem details with the refusal's own fields.
+//!
+//! | status | what the user does | what the operator does |
+//! |---|---|---|
+//! | 400, 422 | mends the request: the problem says what was expected | - |
+//! | 401, 403 | uses the right token | gives or withdraws tokens |
+//! | 404 | checks the name; ended tasks are forgotten after a while | raises `ended_tasks_kept` |
+//! | 409 | the thing changed meanwhile: reads it again | - |
+//! | 413 | sends less at once | raises the limit |
+//! | 429, 503 | tries again in a moment | looks at load and journal |
+//! | 507 | tries again later | frees disk space |
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use legation_core::{Digest, Rejection, TenantId};
+use utoipa::OpenApi;
+
+use crate::{Clock, config::ManagerConfig, effects::Effects, leader::Leader, metrics::Metrics, objects::Objects};
+
+pub mod enclaves;
+mod objects;
+mod problem;
+mod schema;
+pub mod tasks;
+
+pub use problem::Problem;
+use schema::Security;
+
+/// Largest JSON body, in bytes.
+pub const BODY_MAX: usize = 4 << 20;
+
+/// What every handler works with.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) leader: Leader,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) config: Arc<ManagerConfig>,
+    pub(crate) effects: Effects,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+}
+
+/// Who calls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Caller {
+    /// Runs the pool: sees everything, revokes, drains.
+    Operator,
+    /// Runs tasks: sees its own.
+    Tenant(TenantId),
+}
+
+impl Caller {
+    pub(crate) fn operator(&self) -> Result<(), Problem> {
+        match self {
+            Self::Operator => Ok(()),
+            Self::Tenant(tenant) => Err(Problem::forbidden(
+                Rejection::new("api.operator", "who may do this")
+                    .expected("the operator's token")
+                    .got(format!("the token of tenant {tenant}")),
+            )),
+        }
+    }
+
+    pub(crate) fn may_see(&self, tenant: &TenantId) -> bool {
+        match self {
+            Self::Operator => true,
+            Self::Tenant(own) => own == tenant,
+        }
+    }
+}
+
+/// The specification of the API.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Legation manager", version = "1", description = "Tasks on a cloud pooled from other people's enclaves. \
+        Statements are DSSE envelopes signed by their makers; the manager sees ciphertext and metadata only."),
+    paths(
+        tasks::submit, tasks::list, tasks::show, tasks::grant, tasks::cancel, tasks::explain, tasks::receipt,
+        enclaves::pool, enclaves::list, enclaves::show, enclaves::revoke, enclaves::drain,
+        objects::store, objects::fetch, objects::look
+    ),
+    modifiers(&Security)
+)]
+pub struct Specification;
+
+/// The specification as the committed file has it.
+///
+/// # Errors
+/// Never in practice: the specification is plain data.
+pub fn specification() -> Result<String, serde_json::Error> {
+    Specification::openapi().to_pretty_json().map(|mut text| {
+        text.push('\n');
+        text
+    })
+}
+
+pub(crate) fn router(app: App) -> Router {
+    let json = Router::new()
+        .route("/v1/pool", get(enclaves::pool))
+        .route("/v1/enclaves", get(enclaves::list))
+        .route("/v1/enclaves/{id}", get(enclaves::show))
+        .route("/v1/enclaves/{id}/revoke", post(enclaves::revoke))
+        .route("/v1/enclaves/{id}/drain", post(enclaves::drain))
+        .route("/v1/tasks", post(tasks::submit).get(tasks::list))
+        .route("/v1/tasks/{id}", get(tasks::show))
+        .route("/v1/tasks/{id}/grants", post(tasks::grant))
+        .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/v1/tasks/{id}/explain", get(tasks::explain))
+        .route("/v1/tasks/{id}/receipt", get(tasks::receipt))
+        .layer(DefaultBodyLimit::max(BODY_MAX));
+    let bytes = Router::new()
+        .route("/v1/objects/{digest}", put(objects::store).get(objects::fetch).head(objects::look))
+        .layer(DefaultBodyLimit::disable());
+    json.merge(bytes)
+        .layer(middleware::from_fn_with_state(app.clone(), authenticate))
+        .route("/v1/openapi.json", get(openapi))
+        .fallback(nowhere)
+        .with_state(app)
+}
+
+/// Liveness, readiness and metrics: on a listener of their own, without tokens and without anything about tasks.
+pub(crate) fn admin(app: App) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+async fn openapi() -> Response {
+    match specification() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(e) => Problem::internal(&e).into_response(),
+    }
+}
+
+async fn nowhere(request: Request) -> Problem {
+    Problem::not_found(
+        Rejection::new("api.path", "path of the request").expected("one of /v1/openapi.json").got(format!(
+            "{} {}",
+            request.method(),
+            request.uri().path()
+        )),
+    )
+}
+
+async fn ready(State(app): State<App>) -> Result<String, Problem> {
+    let view = app.leader.ask(legation_pool::Pool::view).await?;
+    Ok(format!("ok term={} seq={} enclaves={}\n", view.term.0, view.seq.0, view.enclaves_here))
+}
+
+async fn metrics(State(app): State<App>) -> String {
+    app.metrics.channels(app.effects.open());
+    app.metrics.text()
+}
+
+/// Tokens are compared by digest, in constant time.
+async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let caller = identify(request.headers(), &app.config)?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+fn identify(headers: &HeaderMap, config: &ManagerConfig) -> Result<Caller, Problem> {
+    let refuse = |got: &str| {
+        Problem::unauthorized(
+            Rejection::new("api.token", "token of the request")
+                .expected("`Authorization: Bearer TOKEN` with a token the manager knows")
+                .got(got)
+                .fix("set LEGATION_HOME to the folder with your `client.toml`, or ask the operator for a token"),
+        )
+    };
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(|| refuse("none"))?;
+    let token = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(|| refuse("another scheme"))?;
+    let digest = Digest::of(token.as_bytes());
+    let is =
+        |known: &Digest| aws_lc_rs::constant_time::verify_slices_are_equal(known.as_bytes(), digest.as_bytes()).is_ok();
+    if is(&config.operator_token_sha256) {
+        return Ok(Caller::Operator);
+    }
+    let tenant = config.tenants.iter().find(|t| is(&t.token_sha256));
+    tenant.map(|t| Caller::Tenant(t.name.clone())).ok_or_else(|| refuse("an unknown one"))
+}

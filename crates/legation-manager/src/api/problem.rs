@@ -1,0 +1,128 @@
+//! Errors on the wire: RFC 9457 `application/problem+json`, with the refusal's fields as extension members.
+
+use axum::{
+    Json,
+    extract::rejection::JsonRejection,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use legation_core::Rejection;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::objects::ObjectError;
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    why: Box<Rejection>,
+}
+
+/// Body of a refusal (RFC 9457): `type` names the check.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemBody {
+    /// `https://legation.dev/problems/CHECK`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the check is about.
+    title: String,
+    /// HTTP status.
+    status: u16,
+    /// Everything in one line.
+    detail: String,
+    /// Short name of the check.
+    check: String,
+    /// What would have passed.
+    expected: String,
+    /// What was found.
+    got: String,
+    /// What to do.
+    fix: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, why: Rejection) -> Self {
+        Self { status, why: Box::new(why) }
+    }
+
+    pub(crate) fn bad_request(why: Rejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, why)
+    }
+
+    pub(crate) fn unauthorized(why: Rejection) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, why)
+    }
+
+    pub(crate) fn forbidden(why: Rejection) -> Self {
+        Self::new(StatusCode::FORBIDDEN, why)
+    }
+
+    pub(crate) fn not_found(why: Rejection) -> Self {
+        Self::new(StatusCode::NOT_FOUND, why)
+    }
+
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Rejection::new("api.defect", "this program").got(error))
+    }
+}
+
+/// A refusal by the pool or its surroundings: the check decides the status.
+impl From<Rejection> for Problem {
+    fn from(why: Rejection) -> Self {
+        let status = match why.check.as_str() {
+            "task.unknown" | "pool.enclave" => StatusCode::NOT_FOUND,
+            "task.ended" | "idempotency.reused" | "pool.revoked" | "receipt.nothing" => StatusCode::CONFLICT,
+            "pool.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
+            "manager.stopping" => StatusCode::SERVICE_UNAVAILABLE,
+            "journal.append" => StatusCode::INSUFFICIENT_STORAGE,
+            "pool.defect" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, why)
+    }
+}
+
+impl From<ObjectError> for Problem {
+    fn from(error: ObjectError) -> Self {
+        let status = match &error {
+            ObjectError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ObjectError::WrongDigest { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            e if e.is_full() => StatusCode::INSUFFICIENT_STORAGE,
+            ObjectError::Disk { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.refusal())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(error: JsonRejection) -> Self {
+        let status = error.status();
+        let why = if status == StatusCode::PAYLOAD_TOO_LARGE {
+            Rejection::new("api.size", "size of the body")
+                .expected(format!("at most {} bytes", super::BODY_MAX))
+                .fix("put data into objects; the body holds statements only")
+        } else {
+            Rejection::new("api.body", "body of the request")
+                .expected("the JSON of /v1/openapi.json, `Content-Type: application/json`")
+                .got(error.body_text())
+        };
+        Self::new(status, why)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = ProblemBody {
+            kind: format!("https://legation.dev/problems/{}", self.why.check),
+            title: self.why.claim.clone(),
+            status: self.status.as_u16(),
+            detail: self.why.to_string(),
+            check: self.why.check.clone(),
+            expected: self.why.expected.clone(),
+            got: self.why.got.clone(),
+            fix: self.why.fix.clone(),
+        };
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+    }
+}

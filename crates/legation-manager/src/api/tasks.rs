@@ -1,0 +1,371 @@
+//! Tasks: submit, watch, grant, cancel, explain, receipt.
+
+use std::time::Duration;
+
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State, rejection::JsonRejection},
+    http::HeaderMap,
+};
+use legation_core::{
+    Digest, Envelope, Rejection, RevocationEpoch, Signed, TaskId,
+    claims::Evidence,
+    encoding,
+    statement::{Grant, Request},
+    task::WrappedKey,
+};
+use legation_pool::{Command, Explanation, IdempotencyKey, Needs, Pool, TaskState, TaskView};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{App, Caller, Problem, problem::ProblemBody};
+
+/// Longest wait for a change, in seconds.
+pub const WAIT_MAX: u64 = 60;
+/// Tasks on one page.
+const PAGE: usize = 100;
+
+/// A submission.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// The signed request (DSSE envelope).
+    #[schema(value_type = Object)]
+    pub request: Signed<Request>,
+    /// Grants given beforehand: policy grants, for fragments without inputs.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub grants: Vec<Signed<Grant>>,
+}
+
+/// Grants with the keys they release.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// Each grant with its keys.
+    pub grants: Vec<GrantWithKeys>,
+}
+
+/// A grant with the keys it releases.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantWithKeys {
+    /// The signed grant (DSSE envelope).
+    #[schema(value_type = Object)]
+    pub grant: Signed<Grant>,
+    /// Keys of the objects it releases, wrapped to the enclave.
+    #[schema(value_type = Vec<Object>)]
+    pub keys: Vec<WrappedKey>,
+}
+
+/// A task as it stands.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct TaskNow {
+    /// Journal position of the answer.
+    pub version: u64,
+    /// The task.
+    #[schema(value_type = Object)]
+    pub view: TaskView,
+    /// What its clients must grant now.
+    #[schema(value_type = Vec<Object>)]
+    pub needs: Vec<Needs>,
+}
+
+/// A page of tasks.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct TaskPage {
+    /// The tasks, newest first.
+    #[schema(value_type = Vec<Object>)]
+    pub tasks: Vec<TaskView>,
+    /// Token of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// What the manager has for the receipt of a task; what the request builds on is in the receipts of earlier tasks.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct ReceiptPieces {
+    /// The task.
+    #[schema(value_type = String)]
+    pub task: TaskId,
+    /// As of which revocation.
+    #[schema(value_type = u64)]
+    pub revocations: RevocationEpoch,
+    /// Statements that give the results.
+    #[schema(value_type = Vec<String>)]
+    pub roots: Vec<Digest>,
+    /// Statements (DSSE envelopes).
+    #[schema(value_type = Vec<Object>)]
+    pub envelopes: Vec<Envelope>,
+    /// Evidence behind the passports.
+    #[schema(value_type = Vec<Object>)]
+    pub evidence: Vec<Evidence>,
+}
+
+/// How to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// Answer at once when the task ended or needs grants; else wait this many seconds for it, 60 at most.
+    #[serde(default)]
+    pub wait: u64,
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Token of the page, from the page before.
+    pub page_token: Option<String>,
+}
+
+fn parse(id: &str) -> Result<TaskId, Problem> {
+    id.parse().map_err(|e| {
+        Problem::bad_request(
+            Rejection::new("task.name", "name of the task").expected("64 lower-case hex digits").got(e),
+        )
+    })
+}
+
+/// The task, if the caller may see it; a stranger learns nothing, not even that it exists.
+async fn visible<T: Send + 'static>(
+    app: &App,
+    caller: &Caller,
+    id: TaskId,
+    ask: impl FnOnce(&Pool) -> Result<T, Rejection> + Send + 'static,
+) -> Result<T, Problem> {
+    let caller = caller.clone();
+    let answer = app.leader.ask(move |pool| {
+        let seen = pool.tasks().get(&id).is_some_and(|t| caller.may_see(&t.request.tenant));
+        if seen { ask(pool) } else { Err(Rejection::new("task.unknown", "the task").expected("one of yours").got(id)) }
+    });
+    Ok(answer.await??)
+}
+
+/// Submits a task. Safe to repeat: the task's name is the digest of its request.
+#[utoipa::path(post, path = "/v1/tasks", tag = "tasks", security(("token" = [])), params(Wait,
+        ("Idempotency-Key" = Option<String>, Header, description = "Your name for this try: with another body it is refused")),
+    request_body = Submission,
+    responses((status = 200, description = "The task as it stands", body = TaskNow),
+        (status = 403, description = "Another tenant's request", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The idempotency key was used with another body", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The request breaks a rule", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "The pool has too many tasks", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn submit(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    body: Result<Json<Submission>, JsonRejection>,
+) -> Result<Json<TaskNow>, Problem> {
+    let Json(Submission { request, grants }) = body?;
+    let Some(tenant) = app.config.tenants.iter().find(|t| t.name == request.tenant && t.key == request.client) else {
+        return Err(Problem::forbidden(
+            Rejection::new("request.client", "client of the request")
+                .expected(format!("the key of tenant {}", request.tenant))
+                .got(request.client.id())
+                .fix("ask the operator to register this key for the tenant"),
+        ));
+    };
+    if !matches!(&caller, Caller::Tenant(name) if *name == tenant.name) {
+        return Err(Problem::forbidden(
+            Rejection::new("api.tenant", "token of the request").expected(format!("that of tenant {}", tenant.name)),
+        ));
+    }
+    let idempotency = match headers.get("idempotency-key").map(|v| v.to_str()) {
+        None => None,
+        Some(Ok(key)) => {
+            let mut body = request.digest().to_string();
+            grants.iter().for_each(|g| body.push_str(&g.digest().to_string()));
+            Some(IdempotencyKey { key: format!("{}/{key}", tenant.name), body: Digest::of(body.as_bytes()) })
+        }
+        Some(Err(e)) => {
+            let why = Rejection::new("idempotency.key", "idempotency key").expected("visible ASCII").got(e);
+            return Err(Problem::bad_request(why));
+        }
+    };
+    for fragment in &request.fragments {
+        let wanted = fragment.sealed_inputs().map(|i| i.ciphertext).chain([fragment.module]);
+        for digest in wanted {
+            if !app.objects.has(&digest).await {
+                return Err(Rejection::new(
+                    "object.unknown",
+                    format!("an object that fragment `{}` needs", fragment.name),
+                )
+                .expected("stored before the task is submitted")
+                .got(digest)
+                .fix("PUT it to /v1/objects/DIGEST first")
+                .into());
+            }
+        }
+    }
+    let id = TaskId::new(request.digest());
+    let changes = app.leader.watch(id);
+    app.leader.apply(Command::Submit { request: Box::new(request), grants, idempotency }).await?;
+    settled(&app, &caller, id, changes, wait.wait).await.map(Json)
+}
+
+/// Waits until the task ended or needs something of its clients, or the time is over.
+async fn settled(
+    app: &App,
+    caller: &Caller,
+    id: TaskId,
+    mut changes: tokio::sync::watch::Receiver<u64>,
+    seconds: u64,
+) -> Result<TaskNow, Problem> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds.min(WAIT_MAX));
+    loop {
+        changes.mark_unchanged();
+        let now = (app.clock)();
+        let answer = visible(app, caller, id, move |pool| {
+            Ok(TaskNow { version: pool.seq().0, view: pool.task_view(id)?, needs: pool.needs(id, now)? })
+        })
+        .await?;
+        if answer.view.state != TaskState::Live || !answer.needs.is_empty() || seconds == 0 {
+            return Ok(answer);
+        }
+        if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Tasks, newest first.
+#[utoipa::path(get, path = "/v1/tasks", tag = "tasks", security(("token" = [])), params(Page),
+    responses((status = 200, description = "A page of tasks", body = TaskPage)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Query(page): Query<Page>,
+) -> Result<Json<TaskPage>, Problem> {
+    let after = match page.page_token.as_deref().map(decode_token) {
+        None => None,
+        Some(Some(position)) => Some(position),
+        Some(None) => {
+            let why = Rejection::new("page.token", "page token").expected("`next` of the page before");
+            return Err(Problem::bad_request(why));
+        }
+    };
+    let page = app.leader.ask(move |pool| {
+        let mut order: Vec<_> = pool
+            .tasks()
+            .iter()
+            .filter(|(_, t)| caller.may_see(&t.request.tenant))
+            .map(|(id, t)| (std::cmp::Reverse(t.request.created), *id))
+            .filter(|position| after.is_none_or(|after| *position > after))
+            .collect();
+        order.sort_unstable();
+        let next = (order.len() > PAGE).then(|| order.get(PAGE - 1).map(encode_token)).flatten();
+        let tasks = order.into_iter().take(PAGE).filter_map(|(_, id)| pool.task_view(id).ok()).collect();
+        TaskPage { tasks, next }
+    });
+    Ok(Json(page.await?))
+}
+
+type Position = (std::cmp::Reverse<legation_core::UnixTime>, TaskId);
+
+fn encode_token((created, id): &Position) -> String {
+    encoding::hex(format!("{}:{id}", created.0.0).as_bytes())
+}
+
+fn decode_token(token: &str) -> Option<Position> {
+    let text = String::from_utf8(encoding::unhex(token).ok()?).ok()?;
+    let (created, id) = text.split_once(':')?;
+    Some((std::cmp::Reverse(legation_core::UnixTime(created.parse().ok()?)), id.parse().ok()?))
+}
+
+/// One task, at once or when it ended or needs grants.
+#[utoipa::path(get, path = "/v1/tasks/{id}", tag = "tasks", security(("token" = [])),
+    params(Wait, ("id" = String, Path, description = "Name of the task")),
+    responses((status = 200, description = "The task as it stands", body = TaskNow),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+) -> Result<Json<TaskNow>, Problem> {
+    let id = parse(&id)?;
+    let changes = app.leader.watch(id);
+    settled(&app, &caller, id, changes, wait.wait).await.map(Json)
+}
+
+/// Grants: lets the enclaves that were promised run, and releases keys to them.
+#[utoipa::path(post, path = "/v1/tasks/{id}/grants", tag = "tasks", security(("token" = [])),
+    params(Wait, ("id" = String, Path, description = "Name of the task")), request_body = Grants,
+    responses((status = 200, description = "The task as it stands", body = TaskNow),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The task has ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "A grant exceeds its request", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn grant(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+    body: Result<Json<Grants>, JsonRejection>,
+) -> Result<Json<TaskNow>, Problem> {
+    let (id, Json(Grants { grants })) = (parse(&id)?, body?);
+    visible(&app, &caller, id, |_| Ok(())).await?;
+    let changes = app.leader.watch(id);
+    for GrantWithKeys { grant, keys } in grants {
+        if grant.task != id {
+            return Err(Rejection::new("grant.task", "task of the grant").expected(id).got(grant.task).into());
+        }
+        app.leader.apply(Command::Grant { grant: Box::new(grant), keys }).await?;
+    }
+    settled(&app, &caller, id, changes, wait.wait).await.map(Json)
+}
+
+/// Gives a task up: what runs is stopped.
+#[utoipa::path(post, path = "/v1/tasks/{id}/cancel", tag = "tasks", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the task")),
+    responses((status = 200, description = "Cancelled", body = TaskNow),
+        (status = 409, description = "It has ended", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskNow>, Problem> {
+    let id = parse(&id)?;
+    visible(&app, &caller, id, |_| Ok(())).await?;
+    let changes = app.leader.watch(id);
+    app.leader.apply(Command::Cancel { task: id }).await?;
+    settled(&app, &caller, id, changes, 0).await.map(Json)
+}
+
+/// Why each fragment is where it is, and why not elsewhere: every enclave with its reason.
+#[utoipa::path(get, path = "/v1/tasks/{id}/explain", tag = "tasks", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the task")),
+    responses((status = 200, description = "Fragment by fragment", body = Vec<Object>),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn explain(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Explanation>>, Problem> {
+    let (id, now) = (parse(&id)?, (app.clock)());
+    visible(&app, &caller, id, move |pool| pool.explain(id, now)).await.map(Json)
+}
+
+/// What the manager has for the receipt of a task that ended.
+#[utoipa::path(get, path = "/v1/tasks/{id}/receipt", tag = "tasks", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the task")),
+    responses((status = 200, description = "Pieces of the receipt", body = ReceiptPieces),
+        (status = 409, description = "There is no result yet", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn receipt(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<ReceiptPieces>, Problem> {
+    let id = parse(&id)?;
+    let pieces = visible(&app, &caller, id, move |pool| {
+        let parts = pool.receipt_parts(id)?;
+        Ok(ReceiptPieces {
+            task: id,
+            revocations: pool.revocations(),
+            roots: parts.roots,
+            envelopes: parts.envelopes,
+            evidence: parts.evidence,
+        })
+    });
+    pieces.await.map(Json)
+}

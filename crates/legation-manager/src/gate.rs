@@ -1,0 +1,393 @@
+//! The gate: attested channels of agents. Applicants attest here and nothing else; attested agents take offers, fetch and
+//! store objects, and report.
+//!
+//! One task per channel reads; one writes what the leader decides. An agent that misbehaves loses its channel, and with it
+//! its leases: the pool moves the work.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use legation_attest::{AppraisalPolicy, Judge as EvidenceJudge, Verifier, admit};
+use legation_core::{
+    Digest, EnclaveId, Rejection, Signed,
+    statement::{Appointment, Outcome},
+};
+use legation_keys::{Entropy, IdentityKey};
+use legation_net::{
+    Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, Sender, Standing, StreamId,
+    message::{Reported, ToAgent, ToManager},
+};
+use legation_pool::Command;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tracing::{info, warn};
+
+use crate::{
+    Clock,
+    effects::{Effects, ToLink},
+    leader::Leader,
+    metrics::Metrics,
+    objects::{Incoming as IncomingObject, Objects, fill},
+};
+
+/// Objects one agent may fetch at once.
+const FETCHES_MAX: usize = 8;
+/// Objects one agent may store at once.
+const STORES_MAX: usize = 64;
+/// Bytes sent at once.
+const CHUNK: usize = 256 * 1024;
+/// How long a report waits for the objects it names, which come on streams of their own.
+const OBJECT_WAIT: Duration = Duration::from_secs(30);
+/// A term or position ahead of the journal that an agent may have seen: none.
+const LOST_TAIL: &str = "manager.lost-tail";
+
+/// What every channel works with.
+pub(crate) struct Gate {
+    pub(crate) leader: Leader,
+    pub(crate) effects: Effects,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) judge: EvidenceJudge,
+    pub(crate) policy: AppraisalPolicy,
+    pub(crate) verifier_key: IdentityKey,
+    pub(crate) verifier_appointment: Signed<Appointment>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) stored: Notify,
+}
+
+/// Accepts agents until the listener ends.
+pub(crate) async fn serve(gate: Arc<Gate>, mut listener: Listener) {
+    let mut number = 0;
+    while let Some(Arrival { from, channel }) = listener.accept().await {
+        match channel {
+            Err(error) => info!(%from, %error, "an agent was not let in"),
+            Ok(channel) => {
+                number += 1;
+                tokio::spawn(Connection::new(gate.clone(), channel, number).run());
+            }
+        }
+    }
+}
+
+struct Connection {
+    gate: Arc<Gate>,
+    number: u64,
+    sender: Sender,
+    receiver: Receiver,
+    standing: Standing,
+    nonce: Option<Digest>,
+    /// Set once the agent said it is present: its enclave, and what writes to it.
+    present: Option<(EnclaveId, tokio::task::JoinHandle<()>)>,
+    fetches: Arc<Semaphore>,
+}
+
+/// A store in progress.
+type Stores<'a> = HashMap<StreamId, IncomingObject<'a>>;
+
+impl Connection {
+    fn new(gate: Arc<Gate>, channel: Channel, number: u64) -> Self {
+        let (sender, receiver) = channel.split();
+        let standing = sender.standing();
+        let fetches = Arc::new(Semaphore::new(FETCHES_MAX));
+        Self { gate, number, sender, receiver, standing, nonce: None, present: None, fetches }
+    }
+
+    async fn run(mut self) {
+        let gate = self.gate.clone();
+        let mut stores = Stores::new();
+        let end = loop {
+            let next = match self.receiver.recv().await {
+                Ok(next) => next,
+                Err(end) => break end,
+            };
+            let handled = match next {
+                Incoming::Renewed(standing) => {
+                    self.standing = standing;
+                    Ok(())
+                }
+                Incoming::Data { stream, last, bytes } => self.data(&mut stores, stream, last, &bytes).await,
+                Incoming::Control(bytes) => match serde_json::from_slice(&bytes) {
+                    Ok(message) => self.message(&gate.objects, &mut stores, message).await,
+                    Err(e) => Err(Rejection::new("channel.message", "a message").expected("one of ours").got(e)),
+                },
+            };
+            if let Err(why) = handled {
+                warn!(agent = %self.name(), %why, "channel ends");
+                self.sender.revoke(why);
+                break self.sender.closed().await;
+            }
+        };
+        for (_, store) in stores {
+            store.abandon().await;
+        }
+        self.leave(&end).await;
+    }
+
+    fn name(&self) -> String {
+        match &self.standing {
+            Standing::Attested(passport) => passport.enclave_id().short(),
+            _ => format!("applicant {}", self.number),
+        }
+    }
+
+    async fn leave(self, end: &ChannelError) {
+        let Some((enclave, writer)) = self.present else { return };
+        writer.abort();
+        if self.gate.effects.detach(enclave, self.number) {
+            info!(%enclave, %end, "enclave left");
+            let lost = Command::Lost { enclave, why: end.to_string() };
+            if let Err(why) = self.gate.leader.apply(lost).await {
+                warn!(%enclave, %why, "loss could not be recorded");
+            }
+        }
+    }
+
+    fn enclave(&self) -> Result<EnclaveId, Rejection> {
+        match &self.standing {
+            Standing::Attested(passport) => Ok(passport.enclave_id()),
+            other => Err(Rejection::new("channel.applicant", "standing of the agent")
+                .expected("attested")
+                .got(other)
+                .fix("attest first: an applicant may only ask for a challenge and answer it")),
+        }
+    }
+
+    async fn message<'a>(
+        &mut self,
+        objects: &'a Objects,
+        stores: &mut Stores<'a>,
+        message: ToManager,
+    ) -> Result<(), Rejection> {
+        match message {
+            ToManager::AskChallenge => {
+                let mut nonce = [0; 32];
+                OsEntropy.fill(&mut nonce);
+                let nonce = Digest::from_bytes(nonce);
+                self.nonce = Some(nonce);
+                self.say(&ToAgent::Challenge { nonce }).await
+            }
+            ToManager::Evidence(evidence) => self.evidence(*evidence).await,
+            ToManager::Present { running, obeyed } => {
+                let enclave = self.enclave()?;
+                self.check_tail(obeyed).await?;
+                if self.present.is_none() {
+                    let orders = self.gate.effects.attach(enclave, self.number);
+                    let writer = tokio::spawn(write(self.sender.clone(), orders));
+                    self.present = Some((enclave, writer));
+                }
+                self.gate.leader.apply(Command::Arrived { enclave, running }).await?;
+                info!(%enclave, "enclave is present");
+                Ok(())
+            }
+            ToManager::Refuse { lease, why } => {
+                let enclave = self.enclave()?;
+                info!(%enclave, %lease, %why, "offer refused");
+                // The lease may have ended meanwhile.
+                let _ = self.gate.leader.apply(Command::Refuse { enclave, lease, why }).await;
+                Ok(())
+            }
+            ToManager::Report(reported) => {
+                let enclave = self.enclave()?;
+                tokio::spawn(report(self.gate.clone(), self.sender.clone(), enclave, reported));
+                Ok(())
+            }
+            ToManager::Fetch { digest, stream } => {
+                self.enclave()?;
+                let turn = self.fetches.clone().acquire_owned().await;
+                let (gate, sender) = (self.gate.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    send_object(&gate, &sender, &digest, StreamId(stream)).await;
+                });
+                Ok(())
+            }
+            ToManager::Store { digest, stream } => {
+                self.enclave()?;
+                if stores.len() >= STORES_MAX {
+                    let why = Rejection::new("channel.stores", "objects stored at once");
+                    return Err(why.expected(format!("at most {STORES_MAX}")));
+                }
+                let incoming = objects.begin(digest).await.map_err(|e| e.refusal())?;
+                stores.insert(StreamId(stream), incoming);
+                Ok(())
+            }
+            ToManager::Draining => {
+                let enclave = self.enclave()?;
+                info!(%enclave, "enclave drains");
+                self.gate.leader.apply(Command::Drain { enclave }).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn data(&self, stores: &mut Stores<'_>, stream: StreamId, last: bool, bytes: &[u8]) -> Result<(), Rejection> {
+        let Some(store) = stores.get_mut(&stream) else {
+            return Err(Rejection::new("channel.stream", "stream of the data").expected("one announced by `store`"));
+        };
+        store.write(bytes).await.map_err(|e| e.refusal())?;
+        if last && let Some(store) = stores.remove(&stream) {
+            let size = store.finish().await.map_err(|e| e.refusal())?;
+            self.gate.metrics.stored(size);
+            self.gate.stored.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// The verifier's part: evidence over the nonce that was just given, judged, appraised, admitted.
+    async fn evidence(&mut self, evidence: legation_core::claims::Evidence) -> Result<(), Rejection> {
+        let nonce = self.nonce.take().ok_or_else(|| {
+            Rejection::new("attest.nonce", "nonce of the evidence")
+                .expected("one asked for on this channel and not used before")
+                .got("none")
+        })?;
+        let peer = *self.sender.peer();
+        let (gate, now) = (self.gate.clone(), (self.gate.clock)());
+        let judged = tokio::task::spawn_blocking(move || {
+            let verifier = Verifier {
+                signer: &gate.verifier_key,
+                appointment: &gate.verifier_appointment,
+                judge: &gate.judge,
+                policy: &gate.policy,
+            };
+            admit(&verifier, &evidence, &nonce, now).map(|passport| (passport, evidence))
+        });
+        let verdict = judged.await.unwrap_or_else(|e| Err(Rejection::new("attest.defect", "the verifier").got(e)));
+        let verdict = match verdict {
+            Ok((passport, _)) if passport.enclave != peer => Err(Rejection::new("attest.key", "key in the evidence")
+                .expected(format!("the key of this channel, {}", peer.id()))
+                .got(passport.enclave.id())),
+            other => other,
+        };
+        let admitted = match verdict {
+            Ok((passport, evidence)) => {
+                let command = Command::Attested {
+                    passport: Box::new(passport.clone()),
+                    appointment: Box::new(self.gate.verifier_appointment.clone()),
+                    evidence: Box::new(evidence),
+                };
+                self.gate.leader.apply(command).await.map(|_| passport)
+            }
+            Err(why) => Err(why),
+        };
+        match admitted {
+            Ok(passport) => {
+                info!(enclave = %passport.enclave_id(), anchor = %passport.claims.anchor, until = %passport.expires, "enclave attested");
+                let appointment = Box::new(self.gate.verifier_appointment.clone());
+                self.say(&ToAgent::Admitted { passport: Box::new(passport), appointment }).await
+            }
+            Err(why) => {
+                warn!(agent = %self.name(), %why, "evidence refused");
+                self.gate.metrics.refused(&why);
+                self.say(&ToAgent::Refused { why }).await
+            }
+        }
+    }
+
+    /// An agent that obeyed what this journal does not hold has seen records that were lost: leading on would break promises.
+    async fn check_tail(&self, obeyed: (legation_core::Term, legation_core::Seq)) -> Result<(), Rejection> {
+        let ours = self.gate.leader.ask(|pool| (pool.term(), pool.seq())).await?;
+        if obeyed > ours {
+            let why = Rejection::new(LOST_TAIL, "end of the journal")
+                .expected(format!("at least term {} position {}, which an agent obeyed", obeyed.0.0, obeyed.1.0))
+                .got(format!("term {} position {}", ours.0.0, ours.1.0))
+                .fix("the journal lost its end: restore a newer copy of it before this pool goes on");
+            tracing::error!(%why, "this manager ends");
+            std::process::exit(1);
+        }
+        Ok(())
+    }
+
+    async fn say(&self, message: &ToAgent) -> Result<(), Rejection> {
+        self.sender
+            .send_control(message)
+            .await
+            .map_err(|e| Rejection::new("channel.send", "a message to the agent").got(e))
+    }
+}
+
+/// Writes what the leader decides for one enclave, in order.
+async fn write(sender: Sender, mut orders: mpsc::UnboundedReceiver<ToLink>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            ToLink::Say(message) => {
+                if sender.send_control(&message).await.is_err() {
+                    return;
+                }
+            }
+            ToLink::Close(why) => sender.revoke(why),
+        }
+    }
+}
+
+/// A report is taken when the objects it names are here, and acknowledged when it is durable.
+async fn report(gate: Arc<Gate>, sender: Sender, enclave: EnclaveId, reported: Box<Reported>) {
+    let Reported { report, aggregate, keys } = *reported;
+    let lease = report.lease;
+    let wanted: Vec<Digest> =
+        [&report.output, &report.log].into_iter().flatten().map(|object| object.ciphertext).collect();
+    let complete = wanted.is_empty() || tokio::time::timeout(OBJECT_WAIT, arrive(&gate, &wanted)).await.is_ok();
+    let completed = report.outcome == Outcome::Completed;
+    let result = if complete {
+        let command = Command::Report { enclave, report: Box::new(report), aggregate: aggregate.map(Box::new), keys };
+        gate.leader.apply(command).await
+    } else {
+        let why = Rejection::new("report.objects", "output named by the report").expected("sent before the report");
+        gate.leader.apply(Command::Refuse { enclave, lease, why }).await
+    };
+    match result {
+        Err(why) if matches!(why.check.as_str(), "manager.busy" | "manager.stopping" | "journal.append") => {
+            // Not acknowledged: the agent keeps it and sends it again on its next channel.
+            warn!(%enclave, %lease, %why, "report could not be taken");
+            sender.revoke(why);
+            return;
+        }
+        Err(why) => info!(%enclave, %lease, %why, "report is not wanted"),
+        Ok(_) => tracing::debug!(%enclave, %lease, completed, "reported"),
+    }
+    let _ = sender.send_control(&ToAgent::Acknowledged { lease }).await;
+}
+
+async fn arrive(gate: &Gate, wanted: &[Digest]) {
+    for digest in wanted {
+        loop {
+            let news = gate.stored.notified();
+            if gate.objects.has(digest).await {
+                break;
+            }
+            news.await;
+        }
+    }
+}
+
+async fn send_object(gate: &Gate, sender: &Sender, digest: &Digest, stream: StreamId) {
+    let missing = || ToAgent::Missing { stream: stream.0 };
+    let (mut file, size) = match gate.objects.read(digest).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let _ = sender.send_control(&missing()).await;
+            return;
+        }
+        Err(why) => {
+            warn!(%digest, %why, "object cannot be read");
+            let _ = sender.send_control(&missing()).await;
+            return;
+        }
+    };
+    let mut sent = 0;
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        match fill(&mut file, &mut chunk).await {
+            Ok(n) => {
+                chunk.truncate(n);
+                sent += n as u64;
+                let last = sent >= size || n == 0;
+                if sender.send_data(stream, chunk.into(), last).await.is_err() || last {
+                    return;
+                }
+            }
+            Err(why) => {
+                warn!(%digest, %why, "object cannot be read");
+                let _ = sender.send_control(&missing()).await;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The manager: keeps the journal, performs what the pool decides, answers clients and agents.
+//!
+//! It is *not* trusted with anything but availability and honest bookkeeping: it never holds a plaintext, a data key or a
+//! private key of an enclave, and every statement it passes on is checked by whoever relies on it.
+//!
+//! [`leader`] owns the pool and the [`journal`]; [`gate`] holds the channels of agents and is the verifier's door; [`api`] is
+//! the clients'; [`effects`] is what the pool decided, on its way out.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+pub mod api;
+pub mod config;
+mod effects;
+mod gate;
+pub mod journal;
+pub mod leader;
+mod manager;
+mod metrics;
+mod objects;
+
+pub use config::{ManagerConfig, Tenant};
+pub use manager::{Addresses, Manager, StartError, system_clock};
+
+/// Where time comes from.
+pub type Clock = std::sync::Arc<dyn Fn() -> legation_core::UnixTime + Send + Sync>;

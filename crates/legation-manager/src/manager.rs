@@ -1,0 +1,236 @@
+//! Starting and stopping a manager.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use legation_attest::{Judge as EvidenceJudge, Roots};
+use legation_core::{
+    Envelope, KeyId, PublicKey, Rejection, Signed, Signer, UnixTime,
+    claims::{Anchors, Role},
+    statement::{Appointment, Office},
+};
+use legation_keys::IdentityKey;
+use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener};
+use legation_pool::Limits;
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tracing::{info, warn};
+
+use crate::{
+    Clock,
+    api::{self, App},
+    config::ManagerConfig,
+    effects::Effects,
+    gate::{self, Gate},
+    journal::sqlite::SqliteJournal,
+    leader::{LeadError, Leader, Parts},
+    metrics::Metrics,
+    objects::Objects,
+};
+
+/// Where a manager listens; written to `addresses.json` in its data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// For agents.
+    pub agents: SocketAddr,
+    /// For clients.
+    pub api: SocketAddr,
+    /// For health and metrics.
+    pub admin: SocketAddr,
+}
+
+/// Why a manager does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its configuration, keys or appointments will not do.
+    #[error("{0}")]
+    Refused(#[from] Rejection),
+    /// It cannot lead.
+    #[error("{0}")]
+    Lead(#[from] LeadError),
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}; end what listens there, or configure another address")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be written or read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No TLS configuration can be made of the key.
+    #[error("{0}")]
+    Tls(#[from] legation_net::tls::TlsError),
+}
+
+/// A running manager.
+pub struct Manager {
+    /// Where it listens.
+    pub addresses: Addresses,
+    leader: Leader,
+    stop: Arc<Notify>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Manager {
+    /// Starts everything; returns when it leads and listens.
+    ///
+    /// # Errors
+    /// What is wrong and what to do.
+    pub async fn start(config: ManagerConfig, clock: Clock) -> Result<Self, StartError> {
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::File { path, source }
+        };
+        std::fs::create_dir_all(&config.data).map_err(file(&config.data))?;
+        let anchors: Anchors = read_json(&config.anchors)?;
+        let key = read_key(&config.key)?;
+        let appointment = read_appointment(&config.appointment, &anchors, &key, Office::Manager)?;
+        let verifier_key = read_key(&config.verifier_key)?;
+        let verifier_appointment =
+            read_appointment(&config.verifier_appointment, &anchors, &verifier_key, Office::Verifier)?;
+        let roots = Roots::new(&anchors)?;
+        if config.appraisal.development {
+            warn!("this manager admits DEVELOPMENT enclaves: they prove the protocol, not confidentiality");
+        }
+        let (effects, metrics) = (Effects::default(), Metrics::default());
+        let objects = Arc::new(Objects::open(&config.data, config.object_max_bytes).await.map_err(|e| e.refusal())?);
+        let signer: Arc<dyn Signer> = Arc::new(key);
+        let journal_path = config.data.join("journal.sqlite");
+        let parts = Parts {
+            journal: Box::new(SqliteJournal::open(&journal_path).map_err(LeadError::from)?),
+            limits: Limits::default(),
+            signer: signer.clone(),
+            appointment: appointment.clone(),
+            effects: effects.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let leader = tokio::task::spawn_blocking(move || Leader::start(parts))
+            .await
+            .map_err(|e| Rejection::new("manager.start", "the leader").got(e))??;
+        let revoked = leader.revoked();
+        let revoked = move |key: KeyId| {
+            let why = revoked.borrow().why(&key.into())?.to_owned();
+            let refuse = Rejection::new("pool.revoked", "the enclave of this key").expected("not revoked");
+            Some(refuse.got(format!("revoked: {why}")))
+        };
+        let judge = AnchoredJudge::new(anchors.operators.clone())
+            .admit(Role::Agent)
+            .admit_applicants()
+            .with_revocations(revoked);
+        let credential = Credential::Appointment { appointment: appointment.envelope().clone() };
+        let endpoint = Arc::new(Endpoint::new(signer, Role::Manager, credential, Arc::new(judge), clock.clone())?);
+        let listen = |address: SocketAddr| move |source| StartError::Listen { address, source };
+        let bounds = Bounds { channels: config.agent_connections_max, ..Bounds::DEFAULT };
+        let agents = Listener::bind(config.agents, endpoint, bounds).await.map_err(listen(config.agents))?;
+        let api = TcpListener::bind(config.api).await.map_err(listen(config.api))?;
+        let admin = TcpListener::bind(config.admin).await.map_err(listen(config.admin))?;
+        let addresses = Addresses {
+            agents: agents.address(),
+            api: api.local_addr().map_err(listen(config.api))?,
+            admin: admin.local_addr().map_err(listen(config.admin))?,
+        };
+        let config = Arc::new(config);
+        let app = App {
+            leader: leader.clone(),
+            objects: objects.clone(),
+            config: config.clone(),
+            effects: effects.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let gate = Arc::new(Gate {
+            leader: leader.clone(),
+            effects,
+            objects,
+            judge: EvidenceJudge::new(roots),
+            policy: config.appraisal.clone(),
+            verifier_key,
+            verifier_appointment,
+            clock,
+            metrics,
+            stored: Notify::new(),
+        });
+        let stop = Arc::new(Notify::new());
+        let tasks = vec![
+            tokio::spawn(gate::serve(gate, agents)),
+            serve_http(api, api::router(app.clone()), stop.clone()),
+            serve_http(admin, api::admin(app), stop.clone()),
+        ];
+        let path = config.data.join("addresses.json");
+        let text = serde_json::to_string(&addresses).unwrap_or_default();
+        std::fs::write(&path, text).map_err(file(&path))?;
+        info!(agents = %addresses.agents, api = %addresses.api, admin = %addresses.admin, "manager is up");
+        Ok(Self { addresses, leader, stop, tasks })
+    }
+
+    /// Stops: takes no more, finishes what is being answered, leaves the journal complete.
+    pub async fn stop(self) {
+        self.stop.notify_waiters();
+        self.leader.stop().await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        info!("manager stopped");
+    }
+}
+
+fn serve_http(listener: TcpListener, router: axum::Router, stop: Arc<Notify>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        use axum::serve::ListenerExt;
+        let listener = listener.tap_io(|tcp| {
+            // Answers are small and wanted at once.
+            let _ = tcp.set_nodelay(true);
+        });
+        let stopped = async move { stop.notified().await };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            warn!(%error, "HTTP server ended");
+        }
+    })
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Rejection> {
+    let at = || Rejection::new("config.file", path.display().to_string());
+    let text = std::fs::read(path).map_err(|e| at().expected("a readable file").got(e))?;
+    serde_json::from_slice(&text).map_err(|e| at().expected("its JSON").got(e))
+}
+
+fn read_key(path: &Path) -> Result<IdentityKey, Rejection> {
+    let at = || Rejection::new("config.key", path.display().to_string());
+    let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+    let text = text.map_err(|e| at().expected("a readable key file").got(e))?;
+    IdentityKey::from_pem(&text).map_err(|e| at().expected("an Ed25519 private key, PEM").got(e))
+}
+
+fn read_appointment(
+    path: &Path,
+    anchors: &Anchors,
+    key: &IdentityKey,
+    office: Office,
+) -> Result<Signed<Appointment>, Rejection> {
+    let at = || Rejection::new("config.appointment", path.display().to_string());
+    let envelope: Envelope = read_json(path)?;
+    let appointment = envelope.open::<Appointment>().map_err(|e| at().expected("an appointment").got(e))?;
+    let (key, operators): (PublicKey, _) = (key.public_key(), &anchors.operators);
+    if !operators.contains(&appointment.operator) || appointment.key != key || appointment.office != office {
+        return Err(at()
+            .expected(format!("{office:?} {} by an operator of the anchors", key.id()))
+            .got(format!("{:?} {} by {}", appointment.office, appointment.key.id(), appointment.operator.id()))
+            .fix("have the operator's root appoint this key: `legation init` does it"));
+    }
+    Ok(appointment)
+}
+
+/// The system's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        UnixTime(since.map_or(0, |d| d.as_secs()))
+    })
+}

@@ -1,0 +1,184 @@
+//! An operator, a verifier, a clock that tests move, and endpoints that know them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use legation_core::{
+    Bytes, Digest, KeyId, MicroUsd, Millicores, ProviderId, PublicKey, Region, Rejection, SealingPublicKey, Signer,
+    UnixTime,
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Role, TeeKind},
+    dsse,
+    statement::{Appointment, Ear, Office, Passport, Tier},
+};
+use legation_keys::IdentityKey;
+use legation_net::{AnchoredJudge, Bounds, Channel, ChannelError, Clock, Credential, Endpoint, Listener, Timing};
+
+/// When every test begins.
+pub(crate) const NOW: u64 = 1_795_262_400;
+/// Seeds of the keys everybody knows.
+pub(crate) const OPERATOR: u8 = 200;
+pub(crate) const VERIFIER: u8 = 201;
+pub(crate) const MANAGER: u8 = 1;
+pub(crate) const AGENT: u8 = 2;
+
+/// Waits short enough for tests, long enough for a busy machine.
+pub(crate) const TIMING: Timing = Timing {
+    handshake: Duration::from_millis(2000),
+    ping: Duration::from_millis(100),
+    silence: Duration::from_millis(3000),
+    stall: Duration::from_millis(5000),
+    check: Duration::from_millis(20),
+    applicant: Duration::from_secs(60),
+    linger: Duration::from_millis(500),
+};
+
+#[derive(Clone)]
+pub(crate) struct World {
+    time: Arc<AtomicU64>,
+    revoked: Arc<Mutex<Vec<KeyId>>>,
+}
+
+pub(crate) fn key(seed: u8) -> Arc<IdentityKey> {
+    Arc::new(IdentityKey::from_seed([seed; 32]))
+}
+
+pub(crate) fn public(seed: u8) -> PublicKey {
+    key(seed).public_key()
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { time: Arc::new(AtomicU64::new(NOW)), revoked: Arc::default() }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        let time = self.time.clone();
+        Arc::new(move || UnixTime(time.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn set_time(&self, unix: u64) {
+        self.time.store(unix, Ordering::Relaxed);
+    }
+
+    pub(crate) fn revoke(&self, seed: u8) {
+        self.revoked.lock().unwrap().push(public(seed).id());
+    }
+
+    /// A judge that admits agents and managers, but no applicants.
+    pub(crate) fn judge(&self) -> AnchoredJudge {
+        let revoked = self.revoked.clone();
+        AnchoredJudge::new(vec![public(OPERATOR)]).admit(Role::Agent).admit(Role::Manager).with_revocations(
+            move |key| {
+                let hit = revoked.lock().unwrap().contains(&key);
+                hit.then(|| Rejection::new("channel.revoked", "key of the peer").got(key))
+            },
+        )
+    }
+
+    pub(crate) fn endpoint(&self, seed: u8, role: Role, credential: Credential) -> Endpoint {
+        self.endpoint_with(seed, role, credential, self.judge())
+    }
+
+    pub(crate) fn endpoint_with(&self, seed: u8, role: Role, credential: Credential, judge: AnchoredJudge) -> Endpoint {
+        Endpoint::new(key(seed), role, credential, Arc::new(judge), self.clock()).unwrap().with_timing(TIMING)
+    }
+
+    /// A manager with an appointment for a day.
+    pub(crate) fn manager(&self) -> Endpoint {
+        self.endpoint(MANAGER, Role::Manager, manager_credential(MANAGER))
+    }
+
+    /// An agent with a passport for ten minutes.
+    pub(crate) fn agent(&self) -> Endpoint {
+        self.endpoint(AGENT, Role::Agent, passport(AGENT, NOW, NOW + 600))
+    }
+}
+
+pub(crate) fn appointment(operator: u8, seed: u8, office: Office, from: u64, until: u64) -> legation_core::Envelope {
+    let appointment = Appointment {
+        operator: public(operator),
+        key: public(seed),
+        office,
+        not_before: UnixTime(from),
+        not_after: UnixTime(until),
+    };
+    dsse::sign(appointment, &*key(operator)).envelope().clone()
+}
+
+pub(crate) fn manager_credential(seed: u8) -> Credential {
+    Credential::Appointment { appointment: appointment(OPERATOR, seed, Office::Manager, NOW, NOW + 86_400) }
+}
+
+/// A passport by the verifier that everybody knows.
+pub(crate) fn passport(seed: u8, from: u64, until: u64) -> Credential {
+    passport_by(OPERATOR, VERIFIER, seed, from, until)
+}
+
+pub(crate) fn passport_by(operator: u8, verifier: u8, seed: u8, from: u64, until: u64) -> Credential {
+    let appointment = appointment(operator, verifier, Office::Verifier, NOW - 86_400, NOW + 86_400);
+    let passport = Passport {
+        verifier: public(verifier),
+        issued: UnixTime(from),
+        expires: UnixTime(until),
+        enclave: public(seed),
+        sealing: SealingPublicKey::from_bytes([seed; SealingPublicKey::LEN]),
+        ear: Ear { status: Tier::Warning, vector: BTreeMap::from([("hardware".into(), 32)]), policy: "test".into() },
+        claims: Claims {
+            tee: Attested::hardware(TeeKind::DevSnp),
+            anchor: Anchor::Development("test".into()),
+            measurement: Attested::hardware("00".repeat(48)),
+            chip: Attested::hardware("11".repeat(64)),
+            tcb: Attested::hardware("1".into()),
+            debug: Attested::hardware(false),
+            product: Attested::endorsed("milan".into()),
+            vmpl: Attested::hardware(0),
+            report_data: "22".repeat(64),
+        },
+        configuration: Configuration {
+            provider: ProviderId::new("p").unwrap(),
+            region: Region::new("r").unwrap(),
+            capacity: Capacity { cpu: Millicores(1000), memory: Bytes::mib(64), slots: 1 },
+            rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
+            operators: vec![public(operator)],
+        },
+        evidence: Digest::of(&[seed]),
+        prev: vec![appointment.digest()],
+    };
+    Credential::Passport { passport: dsse::sign(passport, &*key(verifier)).envelope().clone(), appointment }
+}
+
+pub(crate) async fn listen(endpoint: Endpoint) -> (Listener, SocketAddr) {
+    let listener = Listener::bind("127.0.0.1:0", Arc::new(endpoint), Bounds::DEFAULT).await.unwrap();
+    let address = listener.address();
+    (listener, address)
+}
+
+/// A channel's two ends: the dialler's, then the listener's.
+pub(crate) async fn pair(dialler: &Endpoint, listener: Endpoint) -> (Channel, Channel) {
+    let (mut listener, address) = listen(listener).await;
+    let (near, far) = tokio::join!(dialler.connect(address, None), listener.accept());
+    (near.unwrap(), far.unwrap().channel.unwrap())
+}
+
+/// How both ends fail: the dialler's error, then the listener's.
+pub(crate) async fn refused(dialler: &Endpoint, listener: Endpoint) -> (ChannelError, ChannelError) {
+    let (mut listener, address) = listen(listener).await;
+    let (near, far) = tokio::join!(dialler.connect(address, None), listener.accept());
+    (near.unwrap_err(), far.unwrap().channel.unwrap_err())
+}
+
+/// The check of a refusal, and who refused.
+pub(crate) fn check(error: &ChannelError) -> String {
+    match error {
+        ChannelError::Refused(reason) => format!("refused {}", reason.check),
+        ChannelError::RefusedByPeer(reason) => format!("told {}", reason.check),
+        other => other.to_string(),
+    }
+}

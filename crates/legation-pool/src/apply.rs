@@ -1,0 +1,228 @@
+//! The door: one command in, events and effects out. A table of one-line arms; each noun has its own file.
+
+use legation_core::{
+    EnclaveId, LeaseId, Rejection, Signed, Signer, TaskId, Term, UnixTime,
+    claims::Evidence,
+    statement::{Aggregate, Appointment, Grant, Office, Passport, Report, Request},
+    task::WrappedKey,
+};
+
+use crate::{
+    event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
+    pool::{Env, Pool},
+    task::SKEW,
+};
+
+/// What can be asked of the pool. Statements come in with their signatures checked; what they may say is judged here.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A manager begins to lead.
+    BeginTerm {
+        /// Its term: one more than any before.
+        term: Term,
+        /// Its appointment.
+        appointment: Box<Signed<Appointment>>,
+    },
+    /// A verifier admitted an enclave.
+    Attested {
+        /// The passport it gave.
+        passport: Box<Signed<Passport>>,
+        /// The verifier's appointment.
+        appointment: Box<Signed<Appointment>>,
+        /// The evidence it judged.
+        evidence: Box<Evidence>,
+    },
+    /// An attested channel to an enclave is open.
+    Arrived {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Leases it still works on.
+        running: Vec<LeaseId>,
+    },
+    /// The channel to an enclave is gone.
+    Lost {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+    },
+    /// An enclave (or the operator for it) wants no more work.
+    Drain {
+        /// The enclave.
+        enclave: EnclaveId,
+    },
+    /// An operator no longer trusts an enclave.
+    Revoke {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Why, in the operator's words.
+        why: String,
+    },
+    /// A client asks for a task.
+    Submit {
+        /// The request.
+        request: Box<Signed<Request>>,
+        /// Grants given beforehand.
+        grants: Vec<Signed<Grant>>,
+        /// The client's name for this try.
+        idempotency: Option<IdempotencyKey>,
+    },
+    /// An owner or holder grants.
+    Grant {
+        /// The grant.
+        grant: Box<Signed<Grant>>,
+        /// Keys it releases.
+        keys: Vec<WrappedKey>,
+    },
+    /// An enclave will not run what it was offered.
+    Refuse {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// What.
+        lease: LeaseId,
+        /// Why.
+        why: Rejection,
+    },
+    /// An enclave ran what it was offered.
+    Report {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// The report.
+        report: Box<Signed<Report>>,
+        /// The aggregate, of a reducing fragment.
+        aggregate: Option<Box<Signed<Aggregate>>>,
+        /// Keys of what it left.
+        keys: Vec<WrappedKey>,
+    },
+    /// The client gives a task up.
+    Cancel {
+        /// Which.
+        task: TaskId,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What a command did.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Applied {
+    /// What happened, to be journalled before anything is answered.
+    pub records: Vec<Record>,
+    /// What is to be done after that.
+    pub effects: Vec<Effect>,
+}
+
+impl Applied {
+    /// Changes the pool by `event` and notes it. A refusal by the pool's own books is a defect of this program and is
+    /// reported as one, not papered over.
+    pub(crate) fn record(&mut self, pool: &mut Pool, env: &Env<'_>, event: Event) -> Result<(), Rejection> {
+        let record = Record {
+            version: RECORD_VERSION,
+            seq: legation_core::Seq(pool.seq.0 + 1),
+            term: pool.term,
+            at: env.now,
+            event,
+        };
+        self.commit(pool, record)
+    }
+
+    pub(crate) fn commit(&mut self, pool: &mut Pool, record: Record) -> Result<(), Rejection> {
+        let ready = pool.absorb(&record).map_err(|e| Rejection::new("pool.defect", "the pool's own record").got(e))?;
+        if let Some(task) = record.event.task() {
+            self.effects.push(Effect::TaskChanged { task });
+        }
+        for lease in ready {
+            if let Some(enclave) = pool.leases.get(&lease).map(|l| l.enclave) {
+                self.effects.push(Effect::Offer { enclave, lease });
+            }
+        }
+        self.records.push(record);
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Judges `command` as of `now`; `signer` is the manager's key, for the allocations it gives.
+    ///
+    /// # Errors
+    /// Why the command is refused. The pool is then as it was before.
+    pub fn apply(&mut self, command: Command, now: UnixTime, signer: &dyn Signer) -> Result<Applied, Rejection> {
+        let env = &Env { now, signer };
+        if !matches!(command, Command::BeginTerm { .. }) {
+            self.check_leads(env)?;
+        }
+        match command {
+            Command::BeginTerm { term, appointment } => self.begin_term(term, *appointment, env),
+            Command::Attested { passport, appointment, evidence } => {
+                self.attested(*passport, *appointment, *evidence, env)
+            }
+            Command::Arrived { enclave, running } => self.arrived(enclave, &running, env),
+            Command::Lost { enclave, why } => self.lost(enclave, &why, env),
+            Command::Drain { enclave } => self.drain(enclave, env),
+            Command::Revoke { enclave, why } => self.revoke(enclave, &why, env),
+            Command::Submit { request, grants, idempotency } => self.submit(*request, grants, idempotency, env),
+            Command::Grant { grant, keys } => self.grant(*grant, keys, env),
+            Command::Refuse { enclave, lease, why } => self.refused(enclave, lease, why, env),
+            Command::Report { enclave, report, aggregate, keys } => {
+                self.reported(enclave, *report, aggregate.map(|a| *a), keys, env)
+            }
+            Command::Cancel { task } => self.cancel(task, env),
+            Command::Tick => self.tick(env),
+        }
+    }
+
+    fn begin_term(
+        &mut self,
+        term: Term,
+        appointment: Signed<Appointment>,
+        env: &Env<'_>,
+    ) -> Result<Applied, Rejection> {
+        let refuse = |claim: &str| Rejection::new("pool.term", claim.to_owned());
+        if term <= self.term {
+            return Err(refuse("term of the manager").expected(format!("more than {}", self.term.0)).got(term.0));
+        }
+        let fits = appointment.key == env.signer.public_key() && appointment.office == Office::Manager;
+        if !fits || !holds(&appointment, env.now) {
+            return Err(refuse("appointment of the manager")
+                .expected(format!("of key {} as manager, valid at {}", env.signer.public_key().id(), env.now))
+                .got(format!(
+                    "of key {} as {:?}, {} to {}",
+                    appointment.key.id(),
+                    appointment.office,
+                    appointment.not_before,
+                    appointment.not_after
+                ))
+                .fix("have the operator's root appoint this key anew"));
+        }
+        let mut out = Applied::default();
+        let seq = legation_core::Seq(self.seq.0 + 1);
+        let event = Event::TermBegan { appointment: Box::new(appointment) };
+        out.commit(self, Record { version: RECORD_VERSION, seq, term, at: env.now, event })?;
+        Ok(out)
+    }
+
+    /// Only the manager whose term it is may command.
+    fn check_leads(&self, env: &Env<'_>) -> Result<(), Rejection> {
+        let key = env.signer.public_key();
+        match &self.manager {
+            Some(manager) if manager.key == key => Ok(()),
+            manager => Err(Rejection::new("pool.term", "who leads")
+                .expected(format!("manager {}, in a term that it began", key.id().short()))
+                .got(manager.as_ref().map_or("nobody".to_owned(), |m| m.key.id().short()))),
+        }
+    }
+
+    /// Ends what is over: tasks, leases, and grants that never came.
+    fn tick(&mut self, env: &Env<'_>) -> Result<Applied, Rejection> {
+        let mut out = Applied::default();
+        self.expire_tasks(env, &mut out)?;
+        self.expire_leases(env, &mut out)?;
+        self.place_queued(env, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// Whether an appointment holds at `now`.
+pub(crate) fn holds(appointment: &Appointment, now: UnixTime) -> bool {
+    appointment.not_before.minus(SKEW) <= now && now <= appointment.not_after
+}

@@ -1,0 +1,132 @@
+//! The pool's books held against each other. A difference is a defect of this program, never of a command.
+//!
+//! 1. every lease belongs to a live task, to the fragment that says so, and to a known enclave that counts it;
+//! 2. no enclave has more leased than it offers, and what is leased of it is the sum of its leases;
+//! 3. what a task spent and committed is the sum of its parts and within its budget;
+//! 4. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use legation_core::{Bytes, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores};
+
+use crate::{
+    pool::Pool,
+    task::{Phase, Task, TaskState},
+};
+
+fn unless(fits: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if fits { Ok(()) } else { Err(what()) }
+}
+
+impl Pool {
+    /// Checks the books against each other; linear in the size of the pool.
+    ///
+    /// # Errors
+    /// The first two entries that contradict each other, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        self.audit_enclaves()?;
+        self.audit_tasks()?;
+        self.audit_leases()?;
+        self.audit_indexes()
+    }
+
+    fn audit_enclaves(&self) -> Result<(), String> {
+        for (id, enclave) in &self.enclaves {
+            let held: Vec<_> = self.leases.iter().filter(|(_, l)| l.enclave == *id).collect();
+            let names: BTreeSet<LeaseId> = held.iter().map(|(name, _)| **name).collect();
+            let cpu: Millicores = held.iter().map(|(_, l)| l.demand.cpu).sum();
+            let memory: Bytes = held.iter().map(|(_, l)| l.demand.memory).sum();
+            let all = enclave.capacity();
+            let counted = names == enclave.leases && cpu == enclave.cpu_leased && memory == enclave.memory_leased;
+            unless(counted, || format!("what is leased of {id} is not the sum of its leases"))?;
+            let within = names.len() as u64 <= u64::from(all.slots) && cpu <= all.cpu && memory <= all.memory;
+            unless(within, || format!("more is leased of {id} than it offers"))?;
+            unless(enclave.revoked.is_none() || names.is_empty(), || format!("{id} is revoked and holds leases"))?;
+            unless(*id == enclave.passport().enclave_id(), || format!("{id} is filed under another name"))?;
+        }
+        let chip = |id| self.enclaves.get(id).map(|e| e.passport().claims.chip.value.as_str());
+        let known = self.by_chip.iter().all(|(name, id)| chip(id) == Some(name.as_str()));
+        unless(known, || "a chip is of an enclave that is unknown or has another".to_owned())?;
+        let trusted = || self.enclaves.iter().filter(|(_, e)| e.revoked.is_none());
+        let filed = trusted().all(|(id, e)| self.by_chip.get(&e.passport().claims.chip.value) == Some(id));
+        unless(filed, || "two trusted enclaves have one chip".to_owned())
+    }
+
+    fn audit_tasks(&self) -> Result<(), String> {
+        for (id, task) in &self.tasks {
+            unless(*id == task.id(), || format!("task {id} is filed under another name"))?;
+            let live = task.state == TaskState::Live;
+            let charged: MicroUsd = task.fragments.iter().filter_map(|f| f.done.as_ref()).map(|d| d.charged).sum();
+            unless(charged == task.spent, || format!("task {id} spent other than it was charged"))?;
+            let committed: MicroUsd = self.leases.values().filter(|l| l.fragment.task == *id).map(|l| l.cost_max).sum();
+            unless(committed == task.committed, || format!("task {id} committed other than its leases"))?;
+            let total = task.spent.checked_add(task.committed);
+            unless(total.is_some_and(|t| t <= task.request.budget), || format!("task {id} is over its budget"))?;
+            unless(live || task.keys.is_empty(), || format!("task {id} has ended and keeps keys"))?;
+            self.audit_fragments(task, live)?;
+        }
+        Ok(())
+    }
+
+    fn audit_fragments(&self, task: &Task, live: bool) -> Result<(), String> {
+        for (index, state) in (0..).map(FragmentIndex).zip(&task.fragments) {
+            let id = FragmentId { task: task.id(), index };
+            let held = match state.phase {
+                Phase::Leased { lease } => self.leases.get(&lease).is_some_and(|l| l.fragment == id) && live,
+                _ => true,
+            };
+            unless(held, || format!("{id} is leased, but not by a lease of its own"))?;
+            unless((state.phase == Phase::Done) == state.done.is_some(), || format!("{id} is done without a report"))?;
+            unless(state.attempts.len() == state.allocations.len(), || format!("{id} has tries without allocations"))?;
+        }
+        Ok(())
+    }
+
+    fn audit_leases(&self) -> Result<(), String> {
+        let mut holders: BTreeMap<FragmentId, LeaseId> = BTreeMap::new();
+        for (id, lease) in &self.leases {
+            let other = holders.insert(lease.fragment, *id);
+            unless(other.is_none(), || format!("{id} and another are for the same fragment"))?;
+            let state = self
+                .tasks
+                .get(&lease.fragment.task)
+                .and_then(|t| t.fragments.get(usize::try_from(lease.fragment.index.0).ok()?));
+            let phased = state.is_some_and(|s| s.phase == Phase::Leased { lease: *id });
+            unless(phased, || format!("{id} is for a fragment that does not know it"))?;
+            let enclave = self.enclaves.get(&lease.enclave);
+            unless(enclave.is_some_and(|e| e.leases.contains(id)), || {
+                format!("{id} is of an enclave that does not know it")
+            })?;
+            unless(*id <= self.last_lease, || format!("{id} was never counted"))?;
+        }
+        Ok(())
+    }
+
+    fn audit_indexes(&self) -> Result<(), String> {
+        let deadlines: BTreeSet<_> = self.leases.iter().map(|(id, l)| (l.deadline(), *id)).collect();
+        unless(deadlines == self.deadlines, || "deadlines are not those of the leases".to_owned())?;
+        let live = || self.tasks.iter().filter(|(_, t)| t.state == TaskState::Live);
+        let expiries: BTreeSet<_> = live().map(|(id, t)| (t.request.expires, *id)).collect();
+        unless(expiries == self.expiries, || "expiries are not those of the live tasks".to_owned())?;
+        let queue: BTreeSet<_> = live()
+            .flat_map(|(task, t)| {
+                let queued = (0..).map(FragmentIndex).zip(&t.fragments).filter(|(_, f)| f.phase == Phase::Queued);
+                queued.map(|(index, f)| (f.queued_at, FragmentId { task: *task, index }))
+            })
+            .collect();
+        unless(queue == self.queue, || "the queue is not what waits for an enclave".to_owned())?;
+        let ended: BTreeSet<_> =
+            self.tasks.iter().filter(|(_, t)| t.state != TaskState::Live).map(|(id, _)| *id).collect();
+        let listed = ended.len() == self.ended.len() && self.ended.iter().all(|id| ended.contains(id));
+        unless(listed, || "ended tasks are not those that have ended".to_owned())?;
+        let named: BTreeMap<_, _> = self
+            .tasks
+            .iter()
+            .filter_map(|(id, t)| t.idempotency.as_ref().map(|k| ((t.request.client, k.key.clone()), (k.body, *id))))
+            .collect();
+        unless(named == self.idempotency, || "idempotency keys are not those of the tasks".to_owned())?;
+        unless(self.managers.iter().all(|m| Some(m.digest()) != self.manager.as_ref().map(|m| m.digest())), || {
+            "the manager is among those before".to_owned()
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! What happened, as the journal keeps it, and what is to be done about it.
+
+use legation_core::{
+    Digest, EnclaveId, FragmentIndex, LeaseId, MicroUsd, PublicKey, Rejection, RevocationEpoch, Seq, Signed, TaskId,
+    Term, UnixTime,
+    claims::Evidence,
+    statement::{Aggregate, Allocation, Appointment, Grant, Passport, Report, Request},
+    task::WrappedKey,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::task::TaskState;
+
+/// Version of the records this program writes. Unknown versions stop the start.
+pub const RECORD_VERSION: u32 = 1;
+
+/// One journal record: an event, when it happened, in whose term.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Version of the format.
+    pub version: u32,
+    /// Position; the first is 1, without gaps.
+    pub seq: Seq,
+    /// Term of the manager that wrote it.
+    pub term: Term,
+    /// When.
+    pub at: UnixTime,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Name of a client's try at submitting, kept with the task so that trying again is safe.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdempotencyKey {
+    /// What the client chose.
+    pub key: String,
+    /// SHA-256 of the body it came with.
+    pub body: Digest,
+}
+
+/// Something that happened. Signed statements are kept whole: the journal proves itself.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// A manager began to lead: whoever was connected is absent until it returns.
+    TermBegan {
+        /// Its appointment.
+        appointment: Box<Signed<Appointment>>,
+    },
+    /// A verifier gave an enclave a passport: its first, or a renewal.
+    Attested {
+        /// The passport.
+        passport: Box<Signed<Passport>>,
+        /// The verifier's appointment.
+        appointment: Box<Signed<Appointment>>,
+        /// The evidence behind it.
+        evidence: Box<Evidence>,
+    },
+    /// An attested channel to an enclave is open.
+    Arrived {
+        /// The enclave.
+        enclave: EnclaveId,
+    },
+    /// The channel to an enclave is gone.
+    Left {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+    },
+    /// An enclave takes no more offers.
+    Draining {
+        /// The enclave.
+        enclave: EnclaveId,
+    },
+    /// An enclave is no longer trusted.
+    Revoked {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// The epoch this makes.
+        epoch: RevocationEpoch,
+        /// Why, in the operator's words.
+        why: String,
+    },
+    /// A client asked for a task.
+    Submitted {
+        /// What it asked for.
+        request: Box<Signed<Request>>,
+        /// Its try, if it named it.
+        idempotency: Option<IdempotencyKey>,
+    },
+    /// Somebody granted, and released keys.
+    Granted {
+        /// The grant.
+        grant: Box<Signed<Grant>>,
+        /// Keys released with it.
+        keys: Vec<WrappedKey>,
+    },
+    /// An enclave was promised to a fragment.
+    Leased {
+        /// The promise.
+        allocation: Box<Signed<Allocation>>,
+    },
+    /// A promise ended without a result.
+    LeaseEnded {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        why: LeaseEnd,
+    },
+    /// A fragment was run.
+    Reported {
+        /// The report.
+        report: Box<Signed<Report>>,
+        /// The aggregate, of a reducing fragment.
+        aggregate: Option<Box<Signed<Aggregate>>>,
+        /// Keys of what it left, wrapped to its owner.
+        keys: Vec<WrappedKey>,
+        /// What it cost.
+        charged: MicroUsd,
+    },
+    /// A task came to its end.
+    TaskEnded {
+        /// Which.
+        task: TaskId,
+        /// How.
+        state: TaskState,
+    },
+}
+
+/// Why a lease ended without a result.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LeaseEnd {
+    /// Its time was over.
+    Expired,
+    /// Its time was over before the client granted.
+    NotGranted,
+    /// The enclave went away.
+    EnclaveLost {
+        /// Why, in words.
+        why: String,
+    },
+    /// The enclave would not.
+    Refused {
+        /// Its reason.
+        why: Rejection,
+    },
+    /// The enclave was revoked.
+    Revoked,
+    /// The task ended.
+    TaskEnded,
+}
+
+impl LeaseEnd {
+    /// Whether the enclave is passed over for this fragment from now on.
+    pub fn blames_enclave(&self) -> bool {
+        match self {
+            Self::Expired | Self::EnclaveLost { .. } | Self::Refused { .. } | Self::Revoked => true,
+            Self::NotGranted | Self::TaskEnded => false,
+        }
+    }
+}
+
+impl std::fmt::Display for LeaseEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Expired => f.write_str("its time was over"),
+            Self::NotGranted => f.write_str("the client did not grant in time"),
+            Self::EnclaveLost { why } => write!(f, "the enclave was lost ({why})"),
+            Self::Refused { why } => write!(f, "the enclave refused: {why}"),
+            Self::Revoked => f.write_str("the enclave was revoked"),
+            Self::TaskEnded => f.write_str("the task ended"),
+        }
+    }
+}
+
+/// What is to be done after the events are durable: by the leader alone, at least once.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Send the offer of this lease to its enclave.
+    Offer {
+        /// To whom.
+        enclave: EnclaveId,
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Tell an enclave to stop.
+    Cancel {
+        /// Whom.
+        enclave: EnclaveId,
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Close the channel to an enclave.
+    Close {
+        /// Whom.
+        enclave: EnclaveId,
+        /// What to tell it.
+        why: Rejection,
+    },
+    /// Wake whoever waits for this task.
+    TaskChanged {
+        /// Which.
+        task: TaskId,
+    },
+}
+
+impl Event {
+    /// Its name in the journal's `kind` column.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TermBegan { .. } => "term-began",
+            Self::Attested { .. } => "attested",
+            Self::Arrived { .. } => "arrived",
+            Self::Left { .. } => "left",
+            Self::Draining { .. } => "draining",
+            Self::Revoked { .. } => "revoked",
+            Self::Submitted { .. } => "submitted",
+            Self::Granted { .. } => "granted",
+            Self::Leased { .. } => "leased",
+            Self::LeaseEnded { .. } => "lease-ended",
+            Self::Reported { .. } => "reported",
+            Self::TaskEnded { .. } => "task-ended",
+        }
+    }
+
+    /// The task it is about, if any.
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Submitted { request, .. } => Some(TaskId::new(request.digest())),
+            Self::Granted { grant, .. } => Some(grant.task),
+            Self::Leased { allocation } => Some(allocation.task),
+            Self::Reported { report, .. } => Some(report.task),
+            Self::TaskEnded { task, .. } => Some(*task),
+            _ => None,
+        }
+    }
+
+    /// The fragment it is about, if any.
+    pub fn fragment(&self) -> Option<FragmentIndex> {
+        match self {
+            Self::Leased { allocation } => Some(allocation.fragment),
+            Self::Reported { report, .. } => Some(report.fragment),
+            _ => None,
+        }
+    }
+
+    /// The manager's key, of the event that begins a term.
+    pub fn manager(&self) -> Option<PublicKey> {
+        match self {
+            Self::TermBegan { appointment } => Some(appointment.key),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What may follow: a record is checked as a whole before it changes anything, so that one that cannot follow changes nothing.
+//!
+//! The checks are those of the pool's own books. What a statement may say was judged when its command was.
+
+use legation_core::{FragmentId, LeaseId, Seq, Term};
+
+use crate::{
+    enclave::Presence,
+    event::{Event, RECORD_VERSION, Record},
+    pool::{Corrupt, Pool},
+    task::{Phase, Task, TaskState},
+};
+
+impl Pool {
+    /// Whether `record` can be the next one.
+    pub(crate) fn may_follow(&self, record: &Record) -> Result<(), Corrupt> {
+        let seq = record.seq;
+        if record.version != RECORD_VERSION {
+            return Err(Corrupt::Version { seq, version: record.version });
+        }
+        if self.seq.0.checked_add(1) != Some(seq.0) {
+            return Err(Corrupt::Gap { after: self.seq, got: seq });
+        }
+        let begins = matches!(record.event, Event::TermBegan { .. });
+        let in_term = if begins { record.term > self.term } else { record.term == self.term && self.term > Term(0) };
+        if !in_term {
+            let what = format!("term {} after term {}", record.term.0, self.term.0);
+            return Err(Corrupt::Impossible { seq, what });
+        }
+        self.event_may_follow(&record.event, seq)
+    }
+
+    fn event_may_follow(&self, event: &Event, seq: Seq) -> Result<(), Corrupt> {
+        let unknown = |what: String| Corrupt::Unknown { seq, what };
+        let unless = |fits: bool, what: &str| match fits {
+            true => Ok(()),
+            false => Err(Corrupt::Impossible { seq, what: what.to_owned() }),
+        };
+        let enclave = |id| self.enclaves.get(&id).ok_or_else(|| unknown(format!("enclave {id}")));
+        let lease = |id: LeaseId| self.leases.get(&id).ok_or_else(|| unknown(id.to_string()));
+        let live = |id| match self.tasks.get(&id) {
+            None => Err(unknown(format!("task {id}"))),
+            Some(task) => unless(task.state == TaskState::Live, "a task goes on after its end").map(|()| task),
+        };
+        match event {
+            Event::TermBegan { .. } => Ok(()),
+            Event::Attested { passport, .. } => {
+                let id = passport.enclave_id();
+                let twin = self.by_chip.get(&passport.claims.chip.value).filter(|t| **t != id);
+                let idle = twin.and_then(|t| self.enclaves.get(t)).is_none_or(|e| e.leases.is_empty());
+                unless(idle, "an enclave that holds leases is replaced")
+            }
+            Event::Arrived { enclave: id } => {
+                unless(enclave(*id)?.revoked.is_none(), "an enclave arrives after it was revoked")
+            }
+            Event::Left { enclave: id, .. } => {
+                unless(!matches!(enclave(*id)?.presence, Presence::Away { .. }), "an enclave leaves that is away")
+            }
+            Event::Draining { enclave: id } => enclave(*id).map(|_| ()),
+            Event::Revoked { enclave: id, epoch, .. } => {
+                unless(enclave(*id)?.revoked.is_none(), "an enclave is revoked twice")?;
+                unless(self.revocations.0.checked_add(1) == Some(epoch.0), "revocation epochs are not counted by one")
+            }
+            Event::Submitted { request, .. } => {
+                let known = self.tasks.get(&legation_core::TaskId::new(request.digest()));
+                unless(known.is_none_or(|t| t.state != TaskState::Live), "a task is submitted twice")
+            }
+            Event::Granted { grant, .. } => live(grant.task).map(|_| ()),
+            Event::Leased { allocation } => {
+                let phase = phase(live(allocation.task)?, allocation.fragment.0);
+                unless(phase == Some(&Phase::Queued), "a fragment is leased that does not wait for an enclave")?;
+                unless(self.last_lease.0.checked_add(1) == Some(allocation.lease.0), "leases are not counted by one")?;
+                enclave(allocation.enclave).map(|_| ())
+            }
+            Event::LeaseEnded { lease: id, .. } => self
+                .tasks
+                .get(&lease(*id)?.fragment.task)
+                .map(|_| ())
+                .ok_or_else(|| unknown(format!("the task of {id}"))),
+            Event::Reported { report, .. } => {
+                let held = lease(report.lease)?;
+                let fragment = FragmentId { task: report.task, index: report.fragment };
+                live(report.task)?;
+                unless(
+                    held.fragment == fragment && held.enclave == report.enclave.enclave_id(),
+                    "a report is about another lease",
+                )?;
+                self.proof_of(report).map(|_| ()).ok_or_else(|| unknown("the passport of a report".to_owned()))
+            }
+            Event::TaskEnded { task, state } => {
+                let held = live(*task)?.fragments.iter().any(|f| matches!(f.phase, Phase::Leased { .. }));
+                unless(!held, "a task ends that holds leases")?;
+                unless(*state != TaskState::Live, "a task ends alive")
+            }
+        }
+    }
+}
+
+fn phase(task: &Task, index: u32) -> Option<&Phase> {
+    task.fragments.get(usize::try_from(index).ok()?).map(|f| &f.phase)
+}

@@ -1,0 +1,313 @@
+//! Leases: one enclave promised to one fragment for a time. A lease has one holder; capacity is never over-committed;
+//! whatever ends a lease without a result sends its fragment back to the queue.
+
+use std::collections::BTreeSet;
+
+use legation_core::{
+    Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Rejection, Signed, UnixTime,
+    statement::{Allocation, Placement},
+    task::{Demand, Fragment},
+};
+
+use crate::{
+    apply::{Applied, holds},
+    enclave::Presence,
+    event::{Effect, Event, LeaseEnd},
+    place::{self, Choice},
+    pool::{Env, Pool},
+    task::{Attempt, Phase, Task, TaskState},
+    text::{cut, cut_rejection},
+};
+
+/// Kinds of demand that found no enclave, remembered while the queue is looked through.
+const CLASSES_MAX: usize = 1024;
+
+/// What makes two fragments the same to an enclave that neither has tried, within their budgets.
+type Class = (String, String, [u64; 5]);
+
+/// One promise.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Lease {
+    /// To whom.
+    pub fragment: FragmentId,
+    /// By whom.
+    pub enclave: EnclaveId,
+    /// Begin.
+    pub from: UnixTime,
+    /// End.
+    pub until: UnixTime,
+    /// The client has until then to grant.
+    pub grant_by: UnixTime,
+    /// The enclave has until then to come back, after a new manager began.
+    pub return_by: Option<UnixTime>,
+    /// It is not ended before, whatever else is over: its enclave has just come back to a new manager.
+    pub(crate) grace: Option<UnixTime>,
+    /// Whether grants and keys are complete, so that it was offered.
+    pub offered: bool,
+    /// What is set aside.
+    pub demand: Demand,
+    /// What it may cost at most.
+    pub cost_max: MicroUsd,
+    /// Name of the allocation that gave it.
+    pub allocation: Digest,
+}
+
+impl Lease {
+    /// When something must happen at the latest. While a new manager waits for the enclave, nothing else is asked of it: what
+    /// ended while nobody led is not its fault.
+    pub(crate) fn deadline(&self) -> UnixTime {
+        let usual = if self.offered { self.until } else { self.grant_by.min(self.until) };
+        self.return_by.unwrap_or_else(|| self.grace.map_or(usual, |grace| grace.max(usual)))
+    }
+}
+
+impl Pool {
+    /// Changes a lease and keeps the index of deadlines true.
+    pub(crate) fn move_deadline(&mut self, id: LeaseId, change: impl FnOnce(&mut Lease)) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            self.deadlines.remove(&(lease.deadline(), id));
+            change(lease);
+            self.deadlines.insert((lease.deadline(), id));
+        }
+    }
+
+    /// Places what waits, first come first; what finds no enclave keeps its place and lets others pass.
+    pub(crate) fn place_queued(&mut self, env: &Env<'_>, out: &mut Applied) -> Result<(), Rejection> {
+        if self.queue.is_empty() || !self.may_allocate(env.now) {
+            return Ok(());
+        }
+        let waiting: Vec<FragmentId> = self.queue.iter().map(|(_, fragment)| *fragment).collect();
+        let mut hopeless = BTreeSet::new();
+        for fragment in waiting {
+            if !self.has_room() {
+                break;
+            }
+            let Some(task) = self.tasks.get(&fragment.task) else { continue };
+            let class = (hopeless.len() < CLASSES_MAX).then(|| class(task, fragment.index)).flatten();
+            if class.as_ref().is_some_and(|class| hopeless.contains(class)) {
+                continue;
+            }
+            match place::choose(self, task, fragment.index, env.now) {
+                Ok(choice) => self.lease(fragment, choice, env, out)?,
+                // Leases taken since then only leave less room: whoever asks for the same finds nothing either.
+                Err(nothing) if nothing.for_anyone => hopeless.extend(class),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether allocations made now would be believed.
+    pub(crate) fn may_allocate(&self, now: UnixTime) -> bool {
+        self.manager.as_ref().is_some_and(|m| holds(m, now))
+    }
+
+    /// Whether any enclave could take anything at all: saves looking through the queue when the pool is full.
+    fn has_room(&self) -> bool {
+        self.enclaves.values().any(|e| e.presence == Presence::Here && e.revoked.is_none() && e.has_slot())
+    }
+
+    fn lease(
+        &mut self,
+        fragment: FragmentId,
+        choice: Choice,
+        env: &Env<'_>,
+        out: &mut Applied,
+    ) -> Result<(), Rejection> {
+        let defect = |what: &str| Rejection::new("pool.defect", what.to_owned());
+        let task = self.tasks.get(&fragment.task).ok_or_else(|| defect("task of a queued fragment"))?;
+        let spec = task.request.fragment(fragment.index).ok_or_else(|| defect("a queued fragment"))?;
+        let appointment = self.manager.as_ref().ok_or_else(|| {
+            Rejection::new("pool.term", "who leads").expected("a manager that began its term").got("none")
+        })?;
+        let enclave = self.enclaves.get(&choice.enclave).ok_or_else(|| defect("a chosen enclave"))?;
+        let configuration = &enclave.passport().configuration;
+        let mut prev = vec![task.request.digest(), appointment.digest()];
+        prev.extend(task.fragments[fragment.index.0 as usize].allocations.last().map(Signed::digest));
+        let allocation = Allocation {
+            manager: env.signer.public_key(),
+            term: self.term,
+            task: fragment.task,
+            fragment: fragment.index,
+            lease: LeaseId(self.last_lease.0 + 1),
+            from: env.now,
+            until: lease_end(env.now, spec, self.limits.grant_seconds).plus(self.limits.lease_margin_seconds),
+            enclave: choice.enclave,
+            provider: configuration.provider.clone(),
+            region: configuration.region.clone(),
+            price_hour: choice.price_hour,
+            why: Placement {
+                considered: choice.considered,
+                eligible: choice.eligible,
+                passed_over: choice.passed_over,
+                decided_by: choice.decided_by,
+            },
+            revocations: self.revocations,
+            prev,
+        };
+        let allocation = legation_core::dsse::sign(allocation, env.signer);
+        out.record(self, env, Event::Leased { allocation: Box::new(allocation) })
+    }
+
+    pub(crate) fn absorb_leased(&mut self, allocation: &Signed<Allocation>, now: UnixTime) -> Option<Option<LeaseId>> {
+        let id = FragmentId { task: allocation.task, index: allocation.fragment };
+        let task = self.tasks.get_mut(&id.task)?;
+        let spec = task.request.fragment(id.index)?;
+        let demand = spec.demand;
+        let cost_max = place::cost_max(allocation.price_hour, &demand);
+        let state = task.fragments.get_mut(usize::try_from(id.index.0).ok()?)?;
+        self.queue.remove(&(state.queued_at, id));
+        state.phase = Phase::Leased { lease: allocation.lease };
+        state.allocations.push(allocation.clone());
+        state.attempts.push(Attempt {
+            lease: allocation.lease,
+            enclave: allocation.enclave,
+            provider: allocation.provider.clone(),
+            region: allocation.region.clone(),
+            ended: None,
+        });
+        task.committed = task.committed.saturating_add(cost_max);
+        self.enclaves.get_mut(&allocation.enclave)?.take(allocation.lease, &demand);
+        let lease = Lease {
+            fragment: id,
+            enclave: allocation.enclave,
+            from: allocation.from,
+            until: allocation.until,
+            grant_by: allocation.from.plus(self.limits.grant_seconds),
+            return_by: None,
+            grace: None,
+            offered: false,
+            demand,
+            cost_max,
+            allocation: allocation.digest(),
+        };
+        self.deadlines.insert((lease.deadline(), allocation.lease));
+        self.leases.insert(allocation.lease, lease);
+        self.last_lease = allocation.lease;
+        Some(self.offer_if_ready(allocation.lease, now))
+    }
+
+    /// Frees what a lease held; the caller says what becomes of the fragment.
+    pub(crate) fn free(&mut self, id: LeaseId) -> Option<Lease> {
+        let lease = self.leases.remove(&id)?;
+        self.deadlines.remove(&(lease.deadline(), id));
+        if let Some(enclave) = self.enclaves.get_mut(&lease.enclave) {
+            enclave.give_back(id, &lease.demand);
+        }
+        if let Some(task) = self.tasks.get_mut(&lease.fragment.task) {
+            task.committed = task.committed.saturating_sub(lease.cost_max);
+        }
+        Some(lease)
+    }
+
+    pub(crate) fn absorb_lease_ended(&mut self, id: LeaseId, why: &LeaseEnd, seq: legation_core::Seq) -> Option<()> {
+        let lease = self.free(id)?;
+        let task = self.tasks.get_mut(&lease.fragment.task)?;
+        let live = task.state == TaskState::Live;
+        let state = task.fragments.get_mut(usize::try_from(lease.fragment.index.0).ok()?)?;
+        if let Some(attempt) = state.attempts.last_mut() {
+            attempt.ended = Some(why.clone());
+        }
+        if live {
+            state.phase = Phase::Queued;
+            state.queued_at = seq;
+            self.queue.insert((seq, lease.fragment));
+        }
+        Some(())
+    }
+
+    /// Ends one lease; its task fails when too many enclaves were tried.
+    pub(crate) fn end_lease(
+        &mut self,
+        id: LeaseId,
+        why: LeaseEnd,
+        env: &Env<'_>,
+        out: &mut Applied,
+    ) -> Result<(), Rejection> {
+        let Some(fragment) = self.leases.get(&id).map(|l| l.fragment) else { return Ok(()) };
+        out.record(self, env, Event::LeaseEnded { lease: id, why })?;
+        let Some(task) = self.tasks.get(&fragment.task) else { return Ok(()) };
+        let state = &task.fragments[fragment.index.0 as usize];
+        let tried = state.attempts.len();
+        let spec = task.request.fragment(fragment.index).map(|f| cut(&f.name)).unwrap_or_default();
+        if task.state == TaskState::Live && tried as u64 >= u64::from(self.limits.attempts_max) {
+            let last =
+                state.attempts.last().and_then(|a| a.ended.as_ref()).map(ToString::to_string).unwrap_or_default();
+            let reason = format!("fragment {} `{spec}` was tried {tried} times; the last time, {last}", fragment.index);
+            self.end_task(fragment.task, TaskState::Failed { reason }, env, out)?;
+        } else {
+            out.effects.push(Effect::TaskChanged { task: fragment.task });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_leases_of(
+        &mut self,
+        enclave: EnclaveId,
+        why: &LeaseEnd,
+        env: &Env<'_>,
+        out: &mut Applied,
+    ) -> Result<(), Rejection> {
+        let held: Vec<_> = self.enclaves.get(&enclave).map(|e| e.leases.iter().copied().collect()).unwrap_or_default();
+        for lease in held {
+            self.end_lease(lease, why.clone(), env, out)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn expire_leases(&mut self, env: &Env<'_>, out: &mut Applied) -> Result<(), Rejection> {
+        while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at < env.now) {
+            let Some(lease) = self.leases.get(&id) else {
+                self.deadlines.remove(&(at, id));
+                continue;
+            };
+            let enclave = lease.enclave;
+            let why = match lease {
+                l if l.return_by.is_some_and(|r| r < env.now) => {
+                    LeaseEnd::EnclaveLost { why: "it did not return to the new manager".into() }
+                }
+                l if !l.offered => LeaseEnd::NotGranted,
+                _ => LeaseEnd::Expired,
+            };
+            self.end_lease(id, why, env, out)?;
+            out.effects.push(Effect::Cancel { enclave, lease: id });
+        }
+        Ok(())
+    }
+
+    /// An enclave will not run what it was offered.
+    pub(crate) fn refused(
+        &mut self,
+        enclave: EnclaveId,
+        lease: LeaseId,
+        why: Rejection,
+        env: &Env<'_>,
+    ) -> Result<Applied, Rejection> {
+        let mut out = Applied::default();
+        self.held_by(lease, enclave)?;
+        self.end_lease(lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, &mut out)?;
+        self.place_queued(env, &mut out)?;
+        Ok(out)
+    }
+
+    /// The lease, if this enclave holds it.
+    pub(crate) fn held_by(&self, id: LeaseId, enclave: EnclaveId) -> Result<&Lease, Rejection> {
+        self.leases.get(&id).filter(|l| l.enclave == enclave).ok_or_else(|| {
+            Rejection::new("pool.lease", format!("{id}"))
+                .expected(format!("a lease of enclave {}", enclave.short()))
+                .got("none: it ended, or was never its own")
+                .fix("stop this work and forget it")
+        })
+    }
+}
+
+fn lease_end(now: UnixTime, fragment: &Fragment, extra: u64) -> UnixTime {
+    now.plus(fragment.demand.time.seconds_up()).plus(extra)
+}
+
+fn class(task: &Task, index: legation_core::FragmentIndex) -> Option<Class> {
+    let fragment = task.request.fragment(index)?;
+    let Demand { cpu, memory, fuel, time, output } = fragment.demand;
+    let demand = [cpu.0, memory.0, fuel.0, time.0, output.0];
+    Some((task.request.require.source().to_owned(), fragment.require.source().to_owned(), demand))
+}

@@ -1,0 +1,148 @@
+//! What an offer and a receipt are made of, taken from the pool's books.
+
+use std::sync::Arc;
+
+use legation_core::{
+    Digest, Envelope, LeaseId, Receipt, Rejection, Seq, Signed, TaskId, Term,
+    claims::Evidence,
+    statement::{Allocation, Appointment, Grant, Outcome, Passport, Report, Request},
+    task::WrappedKey,
+};
+
+use crate::{
+    pool::Pool,
+    task::{Done, Task, unknown},
+};
+
+/// Everything an enclave needs to judge and run a fragment.
+#[derive(Clone, Debug)]
+pub struct OfferParts {
+    /// Term of the manager.
+    pub term: Term,
+    /// Position of the pool when the offer was made.
+    pub seq: Seq,
+    /// The promise.
+    pub allocation: Signed<Allocation>,
+    /// The appointment of the manager that made it.
+    pub appointment: Arc<Signed<Appointment>>,
+    /// The request.
+    pub request: Arc<Signed<Request>>,
+    /// Grants for this fragment on this enclave.
+    pub grants: Vec<Signed<Grant>>,
+    /// Keys of the inputs, wrapped to this enclave, in order.
+    pub keys: Vec<WrappedKey>,
+    /// Reports behind the inputs, in order.
+    pub upstream: Vec<UpstreamParts>,
+}
+
+/// A report with what makes it believable.
+#[derive(Clone, Debug)]
+pub struct UpstreamParts {
+    /// The report.
+    pub report: Signed<Report>,
+    /// Passport of its enclave.
+    pub passport: Arc<Signed<Passport>>,
+    /// Appointment of the passport's verifier.
+    pub appointment: Arc<Signed<Appointment>>,
+}
+
+/// Everything a receipt is assembled from.
+#[derive(Clone, Debug, Default)]
+pub struct ReceiptParts {
+    /// Statements that give the results.
+    pub roots: Vec<Digest>,
+    /// Statements of this task.
+    pub envelopes: Vec<Envelope>,
+    /// Evidence behind its passports.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Pool {
+    /// The offer of a lease that is ready.
+    ///
+    /// # Errors
+    /// The lease is gone, was not offered, or something is missing.
+    pub fn offer(&self, id: LeaseId) -> Result<OfferParts, Rejection> {
+        let gone = || Rejection::new("pool.lease", format!("{id}")).expected("a live lease").got("none");
+        let lease = self.leases.get(&id).filter(|l| l.offered).ok_or_else(gone)?;
+        let task = self.tasks.get(&lease.fragment.task).ok_or_else(gone)?;
+        let index = lease.fragment.index;
+        let fragment = task.request.fragment(index).ok_or_else(gone)?;
+        let recipient = self.known(lease.enclave)?.sealing();
+        let objects = task.objects(fragment).ok_or_else(gone)?;
+        let keys =
+            objects.iter().map(|o| task.key_for(*o, recipient).cloned().ok_or_else(gone)).collect::<Result<_, _>>()?;
+        let state = task.fragments.get(index.0 as usize).ok_or_else(gone)?;
+        let allocation = state.allocations.iter().find(|a| a.lease == id).ok_or_else(gone)?.clone();
+        let upstream = fragment
+            .upstream()
+            .filter_map(|up| task.done(up))
+            .map(|done| UpstreamParts {
+                report: done.report.clone(),
+                passport: done.proof.passport.clone(),
+                appointment: done.proof.appointment.clone(),
+            })
+            .collect();
+        Ok(OfferParts {
+            term: self.term,
+            seq: self.seq,
+            // Of the manager that allocated, which may be one before this one.
+            appointment: self.manager_of(&allocation).ok_or_else(gone)?.clone(),
+            allocation,
+            request: task.request.clone(),
+            grants: task.grants_at(index, lease.enclave, self.at),
+            keys,
+            upstream,
+        })
+    }
+
+    /// What this pool can contribute to the receipt of a task: its own statements. What the request builds on (statements of
+    /// earlier tasks) comes from the receipts of those tasks, which the client has.
+    ///
+    /// # Errors
+    /// The task is unknown or not at its end.
+    pub fn receipt_parts(&self, id: TaskId) -> Result<ReceiptParts, Rejection> {
+        let task = self.tasks.get(&id).ok_or_else(|| unknown(id))?;
+        let mut parts = ReceiptParts { envelopes: vec![task.request.envelope().clone()], ..ReceiptParts::default() };
+        parts.envelopes.extend(self.managers.iter().chain(&self.manager).map(|a| a.envelope().clone()));
+        parts.envelopes.extend(task.grants.iter().map(|g| g.envelope().clone()));
+        for state in &task.fragments {
+            parts.envelopes.extend(state.allocations.iter().map(|a| a.envelope().clone()));
+            let Some(done) = &state.done else { continue };
+            parts.envelopes.push(done.report.envelope().clone());
+            parts.envelopes.extend(done.aggregate.iter().map(|a| a.envelope().clone()));
+            parts.envelopes.push(done.proof.passport.envelope().clone());
+            parts.envelopes.push(done.proof.appointment.envelope().clone());
+            parts.evidence.push((*done.proof.evidence).clone());
+        }
+        parts.roots = roots(task);
+        if parts.roots.is_empty() {
+            return Err(Rejection::new("receipt.nothing", format!("task {}", id.short()))
+                .expected("a task with results")
+                .got(format!("{:?}", task.state))
+                .fix("wait until it has ended"));
+        }
+        Ok(parts)
+    }
+
+    /// The receipt of a task that builds on no other.
+    ///
+    /// # Errors
+    /// As [`Self::receipt_parts`]; or the task builds on others, so that its client must assemble the receipt.
+    pub fn receipt(&self, id: TaskId) -> Result<Receipt, Rejection> {
+        let parts = self.receipt_parts(id)?;
+        Receipt::assemble(id, self.revocations, parts.roots, parts.envelopes, parts.evidence)
+    }
+}
+
+/// Statements that give a task's results, in the order of the fragments; of a failed task, the reports that failed.
+fn roots(task: &Task) -> Vec<Digest> {
+    let statement = |done: &Done| done.aggregate.as_ref().map_or(done.report.digest(), Signed::digest);
+    let results: Option<Vec<_>> = task.request.results().into_iter().map(|i| task.done(i).map(statement)).collect();
+    let failed =
+        || task.fragments.iter().filter_map(|f| f.done.as_ref()).filter(|d| d.report.outcome != Outcome::Completed);
+    match results {
+        Some(results) if failed().next().is_none() => results,
+        _ => failed().map(statement).collect(),
+    }
+}

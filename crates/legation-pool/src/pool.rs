@@ -1,0 +1,246 @@
+//! The state, and the only place where it changes: [`Pool::absorb`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use legation_core::{
+    Digest, EnclaveId, FragmentId, LeaseId, PublicKey, RevocationEpoch, Seq, Signed, Signer, TaskId, Term, UnixTime,
+    statement::Appointment,
+};
+
+use crate::{
+    enclave::{Enclave, Presence, Proof},
+    event::{Event, RECORD_VERSION, Record},
+    lease::Lease,
+    task::Task,
+};
+
+/// What bounds a pool. Every queue and table has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Enclaves known at once.
+    pub enclaves_max: usize,
+    /// Tasks that have not ended.
+    pub live_tasks_max: usize,
+    /// Ended tasks kept for questions; the oldest are forgotten (the journal keeps them).
+    pub ended_tasks_kept: usize,
+    /// Enclaves tried for one fragment before its task fails.
+    pub attempts_max: u32,
+    /// Seconds a client has to grant after an enclave was found.
+    pub grant_seconds: u64,
+    /// Seconds a lease lasts beyond the fragment's own time limit.
+    pub lease_margin_seconds: u64,
+    /// Seconds that enclaves have to return after a new manager began, before their work moves.
+    pub return_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            enclaves_max: 100_000,
+            live_tasks_max: 100_000,
+            ended_tasks_kept: 10_000,
+            attempts_max: 8,
+            grant_seconds: 30,
+            lease_margin_seconds: 15,
+            return_seconds: 15,
+        }
+    }
+}
+
+/// Time and the manager's key, as arguments.
+pub(crate) struct Env<'a> {
+    pub(crate) now: UnixTime,
+    pub(crate) signer: &'a dyn Signer,
+}
+
+/// The whole pool.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pool {
+    pub(crate) limits: Limits,
+    pub(crate) seq: Seq,
+    pub(crate) term: Term,
+    pub(crate) manager: Option<Arc<Signed<Appointment>>>,
+    /// Appointments of managers before, oldest first: allocations of known tasks may rest on them.
+    pub(crate) managers: Vec<Arc<Signed<Appointment>>>,
+    pub(crate) revocations: RevocationEpoch,
+    pub(crate) enclaves: BTreeMap<EnclaveId, Enclave>,
+    pub(crate) by_chip: BTreeMap<String, EnclaveId>,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) ended: VecDeque<TaskId>,
+    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) deadlines: BTreeSet<(UnixTime, LeaseId)>,
+    pub(crate) expiries: BTreeSet<(UnixTime, TaskId)>,
+    pub(crate) last_lease: LeaseId,
+    /// Fragments that wait for an enclave, first come first.
+    pub(crate) queue: BTreeSet<(Seq, FragmentId)>,
+    /// What clients called their tries: body and task.
+    pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
+    /// Tasks that ran and were forgotten, until their requests expire.
+    pub(crate) forgotten: BTreeSet<(UnixTime, TaskId)>,
+    /// Time of the last record.
+    pub(crate) at: UnixTime,
+}
+
+/// A journal that no pool can have written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Corrupt {
+    /// Written by a program this one does not know.
+    #[error("record {seq:?} has version {version}; this program knows version {RECORD_VERSION}")]
+    Version {
+        /// Where.
+        seq: Seq,
+        /// Which.
+        version: u32,
+    },
+    /// Records are missing or doubled.
+    #[error("record {got:?} follows record {after:?}")]
+    Gap {
+        /// Last good position.
+        after: Seq,
+        /// Position found.
+        got: Seq,
+    },
+    /// A record is about something that is not there.
+    #[error("record {seq:?} is about {what}, which the records before do not know")]
+    Unknown {
+        /// Where.
+        seq: Seq,
+        /// About what.
+        what: String,
+    },
+    /// A record says what cannot have happened.
+    #[error("record {seq:?} says what cannot follow the records before: {what}")]
+    Impossible {
+        /// Where.
+        seq: Seq,
+        /// What.
+        what: String,
+    },
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            seq: Seq(0),
+            term: Term(0),
+            manager: None,
+            managers: Vec::new(),
+            revocations: RevocationEpoch(0),
+            enclaves: BTreeMap::new(),
+            by_chip: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            ended: VecDeque::new(),
+            leases: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            last_lease: LeaseId(0),
+            queue: BTreeSet::new(),
+            idempotency: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+            at: UnixTime(0),
+        }
+    }
+
+    /// Position of the last record.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Current term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Current revocation epoch.
+    pub fn revocations(&self) -> RevocationEpoch {
+        self.revocations
+    }
+
+    /// The enclaves, by name.
+    pub fn enclaves(&self) -> &BTreeMap<EnclaveId, Enclave> {
+        &self.enclaves
+    }
+
+    /// The tasks, by name.
+    pub fn tasks(&self) -> &BTreeMap<TaskId, Task> {
+        &self.tasks
+    }
+
+    /// The leases, by name.
+    pub fn leases(&self) -> &BTreeMap<LeaseId, Lease> {
+        &self.leases
+    }
+
+    /// Changes the pool by one record: the only way it changes. Gives the leases that became ready to be offered.
+    ///
+    /// # Errors
+    /// A record that cannot follow the ones before it. The pool is then as it was before.
+    pub fn absorb(&mut self, record: &Record) -> Result<Vec<LeaseId>, Corrupt> {
+        self.may_follow(record)?;
+        self.seq = record.seq;
+        self.term = record.term;
+        self.at = record.at;
+        // What `may_follow` let through is known here; the error is for a defect between the two.
+        let impossible = || Corrupt::Impossible { seq: record.seq, what: "its parts do not fit".into() };
+        self.change(record).ok_or_else(impossible)
+    }
+
+    fn change(&mut self, record: &Record) -> Option<Vec<LeaseId>> {
+        let now = record.at;
+        match &record.event {
+            Event::TermBegan { appointment } => self.absorb_term(appointment, now),
+            Event::Attested { passport, appointment, evidence } => {
+                let proof = Proof {
+                    passport: Arc::new((**passport).clone()),
+                    appointment: Arc::new((**appointment).clone()),
+                    evidence: Arc::new((**evidence).clone()),
+                };
+                self.absorb_attested(proof, now);
+            }
+            Event::Arrived { enclave } => self.absorb_arrived(*enclave, now)?,
+            Event::Left { enclave, .. } => self.enclaves.get_mut(enclave)?.presence = Presence::Away { since: now },
+            Event::Draining { enclave } => self.enclaves.get_mut(enclave)?.drain(),
+            Event::Revoked { enclave, epoch, why } => {
+                self.enclaves.get_mut(enclave)?.revoked = Some(why.clone());
+                self.revocations = *epoch;
+            }
+            Event::Submitted { request, idempotency } => {
+                self.absorb_submitted(request, idempotency.as_ref(), record.seq);
+            }
+            Event::Granted { grant, keys } => return self.absorb_granted(grant, keys, now),
+            Event::Leased { allocation } => {
+                return self.absorb_leased(allocation, now).map(|ready| ready.into_iter().collect());
+            }
+            Event::LeaseEnded { lease, why } => self.absorb_lease_ended(*lease, why, record.seq)?,
+            Event::Reported { report, aggregate, keys, charged } => {
+                self.absorb_reported(report, aggregate.as_deref(), keys, *charged, record.seq)?;
+            }
+            Event::TaskEnded { task, state } => self.absorb_task_ended(*task, state, now)?,
+        }
+        Some(Vec::new())
+    }
+
+    /// A manager began: enclaves are away until they return; leases live on that long.
+    fn absorb_term(&mut self, appointment: &Signed<Appointment>, now: UnixTime) {
+        let before = self.manager.replace(Arc::new(appointment.clone()));
+        self.managers.extend(before);
+        // Kept is what an allocation of a known task rests on.
+        let tasks = self.tasks.values().flat_map(|t| &t.fragments).flat_map(|f| &f.allocations);
+        let wanted: BTreeSet<Digest> = tasks.filter_map(|a| a.prev.get(1).copied()).collect();
+        let mut seen = BTreeSet::from([appointment.digest()]);
+        self.managers.retain(|m| wanted.contains(&m.digest()) && seen.insert(m.digest()));
+        for enclave in self.enclaves.values_mut() {
+            enclave.presence = Presence::Away { since: now };
+        }
+        let return_by = now.plus(self.limits.return_seconds);
+        let open: Vec<_> = self.leases.keys().copied().collect();
+        for lease in open {
+            self.move_deadline(lease, |l| l.return_by = Some(return_by));
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Tasks and their fragments: submitted, granted, run, ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use legation_core::{
+    EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, ObjectId, ProviderId, Region, Rejection, Seq, Signed,
+    TaskId, UnixTime,
+    statement::{Aggregate, Allocation, Grant, Report, Request},
+    task::{Fragment, Input, WrappedKey},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    apply::Applied,
+    enclave::Proof,
+    event::{Effect, Event, IdempotencyKey, LeaseEnd},
+    grant::{check_new, check_total},
+    pool::{Env, Pool},
+};
+
+/// Longest idempotency key, in bytes.
+const IDEMPOTENCY_KEY_MAX: usize = 255;
+/// Names of forgotten tasks kept until their requests expire, so that no request runs twice.
+const FORGOTTEN_MAX: usize = 1_000_000;
+/// Dates of others may be this many seconds off: clocks differ.
+pub(crate) const SKEW: u64 = 60;
+
+/// How a task stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TaskState {
+    /// Not ended.
+    Live,
+    /// Every result is there.
+    Completed,
+    /// It cannot complete.
+    Failed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// Its client gave it up.
+    Cancelled,
+    /// Its time was over.
+    Expired,
+}
+
+/// How a fragment stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Phase {
+    /// Outputs it reads are not there yet; of an ended task, they never will be.
+    Waiting,
+    /// Waits for an enclave; of an ended task, none will be asked.
+    Queued,
+    /// An enclave is promised; it waits for grants or runs.
+    Leased {
+        /// The promise.
+        lease: LeaseId,
+    },
+    /// It was run.
+    Done,
+}
+
+/// One try of a fragment on an enclave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The promise.
+    pub lease: LeaseId,
+    /// The enclave.
+    pub enclave: EnclaveId,
+    /// Its owner.
+    pub provider: ProviderId,
+    /// Its place.
+    pub region: Region,
+    /// Why it ended without a result, if it did.
+    pub ended: Option<LeaseEnd>,
+}
+
+/// What a fragment left.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Done {
+    /// The report.
+    pub report: Signed<Report>,
+    /// The aggregate, of a reducing fragment.
+    pub aggregate: Option<Signed<Aggregate>>,
+    /// Keys of what it left, wrapped to its owner.
+    pub keys: Vec<WrappedKey>,
+    /// The passport the report names, with what is behind it.
+    pub proof: Proof,
+    /// What it cost.
+    pub charged: MicroUsd,
+}
+
+/// One fragment of a task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FragmentState {
+    /// How it stands.
+    pub phase: Phase,
+    /// Its tries, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// The manager's word on each try.
+    pub allocations: Vec<Signed<Allocation>>,
+    /// What it left.
+    pub done: Option<Done>,
+    pub(crate) queued_at: Seq,
+}
+
+/// One task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Task {
+    /// What the client asked for.
+    pub request: Arc<Signed<Request>>,
+    /// How it stands.
+    pub state: TaskState,
+    /// Its fragments, in the order of the request.
+    pub fragments: Vec<FragmentState>,
+    /// Grants given.
+    pub grants: Vec<Signed<Grant>>,
+    /// Keys released; none once the task has ended.
+    pub keys: Vec<WrappedKey>,
+    /// What it cost so far.
+    pub spent: MicroUsd,
+    /// What its live leases may cost at most.
+    pub committed: MicroUsd,
+    pub(crate) idempotency: Option<IdempotencyKey>,
+}
+
+impl Task {
+    /// Its name.
+    pub fn id(&self) -> TaskId {
+        TaskId::new(self.request.digest())
+    }
+
+    /// The try that rules `enclave` out for the fragment, if any.
+    pub(crate) fn tried(&self, index: FragmentIndex, enclave: EnclaveId) -> Option<&Attempt> {
+        let state = self.fragments.get(usize::try_from(index.0).ok()?)?;
+        state.attempts.iter().find(|a| a.enclave == enclave && a.ended.as_ref().is_some_and(LeaseEnd::blames_enclave))
+    }
+
+    /// How many other fragments of this task each enclave has or had last: results spread over enclaves where they can.
+    pub(crate) fn uses(&self, except: FragmentIndex) -> BTreeMap<EnclaveId, usize> {
+        let mut uses = BTreeMap::new();
+        let others = self.fragments.iter().enumerate().filter(|(i, _)| *i as u64 != u64::from(except.0));
+        for last in others.filter_map(|(_, f)| f.attempts.last()) {
+            *uses.entry(last.enclave).or_default() += 1;
+        }
+        uses
+    }
+
+    /// Objects a fragment reads, in order; nothing while one of them does not exist yet.
+    pub fn objects(&self, fragment: &Fragment) -> Option<Vec<ObjectId>> {
+        fragment.inputs.iter().map(|input| self.object(input)).collect()
+    }
+
+    /// The object an input is, if it exists yet.
+    pub(crate) fn object(&self, input: &Input) -> Option<ObjectId> {
+        match input {
+            Input::Sealed(sealed) => Some(sealed.object),
+            Input::Output { fragment } => self.done(*fragment)?.report.output.as_ref().map(|o| o.object),
+        }
+    }
+
+    /// What a fragment left, when it was run.
+    pub fn done(&self, index: FragmentIndex) -> Option<&Done> {
+        self.fragments.get(usize::try_from(index.0).ok()?)?.done.as_ref()
+    }
+
+    pub(crate) fn ready(&self, fragment: &Fragment) -> bool {
+        fragment.upstream().all(|up| self.done(up).is_some())
+    }
+}
+
+impl Pool {
+    pub(crate) fn submit(
+        &mut self,
+        request: Signed<Request>,
+        mut grants: Vec<Signed<Grant>>,
+        idempotency: Option<IdempotencyKey>,
+        env: &Env<'_>,
+    ) -> Result<Applied, Rejection> {
+        let task = TaskId::new(request.digest());
+        if let Some(key) = &idempotency {
+            self.check_idempotency(&request, key, task)?;
+        }
+        if self.tasks.contains_key(&task) {
+            return Ok(Applied::default());
+        }
+        request.validate()?;
+        let dated_well = request.created <= env.now.plus(SKEW) && env.now < request.expires;
+        if !dated_well {
+            return Err(Rejection::new("request.dates", "dates of the request")
+                .expected(format!("created by {}, expiring after it", env.now))
+                .got(format!("created {}, expires {}", request.created, request.expires))
+                .fix("make the request anew; check the clock"));
+        }
+        if self.forgotten.contains(&(request.expires, task)) {
+            return Err(Rejection::new("task.forgotten", format!("task {}", task.short()))
+                .expected("a request that was not run before")
+                .got("one that was, and has ended so long ago that it was forgotten")
+                .fix("make the request anew"));
+        }
+        let live = self.tasks.len().saturating_sub(self.ended.len());
+        if live >= self.limits.live_tasks_max {
+            return Err(Rejection::new("pool.full", "tasks that have not ended")
+                .expected(format!("fewer than {}", self.limits.live_tasks_max))
+                .got(live)
+                .fix("try again when some have ended"));
+        }
+        for grant in &grants {
+            check_new(&request, grant, env.now)?;
+        }
+        check_total(grants.iter(), 0)?;
+        let mut seen = BTreeSet::new();
+        grants.retain(|g| seen.insert(g.digest()));
+        let mut out = Applied::default();
+        out.record(self, env, Event::Submitted { request: Box::new(request), idempotency })?;
+        for grant in grants {
+            out.record(self, env, Event::Granted { grant: Box::new(grant), keys: Vec::new() })?;
+        }
+        self.place_queued(env, &mut out)?;
+        Ok(out)
+    }
+
+    /// A key means one thing to one client; what others call theirs is no matter.
+    fn check_idempotency(&self, request: &Request, key: &IdempotencyKey, task: TaskId) -> Result<(), Rejection> {
+        if key.key.is_empty() || key.key.len() > IDEMPOTENCY_KEY_MAX {
+            return Err(Rejection::new("idempotency.key", "length of the idempotency key")
+                .expected(format!("1 to {IDEMPOTENCY_KEY_MAX} bytes"))
+                .got(key.key.len()));
+        }
+        match self.idempotency.get(&(request.client, key.key.clone())) {
+            Some((body, known)) if *body != key.body || *known != task => {
+                Err(Rejection::new("idempotency.reused", format!("idempotency key `{}`", key.key))
+                    .expected(format!("the body it was first used with, {body}"))
+                    .got(key.body)
+                    .fix("use a new key for a new request"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn absorb_submitted(
+        &mut self,
+        request: &Signed<Request>,
+        idempotency: Option<&IdempotencyKey>,
+        seq: Seq,
+    ) {
+        let id = TaskId::new(request.digest());
+        if self.tasks.contains_key(&id) {
+            // A pool with a smaller memory had forgotten it when it was asked for again.
+            self.ended.retain(|ended| *ended != id);
+        }
+        let mut task = Task {
+            request: Arc::new(request.clone()),
+            state: TaskState::Live,
+            fragments: Vec::new(),
+            grants: Vec::new(),
+            keys: Vec::new(),
+            spent: MicroUsd::ZERO,
+            committed: MicroUsd::ZERO,
+            idempotency: idempotency.cloned(),
+        };
+        for (index, fragment) in request.indexed() {
+            let waits = fragment.is_reducing();
+            task.fragments.push(FragmentState {
+                phase: if waits { Phase::Waiting } else { Phase::Queued },
+                attempts: Vec::new(),
+                allocations: Vec::new(),
+                done: None,
+                queued_at: seq,
+            });
+            if !waits {
+                self.queue.insert((seq, FragmentId { task: id, index }));
+            }
+        }
+        if let Some(key) = idempotency {
+            self.idempotency.insert((request.client, key.key.clone()), (key.body, id));
+        }
+        self.expiries.insert((request.expires, id));
+        self.tasks.insert(id, task);
+    }
+
+    pub(crate) fn live_task(&self, id: TaskId) -> Result<&Task, Rejection> {
+        match self.tasks.get(&id) {
+            Some(task) if task.state == TaskState::Live => Ok(task),
+            Some(task) => Err(Rejection::new("task.ended", format!("task {}", id.short()))
+                .expected("a task that has not ended")
+                .got(format!("{:?}", task.state))),
+            None => Err(unknown(id)),
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, task: TaskId, env: &Env<'_>) -> Result<Applied, Rejection> {
+        let mut out = Applied::default();
+        self.live_task(task)?;
+        self.end_task(task, TaskState::Cancelled, env, &mut out)?;
+        self.place_queued(env, &mut out)?;
+        Ok(out)
+    }
+
+    /// Ends a task: first what it holds is freed, then it is over.
+    pub(crate) fn end_task(
+        &mut self,
+        task: TaskId,
+        state: TaskState,
+        env: &Env<'_>,
+        out: &mut Applied,
+    ) -> Result<(), Rejection> {
+        let leased = |f: &FragmentState| match f.phase {
+            Phase::Leased { lease } => Some(lease),
+            _ => None,
+        };
+        let held: Vec<_> =
+            self.tasks.get(&task).map(|known| known.fragments.iter().filter_map(leased).collect()).unwrap_or_default();
+        for lease in held {
+            let Some(enclave) = self.leases.get(&lease).map(|l| l.enclave) else { continue };
+            out.record(self, env, Event::LeaseEnded { lease, why: LeaseEnd::TaskEnded })?;
+            out.effects.push(Effect::Cancel { enclave, lease });
+        }
+        out.record(self, env, Event::TaskEnded { task, state })
+    }
+
+    pub(crate) fn absorb_task_ended(&mut self, id: TaskId, state: &TaskState, now: UnixTime) -> Option<()> {
+        let task = self.tasks.get_mut(&id)?;
+        task.state = state.clone();
+        // Grants stay for the receipt; keys are of no more use.
+        task.keys = Vec::new();
+        self.expiries.remove(&(task.request.expires, id));
+        for (index, fragment) in (0..).map(FragmentIndex).zip(&task.fragments) {
+            self.queue.remove(&(fragment.queued_at, FragmentId { task: id, index }));
+        }
+        self.ended.push_back(id);
+        while self.ended.len() > self.limits.ended_tasks_kept {
+            let Some(oldest) = self.ended.pop_front() else { break };
+            self.forget(oldest);
+        }
+        while self.forgotten.len() > FORGOTTEN_MAX || self.forgotten.first().is_some_and(|(expires, _)| *expires < now)
+        {
+            self.forgotten.pop_first();
+        }
+        Some(())
+    }
+
+    fn forget(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.forgotten.insert((task.request.expires, id));
+        if let Some(key) = task.idempotency {
+            let name = (task.request.client, key.key);
+            if self.idempotency.get(&name).is_some_and(|(_, known)| *known == id) {
+                self.idempotency.remove(&name);
+            }
+        }
+    }
+
+    pub(crate) fn expire_tasks(&mut self, env: &Env<'_>, out: &mut Applied) -> Result<(), Rejection> {
+        while let Some((_, task)) = self.expiries.first().copied().filter(|(at, _)| *at < env.now) {
+            self.end_task(task, TaskState::Expired, env, out)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn unknown(id: TaskId) -> Rejection {
+    Rejection::new("task.unknown", "the task")
+        .expected("one of this pool")
+        .got(id)
+        .fix("see `legation task list`; old tasks are forgotten")
+}

@@ -1,0 +1,246 @@
+//! What becomes of enclaves: attested, here, renewed, drained, lost, replaced, revoked, forgotten.
+
+use legation_core::{Digest, claims::Evidence, dsse::sign, statement::Tier};
+use legation_pool::{Command, Effect, LeaseEnd, Limits, Phase, Presence};
+
+use crate::world::*;
+
+fn presence(world: &World, machine: &Machine) -> Presence {
+    world.pool.enclaves().get(&machine.id).unwrap().presence.clone()
+}
+
+#[test]
+fn an_enclave_attests_arrives_and_leaves() {
+    let mut world = World::new([]);
+    let machine = Machine::new("a");
+    did(&world.apply(world.attested(&machine)).unwrap(), &["attested"]);
+    assert_eq!(presence(&world, &machine), Presence::Away { since: START });
+    did(&world.arrive(machine.id, &[]), &["arrived"]);
+    assert_eq!(presence(&world, &machine), Presence::Here);
+    did(&world.arrive(machine.id, &[]), &[]);
+    world.now = world.now.plus(9);
+    did(&world.lose(machine.id), &["left"]);
+    assert_eq!(presence(&world, &machine), Presence::Away { since: START.plus(9) });
+    let stranger = Machine::new("stranger").id;
+    for command in [
+        Command::Arrived { enclave: stranger, running: Vec::new() },
+        Command::Lost { enclave: stranger, why: String::new() },
+        Command::Drain { enclave: stranger },
+        Command::Revoke { enclave: stranger, why: String::new() },
+    ] {
+        assert_eq!(world.refused(command), "pool.enclave");
+    }
+}
+
+#[test]
+fn a_passport_that_would_spoil_receipts_is_refused() {
+    type Change = fn(&mut legation_core::statement::Passport, &mut Evidence);
+    let cases: [(&str, Change); 6] = [
+        ("over", |p, _| p.expires = START.minus(1)),
+        ("of two hours", |p, _| p.expires = START.plus(2 * HOUR)),
+        ("of tomorrow", |p, _| p.issued = START.plus(9)),
+        ("of a machine that failed", |p, _| p.ear.status = Tier::Contraindicated),
+        ("resting on nothing", |p, _| p.prev.clear()),
+        ("of other evidence", |_, e| e.report.push(0)),
+    ];
+    let mut world = World::new([]);
+    let machine = Machine::new("a");
+    let appointment = world.appointment(&world.verifier, legation_core::statement::Office::Verifier);
+    for (claim, change) in cases {
+        let mut evidence = machine.evidence();
+        let mut passport = machine.passport(START, START.plus(HOUR), &world.verifier, appointment.digest());
+        change(&mut passport, &mut evidence);
+        let command = Command::Attested {
+            passport: Box::new(sign(passport, &world.verifier)),
+            appointment: Box::new(appointment.clone()),
+            evidence: Box::new(evidence),
+        };
+        assert_eq!(world.refused(command), "pool.passport", "{claim}");
+    }
+    // A manager's appointment makes no verifier.
+    let wrong = world.appointment(&world.verifier, legation_core::statement::Office::Manager);
+    let passport = machine.passport(START, START.plus(HOUR), &world.verifier, wrong.digest());
+    let command = Command::Attested {
+        passport: Box::new(sign(passport, &world.verifier)),
+        appointment: Box::new(wrong),
+        evidence: Box::new(machine.evidence()),
+    };
+    assert_eq!(world.refused(command), "pool.passport");
+}
+
+#[test]
+fn a_lapsed_passport_makes_ineligible_until_it_is_renewed() {
+    let mut world = World::new([]);
+    let machine = Machine::new("a");
+    world.apply(world.attested_until(&machine, START.plus(10))).unwrap();
+    world.arrive(machine.id, &[]);
+    world.now = START.plus(11);
+    let task = world.submit_granted(vec![fragment("waits")]);
+    assert_eq!(world.phase(task, 0), Phase::Queued);
+    let why = world.pool.explain(task, world.now).unwrap()[0].enclaves[0].why_not.clone().unwrap();
+    assert_eq!(why.check, "pool.passport");
+    let renewed = world.attested(&machine);
+    did(&world.apply(renewed.clone()).unwrap(), &["attested", "lease-1 for #0", "-> offer lease-1"]);
+    did(&world.apply(renewed).unwrap(), &[]);
+}
+
+#[test]
+fn a_report_may_name_one_of_the_last_passports() {
+    for (renewals, taken) in [(1, true), (3, true), (4, false)] {
+        let mut world = World::new([Machine::new("a")]);
+        let task = world.submit_granted(vec![fragment("long")]);
+        let (lease, enclave) = world.lease(task, 0).unwrap();
+        let ran = world.ran(lease);
+        for _ in 0..renewals {
+            world.now = world.now.plus(1);
+            world.apply(world.attested(&Machine::new("a"))).unwrap();
+        }
+        world.apply(world.reporting(enclave, ran)).unwrap();
+        assert_eq!(world.phase(task, 0) == Phase::Done, taken, "{renewals} renewals");
+    }
+}
+
+#[test]
+fn a_renewal_changes_nothing_that_was_measured_at_the_start() {
+    let machine = || Machine::new("a");
+    let changes: [(&str, Machine); 3] = [
+        ("chip", Machine { chip: "another".into(), ..machine() }),
+        ("sealing key", Machine { sealing: sealing("another"), ..machine() }),
+        ("price", machine().at("alpha", "eu-1", 9)),
+    ];
+    for (claim, changed) in changes {
+        let mut world = World::new([machine()]);
+        world.now = world.now.plus(1);
+        assert_eq!(world.refused(world.attested(&changed)), "pool.renewal", "{claim}");
+    }
+}
+
+#[test]
+fn one_live_identity_per_chip() {
+    let mut world = World::new([Machine::new("a"), Machine::new("b")]);
+    let old = Machine::new("a");
+    let new = old.reboot("a, booted anew");
+    assert_eq!(world.refused(world.attested(&new)), "pool.chip");
+    world.apply(Command::Drain { enclave: old.id }).unwrap();
+    assert_eq!(world.refused(world.attested(&new)), "pool.chip", "draining is here too");
+    world.lose(old.id);
+    did(&world.apply(world.attested(&new)).unwrap(), &["attested"]);
+    assert!(!world.pool.enclaves().contains_key(&old.id), "the one before is forgotten");
+    assert_eq!(world.refused(Command::Arrived { enclave: old.id, running: Vec::new() }), "pool.enclave");
+    assert_eq!(world.pool.enclaves().len(), 2);
+}
+
+#[test]
+fn a_machine_that_boots_anew_while_managers_change_loses_its_work_at_once() {
+    let mut world = World::new([Machine::new("a")]);
+    let task = world.submit_granted(vec![fragment("moves")]);
+    let (_, old) = world.lease(task, 0).unwrap();
+    world.begin_term(2).unwrap();
+    let new = Machine::new("a").reboot("a, booted anew");
+    let applied = world.apply(world.attested(&new)).unwrap();
+    did(&applied, &["lease-1 ended: the enclave was lost (its machine booted anew)", "attested"]);
+    assert!(!world.pool.enclaves().contains_key(&old));
+    did(&world.arrive(new.id, &[]), &["arrived", "lease-2 for #0", "-> offer lease-2"]);
+}
+
+#[test]
+fn a_draining_enclave_finishes_and_takes_no_more() {
+    let mut world = World::new([Machine::new("a")]);
+    let task = world.submit_granted(vec![fragment("one")]);
+    let (lease, enclave) = world.lease(task, 0).unwrap();
+    did(&world.apply(Command::Drain { enclave }).unwrap(), &["draining"]);
+    did(&world.apply(Command::Drain { enclave }).unwrap(), &[]);
+    let waits = world.submit_granted(vec![fragment("two")]);
+    assert_eq!(world.phase(waits, 0), Phase::Queued);
+    did(&world.run(lease), &["reported #0", "completed"]);
+    // Leaving and returning does not make it willing, nor does a new manager.
+    world.lose(enclave);
+    did(&world.arrive(enclave, &[]), &["arrived"]);
+    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence, Presence::Draining);
+    world.begin_term(2).unwrap();
+    world.arrive(enclave, &[]);
+    assert_eq!(world.phase(waits, 0), Phase::Queued);
+    let why = world.pool.explain(waits, world.now).unwrap()[0].enclaves[0].why_not.clone().unwrap();
+    assert_eq!(why.check, "pool.draining");
+}
+
+#[test]
+fn an_enclave_can_be_drained_while_it_is_away() {
+    let mut world = World::new([]);
+    let enclave = world.attest(Machine::new("a")).unwrap();
+    did(&world.apply(Command::Drain { enclave }).unwrap(), &["draining"]);
+    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence, Presence::Away { since: START });
+    world.arrive(enclave, &[]);
+    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence, Presence::Draining);
+}
+
+#[test]
+fn a_revoked_enclave_is_cut_off_for_good() {
+    let mut world = World::new([Machine::new("a"), Machine::new("b")]);
+    let task = world.submit_granted(vec![fragment("moves")]);
+    let (_, enclave) = world.lease(task, 0).unwrap();
+    let revoke = |why: &str| Command::Revoke { enclave, why: why.into() };
+    let applied = world.apply(revoke("stolen")).unwrap();
+    did(
+        &applied,
+        &[
+            "revoked, epoch 1",
+            "lease-1 ended: the enclave was revoked",
+            "left",
+            "lease-2 for #0",
+            "-> close",
+            "-> offer lease-2",
+        ],
+    );
+    let closed = applied.effects.iter().find_map(|e| match e {
+        Effect::Close { enclave, why } => Some((*enclave, why.got.clone())),
+        _ => None,
+    });
+    assert_eq!(closed, Some((enclave, "revoked: stolen".to_owned())));
+    assert_eq!(world.tries(task, 0)[0], (enclave, Some(LeaseEnd::Revoked)));
+    did(&world.apply(revoke("again")).unwrap(), &[]);
+    assert_eq!(world.pool.revocations().0, 1);
+    let machine = if enclave == Machine::new("a").id { Machine::new("a") } else { Machine::new("b") };
+    world.now = world.now.plus(1);
+    assert_eq!(world.refused(world.attested(&machine)), "pool.revoked");
+    assert_eq!(world.refused(Command::Arrived { enclave, running: Vec::new() }), "pool.revoked");
+    // Allocations made since say as of which revocation.
+    let (second, _) = world.lease(task, 0).unwrap();
+    assert_eq!(world.pool.offer(second).unwrap().allocation.revocations.0, 1);
+    // The same machine, booted anew, is judged anew.
+    let anew = machine.reboot("anew");
+    did(&world.apply(world.attested(&anew)).unwrap(), &["attested"]);
+    assert!(world.pool.enclaves().contains_key(&enclave), "who was revoked is remembered");
+}
+
+#[test]
+fn a_full_pool_takes_an_enclave_for_one_it_can_forget() {
+    let names = ["a", "b", "c"];
+    let mut world = World::with(Limits { enclaves_max: 3, ..Limits::default() }, names.map(Machine::new));
+    let fresh = Machine::new("d");
+    assert_eq!(world.refused(world.attested(&fresh)), "pool.full");
+    for name in names {
+        world.now = world.now.plus(1);
+        world.lose(Machine::new(name).id);
+    }
+    world.apply(Command::Revoke { enclave: Machine::new("a").id, why: "stolen".into() }).unwrap();
+    assert_eq!(world.refused(world.attested(&fresh)), "pool.full", "their passports still hold");
+    // Replacing makes room by itself.
+    let anew = Machine::new("c").reboot("c, booted anew");
+    world.apply(world.attested(&anew)).unwrap();
+    world.now = world.now.plus(HOUR + 1);
+    world.apply(world.attested(&fresh)).unwrap();
+    let known = |machine: &Machine| world.pool.enclaves().contains_key(&machine.id);
+    assert!(known(&Machine::new("a")) && known(&anew) && known(&fresh) && !known(&Machine::new("b")));
+    assert_eq!(world.pool.enclaves().len(), 3);
+    // It may come back, for another whose passport is over by now.
+    world.apply(world.attested(&Machine::new("b"))).unwrap();
+    let known = |machine: &Machine| world.pool.enclaves().contains_key(&machine.id);
+    assert!(known(&Machine::new("a")) && known(&Machine::new("b")) && known(&fresh) && !known(&anew));
+}
+
+#[test]
+fn names_say_what_they_name() {
+    let machine = Machine::new("a");
+    assert_eq!(machine.id.digest(), Digest::of(&legation_core::Signer::public_key(&machine.key).spki()));
+}

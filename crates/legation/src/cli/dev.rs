@@ -1,0 +1,84 @@
+//! `legation init` and `legation dev`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use legation::cloud::Cloud;
+
+use super::{Context, Exit, Failure, progress, say, setup, tell};
+
+#[derive(Args)]
+pub(super) struct Init {
+    /// Folder to make it in.
+    #[arg(default_value = ".legation")]
+    dir: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Dev {
+    /// Folder of the deployment; made when it is not there, kept for the next time.
+    #[arg(long, default_value = ".legation")]
+    data: PathBuf,
+}
+
+fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, format!("own program: {e}")))
+}
+
+fn make(dir: &std::path::Path) -> Result<setup::Deployment, Failure> {
+    tell("making operator's root, DEVELOPMENT hardware root, chips and keys ...");
+    setup::development(dir, &setup::nine_agents(), &program()?, legation::run::now())
+}
+
+pub(super) fn init(_: &Context, args: &Init) -> Result<Exit, Failure> {
+    let made = make(&args.dir)?;
+    say(&format!(
+        "deployment in {root}\n  manager   legation manager --config {manager}\n  agents    legation agent --config {root}/agents/NAME/agent.toml\n  client    export LEGATION_HOME={client}\n\
+         These are DEVELOPMENT enclaves: they prove the protocol, never confidentiality.",
+        root = made.root.display(),
+        manager = made.manager.display(),
+        client = made.client.display(),
+    ))?;
+    Ok(Exit::Success)
+}
+
+pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {
+    let fresh = !args.data.join("anchors.json").exists();
+    let deployment = if fresh { make(&args.data)? } else { setup::open(&args.data)? };
+    if !fresh {
+        setup::refresh_measurement(&deployment, &program()?)?;
+    }
+    let wanted = deployment.agents.len();
+    let (client, api, root) = (deployment.client.clone(), deployment.addresses.api, deployment.root.clone());
+    let mut cloud = Cloud::new(deployment, &program()?)?;
+    cloud.start()?;
+    let bar = progress();
+    let ready = cloud.ready(wanted, Duration::from_secs(60), |here| {
+        bar.set_message(format!("{here} of {wanted} enclaves are here"))
+    });
+    tokio::select! {
+        ready = ready => { ready?; }
+        _ = tokio::signal::ctrl_c() => {
+            bar.finish_and_clear();
+            return Ok(Exit::Success);
+        }
+    }
+    bar.finish_and_clear();
+    say(&format!(
+        "{wanted} DEVELOPMENT enclaves are here (they prove the protocol, never confidentiality).\n  \
+         API   http://{api}\n  logs  {}\n\nIn another terminal:\n  \
+         export LEGATION_HOME={}\n  legation enclave list\n  legation run guests/echo.wasm --input README.md --receipt receipt.json --out result\n  \
+         legation receipt verify receipt.json\n\nCtrl-C stops everything.",
+        root.join("logs").display(),
+        client.display(),
+    ))?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|e| Failure::new(Exit::Failure, format!("signals: {e}")))?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tell("stopping ...");
+    cloud.stop().await;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,58 @@
+//! `legation receipt`: offline, with anchors only.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use legation::{
+    home::read_anchors,
+    verify::{Answer, draw, last_line, verify},
+};
+
+use super::{Context, Exit, Failure, Output, say};
+
+#[derive(Subcommand)]
+pub(super) enum ReceiptCommand {
+    /// Verifies a receipt with nothing but anchors. The last line is the verdict; exit code 6 when it is not valid.
+    Verify(Args),
+    /// Draws what a receipt says, after verifying it.
+    Show(Args),
+}
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The receipt.
+    file: PathBuf,
+    /// What to trust: operators' roots and, if at all, development roots. Default: `anchors.json` of your home, or here.
+    #[arg(long, value_name = "FILE")]
+    anchors: Option<PathBuf>,
+    /// Refuses receipts that rest on a development root.
+    #[arg(long)]
+    production: bool,
+}
+
+pub(super) fn command(context: &Context, command: ReceiptCommand) -> Result<Exit, Failure> {
+    let (args, show) = match command {
+        ReceiptCommand::Verify(args) => (args, false),
+        ReceiptCommand::Show(args) => (args, true),
+    };
+    let mut anchors = match &args.anchors {
+        Some(path) => read_anchors(path)?,
+        None if std::path::Path::new("anchors.json").exists() => read_anchors("anchors.json".as_ref())?,
+        None => context.home()?.anchors,
+    };
+    if args.production {
+        anchors.development.clear();
+    }
+    let text = std::fs::read(&args.file)
+        .map_err(|e| Failure::new(Exit::Usage, format!("cannot read {}: {e}", args.file.display())))?;
+    let answer = verify(&text, &anchors)?;
+    if context.output == Output::Json {
+        say(&serde_json::to_string_pretty(&answer).map_err(|e| Failure::new(Exit::Failure, e))?)?;
+    } else {
+        if let (true, Answer::Valid(verdict)) = (show, &answer) {
+            say(&format!("task {} `{}`\n{}", verdict.task, verdict.name, draw(verdict)))?;
+        }
+        say(&last_line(&answer))?;
+    }
+    Ok(if matches!(answer, Answer::Valid(_)) { Exit::Success } else { Exit::Receipt })
+}

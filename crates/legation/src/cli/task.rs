@@ -1,0 +1,384 @@
+//! `legation run`, `legation task` and `legation explain`.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use legation::run::{Job, LIFE_SECONDS, Part, PartInput, Runner, parse_requirement, parse_usd};
+use legation_core::{
+    Bytes as Size, Fuel, Millicores, Millis, Requirement,
+    dsse::Envelope,
+    statement::Request,
+    task::{Demand, Direction},
+};
+use legation_pool::{FragmentView, Phase, TaskState, TaskView};
+
+use super::{Context, Exit, Failure, find_task, progress, say, table::table, tell};
+
+#[derive(Args)]
+pub(super) struct Run {
+    /// The module: a WASI preview 1 command. It reads standard input, writes standard output.
+    module: PathBuf,
+    /// Arguments of the module.
+    #[arg(last = true)]
+    args: Vec<String>,
+    /// File that the module reads on standard input. With several, one fragment runs for each, side by side.
+    #[arg(long, short, value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// Module that reads all fragments' outputs, in order, and writes the result.
+    #[arg(long, value_name = "MODULE")]
+    reduce: Option<PathBuf>,
+    /// What every enclave must satisfy, such as `tee in [sev-snp] and region == "eu-north" and price <= 0.02 usd/h`.
+    #[arg(long, default_value = "any", value_name = "EXPRESSION")]
+    require: String,
+    /// What the whole may cost, in dollars.
+    #[arg(long, default_value = "0.10", value_name = "USD")]
+    budget: String,
+    /// Compute for each fragment, in thousandths of a core.
+    #[arg(long, default_value_t = 500, value_name = "MILLICORES")]
+    cpu: u64,
+    /// Memory for each fragment, in MiB.
+    #[arg(long, default_value_t = 64, value_name = "MIB")]
+    memory: u64,
+    /// Work for each fragment, in millions of operators.
+    #[arg(long, default_value_t = 20_000, value_name = "MFUEL")]
+    fuel: u64,
+    /// Time for each fragment, in seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    time: u64,
+    /// Where the result goes; standard output when not given. With several results, `-N` is appended.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where the receipt goes.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// What people call it.
+    #[arg(long, default_value = "run")]
+    name: String,
+    /// Seconds until it is given up.
+    #[arg(long, default_value_t = LIFE_SECONDS, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Task {
+    /// Your tasks, newest first.
+    List,
+    /// One task.
+    Show {
+        /// Its name, or the beginning of it.
+        task: String,
+    },
+    /// Gives a task up: what runs is stopped.
+    Cancel {
+        /// Its name, or the beginning of it.
+        task: String,
+    },
+    /// What the modules wrote to standard error, opened with your key.
+    Logs {
+        /// The task, or the beginning of its name.
+        task: String,
+    },
+}
+
+fn read(path: &PathBuf) -> Result<Bytes, Failure> {
+    std::fs::read(path)
+        .map(Bytes::from)
+        .map_err(|e| Failure::new(Exit::Usage, format!("cannot read {}: {e}", path.display())))
+}
+
+pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
+    let runner = context.runner()?;
+    let require = parse_requirement(&args.require)?;
+    let budget = parse_usd(&args.budget).map_err(|why| Failure::refused(Exit::Usage, &why))?;
+    let demand = Demand {
+        cpu: Millicores(args.cpu),
+        memory: Size::mib(args.memory),
+        fuel: Fuel(args.fuel.saturating_mul(1_000_000)),
+        time: Millis(args.time.saturating_mul(1000)),
+        output: Size::mib(args.memory),
+    };
+    let module = runner.client.put_object(read(&args.module)?).await?;
+    let part = |name: String, module, inputs| Part {
+        name,
+        module,
+        args: args.args.clone(),
+        inputs,
+        demand,
+        require: Requirement::any(),
+        owner: None,
+    };
+    let mut parts = Vec::new();
+    for path in &args.input {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sealed = runner.party.seal(&name, &read(path)?).map_err(|why| Failure::refused(Exit::Usage, &why))?;
+        runner.client.put_object(sealed.ciphertext.into()).await?;
+        parts.push(part(name, module, vec![PartInput::Sealed(sealed.reference)]));
+    }
+    if parts.is_empty() {
+        parts.push(part(args.name.clone(), module, Vec::new()));
+    }
+    if let Some(path) = &args.reduce {
+        let reduce = runner.client.put_object(read(path)?).await?;
+        let inputs = (0..parts.len()).map(PartInput::Output).collect();
+        let mut last = part("reduce".to_owned(), reduce, inputs);
+        last.args = Vec::new();
+        parts.push(last);
+    }
+    let job =
+        Job { name: args.name.clone(), parts, require, budget, life_seconds: args.timeout, builds_on: Vec::new() };
+    let submitted = runner.submit(job, &[]).await?;
+    let (task, request) = (submitted.task, submitted.request.clone());
+    keep_request(context, &request)?;
+    let bar = progress();
+    let outcome = tokio::select! {
+        outcome = runner.follow(submitted, |view| bar.set_message(summary(view))) => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            bar.finish_and_clear();
+            runner.client.cancel(task).await?;
+            return Err(Failure::new(Exit::Refused, format!("task {} was cancelled", task.short())));
+        }
+    };
+    bar.finish_and_clear();
+    let outcome = outcome?;
+    if let Some(path) = &args.receipt {
+        write(path, outcome.receipt.to_text().as_bytes())?;
+    }
+    match &args.out {
+        Some(path) => {
+            for (i, result) in outcome.results.iter().enumerate() {
+                let path =
+                    if outcome.results.len() == 1 { path.clone() } else { format!("{}-{i}", path.display()).into() };
+                write(&path, result)?;
+            }
+            context.print(&outcome.view, || fragments(&outcome.view))?;
+        }
+        None => {
+            use std::io::Write as _;
+            for result in &outcome.results {
+                std::io::stdout().write_all(result).map_err(|e| Failure::new(Exit::Failure, format!("stdout: {e}")))?;
+            }
+            tell(&fragments(&outcome.view));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes)
+        .map_err(|e| Failure::new(Exit::Failure, format!("cannot write {}: {e}", path.display())))
+}
+
+/// The signed request is kept at home: opening logs later needs it, and the manager's copy is not to be relied on.
+fn keep_request(context: &Context, request: &legation_core::Signed<Request>) -> Result<(), Failure> {
+    let folder = context.home()?.path.join("requests");
+    let failed =
+        |e: std::io::Error| Failure::new(Exit::Failure, format!("request cannot be kept in {}: {e}", folder.display()));
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    std::fs::write(folder.join(format!("{}.json", request.digest())), request.envelope().to_json()).map_err(failed)
+}
+
+pub(super) async fn command(context: &Context, command: Task) -> Result<Exit, Failure> {
+    match command {
+        Task::List => {
+            let client = context.client()?.1;
+            let (mut all, mut token) = (Vec::new(), None);
+            loop {
+                let page = client.tasks(token.as_deref()).await?;
+                all.extend(page.tasks);
+                token = page.next;
+                if token.is_none() {
+                    break;
+                }
+            }
+            context.print(&all, || {
+                let rows = all.iter().map(|t| {
+                    let done = t.fragments.iter().filter(|f| f.phase == Phase::Done).count();
+                    [
+                        t.task.short(),
+                        t.name.clone(),
+                        state(&t.state),
+                        format!("{done}/{}", t.fragments.len()),
+                        t.spent.to_string(),
+                        t.created.to_string(),
+                    ]
+                });
+                table(["TASK", "NAME", "STATE", "DONE", "SPENT", "CREATED"], rows)
+            })?;
+        }
+        Task::Show { task } => {
+            let client = context.client()?.1;
+            let now = client.task(find_task(&client, &task).await?, 0).await?;
+            context.print(&now.view, || {
+                let view = &now.view;
+                let reason = if let TaskState::Failed { reason } = &view.state {
+                    format!("\nreason   {reason}")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "task     {}\nname     {}\nstate    {}{reason}\nspent    {} of {}\ncreated  {}, given up {}\n\n{}",
+                    view.task,
+                    view.name,
+                    state(&view.state),
+                    view.spent,
+                    view.budget,
+                    view.created,
+                    view.expires,
+                    fragments(view)
+                )
+            })?;
+        }
+        Task::Cancel { task } => {
+            let client = context.client()?.1;
+            let now = client.cancel(find_task(&client, &task).await?).await?;
+            context.print(&now.view, || format!("task {} is cancelled", now.view.task.short()))?;
+        }
+        Task::Logs { task } => logs(context, &task).await?,
+    }
+    Ok(Exit::Success)
+}
+
+async fn logs(context: &Context, task: &str) -> Result<(), Failure> {
+    let runner: Runner = context.runner()?;
+    let id = find_task(&runner.client, task).await?;
+    let path = context.home()?.path.join("requests").join(format!("{id}.json"));
+    let text = std::fs::read(&path).map_err(|e| {
+        Failure::new(Exit::Usage, format!("logs are opened where the task was submitted; {}: {e}", path.display()))
+    })?;
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("{}: {e}", path.display()));
+    let envelope: Envelope = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
+    let request = envelope.open::<Request>().map_err(|e| wrong(&e))?;
+    let view = runner.client.task(id, 0).await?.view;
+    let mut nothing = true;
+    for fragment in &view.fragments {
+        let parties = [runner.party.clone()];
+        let log = runner.open_left(&request, &view, fragment.fragment, &parties, Direction::Log).await?;
+        if let Some(log) = log {
+            nothing = false;
+            say(&format!(
+                "--- {} `{}`\n{}",
+                fragment.fragment,
+                fragment.name,
+                String::from_utf8_lossy(&log).trim_end()
+            ))?;
+        }
+    }
+    if nothing {
+        tell("no module has written a log");
+    }
+    Ok(())
+}
+
+pub(super) async fn explain(context: &Context, task: &str) -> Result<Exit, Failure> {
+    let client = context.client()?.1;
+    let explanation = client.explain(find_task(&client, task).await?).await?;
+    context.print(&explanation, || {
+        let mut out = String::new();
+        for fragment in explanation.as_array().into_iter().flatten() {
+            out.push_str(&explain_fragment(fragment));
+        }
+        out
+    })?;
+    Ok(Exit::Success)
+}
+
+/// One fragment of an explanation: the API's JSON, laid out.
+fn explain_fragment(fragment: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    let mut out = format!(
+        "fragment #{} `{}`: {}\n  requires {}\n",
+        fragment["fragment"],
+        text(&fragment["name"]),
+        text(&fragment["phase"]["kind"]),
+        text(&fragment["require"])
+    );
+    for attempt in fragment["attempts"].as_array().into_iter().flatten() {
+        let ended = match attempt["ended"]["kind"].as_str() {
+            Some(kind) => format!("ended: {kind} {}", attempt["ended"]["why"].as_str().unwrap_or_default()),
+            None => "holds".to_owned(),
+        };
+        let enclave: String = text(&attempt["enclave"]).chars().take(12).collect();
+        out.push_str(&format!(
+            "  tried {enclave} ({}, {}): {}\n",
+            text(&attempt["provider"]),
+            text(&attempt["region"]),
+            ended.trim_end()
+        ));
+    }
+    if let Some(placement) = fragment["placement"].as_object() {
+        out.push_str(&format!(
+            "  placed: {} ({} considered, {} eligible)\n",
+            text(&placement["decided_by"]),
+            placement["considered"],
+            placement["eligible"]
+        ));
+    }
+    if !fragment["missing"].is_null() {
+        out.push_str(&format!(
+            "  waits for: {} ({})\n",
+            text(&fragment["missing"]["expected"]),
+            text(&fragment["missing"]["check"])
+        ));
+    }
+    let rows = fragment["enclaves"].as_array().into_iter().flatten().map(|e| {
+        let verdict = match e["why_not"].as_object() {
+            Some(why) => {
+                format!("no: {}: expected {}, got {}", text(&why["check"]), text(&why["expected"]), text(&why["got"]))
+            }
+            None => format!(
+                "yes, {} usd/h",
+                e["price_hour"].as_u64().map_or("?".into(), |p| format!("{}.{:06}", p / 1_000_000, p % 1_000_000))
+            ),
+        };
+        [text(&e["enclave"]).chars().take(12).collect(), text(&e["provider"]), text(&e["region"]), verdict]
+    });
+    out.push_str(&table(["  ENCLAVE", "PROVIDER", "REGION", "COULD TAKE IT NOW"], rows));
+    out.push_str("\n\n");
+    out
+}
+
+fn state(state: &TaskState) -> String {
+    match state {
+        TaskState::Live => "live",
+        TaskState::Completed => "completed",
+        TaskState::Failed { .. } => "failed",
+        TaskState::Cancelled => "cancelled",
+        TaskState::Expired => "expired",
+    }
+    .to_owned()
+}
+
+fn phase(fragment: &FragmentView) -> &'static str {
+    match (&fragment.phase, fragment.offered) {
+        (Phase::Waiting, _) => "waits for outputs",
+        (Phase::Queued, _) => "waits for an enclave",
+        (Phase::Leased { .. }, false) => "waits for grants",
+        (Phase::Leased { .. }, true) => "runs",
+        (Phase::Done, _) => "done",
+    }
+}
+
+fn fragments(view: &TaskView) -> String {
+    let rows = view.fragments.iter().map(|f| {
+        let place = f.attempts.last();
+        let moved = f.attempts.iter().filter(|a| a.ended.is_some()).count();
+        [
+            format!("{} {}", f.fragment, f.name),
+            phase(f).to_owned(),
+            place.map_or("-".into(), |a| a.enclave.short()),
+            place.map_or("-".into(), |a| format!("{}, {}", a.provider, a.region)),
+            f.placement.as_ref().map_or("-".into(), |p| p.decided_by.clone()),
+            f.charged.map_or("-".into(), |c| c.to_string()),
+            f.usage.map_or("-".into(), |u| format!("{} ms", u.micros / 1000)),
+            moved.to_string(),
+        ]
+    });
+    table(["FRAGMENT", "STATE", "ENCLAVE", "WHERE", "WHY", "PRICE", "TIME", "MOVES"], rows)
+}
+
+fn summary(view: &TaskView) -> String {
+    let done = view.fragments.iter().filter(|f| f.phase == Phase::Done).count();
+    let runs = view.fragments.iter().filter(|f| f.offered).count();
+    format!("task {}: {done} of {} fragments done, {runs} run", view.task.short(), view.fragments.len())
+}

@@ -1,0 +1,202 @@
+//! Runs a deployment on this machine: the manager and every agent a process of its own, with its log in a file. When the
+//! [`Cloud`] is dropped, they are killed; [`Cloud::stop`] lets them end by themselves.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tokio::process::{Child, Command};
+
+use crate::{
+    client::Client,
+    exit::{Exit, Failure},
+    home::Home,
+    setup::Deployment,
+};
+
+/// How long processes have to end after SIGTERM.
+const END: Duration = Duration::from_secs(10);
+
+/// Processes of a deployment.
+pub struct Cloud {
+    program: PathBuf,
+    logs: PathBuf,
+    deployment: Deployment,
+    manager: Option<Child>,
+    agents: BTreeMap<String, Child>,
+}
+
+impl Cloud {
+    /// Prepares to run `deployment` with the binary `program`; logs go to `DIR/logs`.
+    ///
+    /// # Errors
+    /// The folder for logs cannot be made.
+    pub fn new(deployment: Deployment, program: &Path) -> Result<Self, Failure> {
+        let logs = deployment.root.join("logs");
+        std::fs::create_dir_all(&logs).map_err(|e| failed("logs", &e))?;
+        Ok(Self { program: program.to_owned(), logs, deployment, manager: None, agents: BTreeMap::new() })
+    }
+
+    /// What runs.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    fn spawn(&self, name: &str, role: &str, config: &Path) -> Result<Child, Failure> {
+        let path = self.logs.join(format!("{name}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(&path).map_err(|e| failed(name, &e))?;
+        let copy = log.try_clone().map_err(|e| failed(name, &e))?;
+        Command::new(&self.program)
+            .arg(role)
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(copy)
+            .stderr(log)
+            .kill_on_drop(true)
+            // A Ctrl-C at the terminal is for us; we end them in order.
+            .process_group(0)
+            .spawn()
+            .map_err(|e| failed(name, &e))
+    }
+
+    /// Starts the manager.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start_manager(&mut self) -> Result<(), Failure> {
+        self.manager = Some(self.spawn("manager", "manager", &self.deployment.manager)?);
+        Ok(())
+    }
+
+    /// Starts one agent by name.
+    ///
+    /// # Errors
+    /// There is no such agent, or its process cannot be started.
+    pub fn start_agent(&mut self, name: &str) -> Result<(), Failure> {
+        let found = self.deployment.agents.iter().find(|(known, _)| known == name).cloned();
+        let (name, config) = found.ok_or_else(|| Failure::new(Exit::Usage, format!("there is no agent `{name}`")))?;
+        let child = self.spawn(&name, "agent", &config)?;
+        self.agents.insert(name, child);
+        Ok(())
+    }
+
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// A process cannot be started.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        self.start_manager()?;
+        let names: Vec<_> = self.deployment.agents.iter().map(|(name, _)| name.clone()).collect();
+        names.iter().try_for_each(|name| self.start_agent(name))
+    }
+
+    /// Waits until `wanted` enclaves are here; `progress` hears how many are.
+    ///
+    /// # Errors
+    /// They are not here in time, or a process ended: its log's last lines are in the error.
+    pub async fn ready(
+        &mut self,
+        wanted: usize,
+        within: Duration,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Client, Failure> {
+        let home = Home::open(&self.deployment.client)?;
+        let token = home.config.operator_token.as_deref().unwrap_or(&home.config.token);
+        let client = Client::new(&home.config.api, token)?.with_patience(Duration::ZERO);
+        let started = Instant::now();
+        loop {
+            self.check()?;
+            let here = client.pool().await.map_or(0, |pool| pool.enclaves_here);
+            progress(here);
+            if here >= wanted {
+                return Client::new(&home.config.api, &home.config.token);
+            }
+            if started.elapsed() > within {
+                let text = format!(
+                    "{here} of {wanted} enclaves are here after {within:?}; see the logs in {}",
+                    self.logs.display()
+                );
+                return Err(Failure::new(Exit::NoEnclave, text));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether everything that was started still runs.
+    fn check(&mut self) -> Result<(), Failure> {
+        let logs = self.logs.clone();
+        let manager = self.manager.iter_mut().map(|child| ("manager", child));
+        let agents = self.agents.iter_mut().map(|(name, child)| (name.as_str(), child));
+        for (name, child) in manager.chain(agents) {
+            if let Ok(Some(status)) = child.try_wait() {
+                let text = std::fs::read_to_string(logs.join(format!("{name}.log"))).unwrap_or_default();
+                let tail: Vec<_> = text.lines().rev().take(5).collect();
+                let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n  ");
+                return Err(Failure::new(Exit::Failure, format!("{name} ended ({status}); its last words:\n  {tail}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills an agent with SIGKILL: it gets no chance to say anything.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill_agent(&mut self, name: &str) -> Result<(), Failure> {
+        let mut child = self
+            .agents
+            .remove(name)
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("agent `{name}` does not run")))?;
+        child.kill().await.map_err(|e| failed(name, &e))
+    }
+
+    /// Kills the manager with SIGKILL.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill_manager(&mut self) -> Result<(), Failure> {
+        let mut child = self.manager.take().ok_or_else(|| Failure::new(Exit::Usage, "the manager does not run"))?;
+        child.kill().await.map_err(|e| failed("manager", &e))
+    }
+
+    /// Process of the manager, while it runs.
+    pub fn manager_process(&self) -> Option<u32> {
+        self.manager.as_ref().and_then(Child::id)
+    }
+
+    /// Processes of the agents that run, by name.
+    pub fn agent_processes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.agents.iter().filter_map(|(name, child)| Some((name.as_str(), child.id()?)))
+    }
+
+    /// Lets everything end by itself: agents drain, then the manager closes its journal.
+    pub async fn stop(mut self) {
+        let mut agents: Vec<_> = std::mem::take(&mut self.agents).into_values().collect();
+        end(&mut agents).await;
+        let mut manager: Vec<_> = self.manager.take().into_iter().collect();
+        end(&mut manager).await;
+    }
+}
+
+async fn end(children: &mut [Child]) {
+    for child in children.iter() {
+        if let Some(id) = child.id() {
+            // `kill` is in every POSIX system; a signal through it needs no unsafe code here.
+            let _ = Command::new("kill").arg("-TERM").arg(id.to_string()).stderr(Stdio::null()).status().await;
+        }
+    }
+    let deadline = tokio::time::Instant::now() + END;
+    for child in children {
+        if tokio::time::timeout_at(deadline, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+    }
+}
+
+fn failed(name: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failure, format!("{name} cannot be started: {error}"))
+}

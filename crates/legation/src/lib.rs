@@ -1,0 +1,21 @@
+//! The client of Legation, and what the one binary is made of.
+//!
+//! * [`home`]: who this client is: its keys, its token, what it trusts.
+//! * [`client`]: the manager's API.
+//! * [`party`]: holders of data and keys: seal, judge enclaves, grant, open results.
+//! * [`run`]: a job from modules and inputs to results and a receipt.
+//! * [`verify`]: receipts and evidence, offline.
+//! * [`setup`]: makes a deployment: roots, keys, appointments, configurations.
+//! * [`cloud`]: runs one on this machine, as processes.
+//!
+//! The client trusts its anchors and nothing else: not the manager, not the providers, not the network.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+pub mod client;
+pub mod cloud;
+pub mod exit;
+pub mod home;
+pub mod party;
+pub mod run;
+pub mod setup;
+pub mod verify;

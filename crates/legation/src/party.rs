@@ -1,0 +1,288 @@
+//! A party: someone with keys and data. It seals what it has, judges the enclave it is asked to let in, grants, and opens
+//! what is sealed to it. Keys of its objects never leave it but wrapped to an enclave it judged.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use legation_attest::{Judge, Roots, passport};
+use legation_core::{
+    Digest, FragmentIndex, ObjectId, PublicKey, Rejection, SealingPublicKey, Signed, Signer, TaskId, UnixTime,
+    claims::{Anchors, EvidenceJudge},
+    dsse,
+    requirement::Candidate,
+    statement::{Appointment, Grant, GrantSubject, Office, Request},
+    task::{Direction, Fragment, Input, OutputRef, Owner, SealedRef, WrapUse, WrappedKey},
+};
+use legation_keys::{Entropy, IdentityKey, ObjectKey, SealingKey};
+use legation_manager::api::tasks::GrantWithKeys;
+use legation_net::OsEntropy;
+use legation_pool::Needs;
+use zeroize::Zeroizing;
+
+/// Someone with keys and data.
+pub struct Party {
+    identity: IdentityKey,
+    sealing: SealingKey,
+    keys: Mutex<HashMap<ObjectId, Arc<ObjectKey>>>,
+}
+
+/// A sealed input, ready to be stored and named in a request.
+pub struct SealedInput {
+    /// How the request names it.
+    pub reference: SealedRef,
+    /// What is stored.
+    pub ciphertext: Vec<u8>,
+}
+
+/// What a client trusts, ready to judge.
+pub struct Trust {
+    anchors: Anchors,
+    judge: Judge,
+}
+
+impl Trust {
+    /// Trust in `anchors` and the vendors' roots.
+    ///
+    /// # Errors
+    /// An anchor will not do.
+    pub fn new(anchors: Anchors) -> Result<Self, Rejection> {
+        let judge = Judge::new(Roots::new(&anchors)?);
+        Ok(Self { anchors, judge })
+    }
+
+    /// What is trusted.
+    pub fn anchors(&self) -> &Anchors {
+        &self.anchors
+    }
+
+    /// What judges evidence.
+    pub fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// Judges the enclave that was promised: manager, verifier, evidence, requirements. The manager's word is not enough.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn judge_need(&self, request: &Signed<Request>, need: &Needs, now: UnixTime) -> Result<(), Rejection> {
+        let operators = &self.anchors.operators;
+        let manager: &Signed<Appointment> = &need.manager;
+        let appointed = operators.contains(&manager.operator)
+            && manager.office == Office::Manager
+            && manager.key == need.allocation.manager
+            && manager.not_after >= now;
+        if !appointed {
+            return Err(Rejection::new("client.manager", "manager behind the allocation")
+                .expected("appointed by an operator of the anchors")
+                .got(manager.operator.id()));
+        }
+        let passport = passport::open(need.passport.envelope(), need.verifier.envelope(), operators, now)?;
+        let judged = self.judge.judge(&need.evidence, passport.issued)?;
+        let same = judged.binding.identity == passport.enclave
+            && judged.binding.sealing == passport.sealing
+            && judged.claims == passport.claims
+            && judged.configuration == passport.configuration
+            && need.evidence.digest() == passport.evidence;
+        if !same {
+            return Err(Rejection::new("client.passport", "what the passport says of the enclave")
+                .expected("what its evidence says")
+                .got("something else")
+                .fix("this verifier lies or is broken: tell its operator"));
+        }
+        let allocation = &need.allocation;
+        if allocation.enclave != passport.enclave_id()
+            || allocation.task != TaskId::new(request.digest())
+            || allocation.fragment != need.fragment
+        {
+            return Err(Rejection::new("client.allocation", "what was allocated")
+                .expected("this fragment, to the enclave of the passport"));
+        }
+        let Some(fragment) = request.fragment(need.fragment) else {
+            return Err(Rejection::new("client.allocation", "fragment of the allocation").got(need.fragment));
+        };
+        let price_hour = passport.configuration.rate.per_hour(fragment.demand.cpu, fragment.demand.memory);
+        let candidate = Candidate { claims: &passport.claims, configuration: &passport.configuration, price_hour };
+        request.require.check(&candidate)?;
+        fragment.require.check(&candidate)
+    }
+}
+
+impl Party {
+    /// A party with these keys.
+    pub fn new(identity: IdentityKey, sealing: SealingKey) -> Self {
+        Self { identity, sealing, keys: Mutex::new(HashMap::new()) }
+    }
+
+    /// A party with fresh keys.
+    pub fn generate() -> Self {
+        Self::new(IdentityKey::generate(&mut OsEntropy), SealingKey::generate(&mut OsEntropy))
+    }
+
+    /// Key that signs its requests and grants.
+    pub fn key(&self) -> PublicKey {
+        self.identity.public_key()
+    }
+
+    /// Key that results are sealed to.
+    pub fn sealing(&self) -> &SealingPublicKey {
+        self.sealing.public()
+    }
+
+    /// How a fragment names it as its owner.
+    pub fn owner(&self) -> Owner {
+        Owner { key: self.key(), sealing: self.sealing().clone() }
+    }
+
+    /// What signs for it.
+    pub fn signer(&self) -> &dyn Signer {
+        &self.identity
+    }
+
+    /// Seals `plaintext` under a fresh key, which it keeps.
+    ///
+    /// # Errors
+    /// Larger than an object may be.
+    pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<SealedInput, Rejection> {
+        let mut id = [0; 16];
+        OsEntropy.fill(&mut id);
+        let object = ObjectId::from_bytes(id);
+        let key = ObjectKey::generate(&mut OsEntropy);
+        let sealed = legation_keys::seal(&key, object, plaintext)
+            .map_err(|e| Rejection::new("client.seal", format!("input `{name}`")).got(e))?;
+        self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(object, Arc::new(key));
+        let reference = SealedRef {
+            name: name.to_owned(),
+            holder: Some(self.key()),
+            object,
+            ciphertext: sealed.ciphertext,
+            size: sealed.size,
+            commitment: sealed.commitment,
+        };
+        Ok(SealedInput { reference, ciphertext: sealed.bytes })
+    }
+
+    /// The grant of this party for an enclave that was judged, with the keys it releases; nothing when it has no say in
+    /// this fragment.
+    ///
+    /// # Errors
+    /// A key cannot be unwrapped or wrapped.
+    pub fn grant(&self, request: &Signed<Request>, need: &Needs) -> Result<Option<GrantWithKeys>, Rejection> {
+        let Some(fragment) = request.fragment(need.fragment) else { return Ok(None) };
+        let holds = |input: &Input| request.holder(fragment, input) == Some(self.key());
+        if request.owner_key(fragment) != self.key() && !fragment.inputs.iter().any(holds) {
+            return Ok(None);
+        }
+        let task = TaskId::new(request.digest());
+        let used = WrapUse { task, fragment: need.fragment, module: fragment.module, direction: Direction::Input };
+        let (mut releases, mut keys) = (Vec::new(), Vec::new());
+        let mut upstream = need.upstream.iter();
+        for input in &fragment.inputs {
+            let (object, key) = match input {
+                Input::Sealed(sealed) if holds(input) => (sealed.object, self.object_key(sealed.object)?),
+                Input::Sealed(_) => continue,
+                Input::Output { .. } => {
+                    let Some(written) = upstream.next() else {
+                        return Err(Rejection::new("client.upstream", "keys of the outputs to pass on")
+                            .expected("one for each"));
+                    };
+                    if !holds(input) {
+                        continue;
+                    }
+                    let key = self.output_key(request, written.fragment, &written.key, Direction::Output)?;
+                    (written.output.object, Arc::new(key))
+                }
+            };
+            if releases.contains(&object) {
+                continue;
+            }
+            let wrapped = legation_keys::wrap(&key, object, &need.passport.sealing, &used, &mut OsEntropy)
+                .map_err(|e| Rejection::new("client.wrap", "sealing key of the enclave").got(e))?;
+            releases.push(object);
+            keys.push(wrapped);
+        }
+        let subject = GrantSubject::Enclave(need.passport.enclave_id());
+        let grant = self.sign_grant(request, &[need.fragment], subject, releases);
+        Ok(Some(GrantWithKeys { grant, keys }))
+    }
+
+    /// A grant for any enclave that satisfies the request, for fragments without inputs.
+    pub fn policy_grant(&self, request: &Signed<Request>, fragments: &[FragmentIndex]) -> Signed<Grant> {
+        let subject = GrantSubject::Policy(request.require.digest());
+        self.sign_grant(request, fragments, subject, Vec::new())
+    }
+
+    fn sign_grant(
+        &self,
+        request: &Signed<Request>,
+        fragments: &[FragmentIndex],
+        subject: GrantSubject,
+        releases: Vec<ObjectId>,
+    ) -> Signed<Grant> {
+        let of = |index: &FragmentIndex| request.fragment(*index);
+        let mut modules: Vec<Digest> = fragments.iter().filter_map(of).map(|f| f.module).collect();
+        modules.sort_unstable();
+        modules.dedup();
+        let grant = Grant {
+            issuer: self.key(),
+            task: TaskId::new(request.digest()),
+            fragments: fragments.to_vec(),
+            subject,
+            modules,
+            fuel: fragments.iter().filter_map(of).map(|f| f.demand.fuel).min().unwrap_or_default(),
+            budget: request.budget,
+            depth: 0,
+            expires: request.expires,
+            releases,
+            prev: vec![request.digest()],
+        };
+        dsse::sign(grant, &self.identity)
+    }
+
+    fn object_key(&self, object: ObjectId) -> Result<Arc<ObjectKey>, Rejection> {
+        let keys = self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        keys.get(&object).cloned().ok_or_else(|| {
+            Rejection::new("client.key", format!("key of object {object}"))
+                .expected("kept by this party since it sealed the object")
+                .got("none")
+        })
+    }
+
+    fn output_key(
+        &self,
+        request: &Signed<Request>,
+        index: FragmentIndex,
+        key: &WrappedKey,
+        direction: Direction,
+    ) -> Result<ObjectKey, Rejection> {
+        let module = request.fragment(index).map(|f: &Fragment| f.module).unwrap_or_else(|| request.digest());
+        let used = WrapUse { task: TaskId::new(request.digest()), fragment: index, module, direction };
+        self.sealing.unwrap(key, &used).map_err(|e| {
+            Rejection::new("client.unwrap", format!("key of an output of fragment {index}"))
+                .expected("wrapped to this party for this task")
+                .got(e)
+        })
+    }
+
+    /// Opens what a fragment of this party left: its output or its log.
+    ///
+    /// # Errors
+    /// The key or the ciphertext is not what the report says.
+    pub fn open(
+        &self,
+        request: &Signed<Request>,
+        index: FragmentIndex,
+        left: &OutputRef,
+        key: &WrappedKey,
+        direction: Direction,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Rejection> {
+        let key = self.output_key(request, index, key, direction)?;
+        legation_keys::open(&key, left.object, ciphertext, Some(&left.commitment)).map_err(|e| {
+            Rejection::new("client.open", format!("what fragment {index} left"))
+                .expected("the object its report names")
+                .got(e)
+        })
+    }
+}

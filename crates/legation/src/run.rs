@@ -1,0 +1,323 @@
+//! From modules and inputs to results and a receipt: submit, judge, grant, follow, collect, verify.
+
+use std::{sync::Arc, time::Duration};
+
+use legation_core::{
+    Digest, FragmentIndex, MicroUsd, Receipt, Rejection, Signed, TaskId, TenantId, UnixTime, dsse,
+    requirement::Requirement,
+    statement::{Assurance, Request},
+    task::{Demand, Direction, Fragment, Input, SealedRef},
+};
+use legation_keys::Entropy;
+use legation_manager::api::tasks::{Grants, Submission, TaskNow};
+use legation_net::OsEntropy;
+use legation_pool::{Phase, TaskState, TaskView};
+use zeroize::Zeroizing;
+
+use crate::{
+    client::{Client, ClientError},
+    exit::{Exit, Failure},
+    party::{Party, Trust},
+};
+
+/// Seconds asked of the manager in one wait.
+const WAIT: u64 = 20;
+
+/// One piece of a job.
+pub struct Part {
+    /// What people call it.
+    pub name: String,
+    /// The module, by digest; stored before.
+    pub module: Digest,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What it reads, in order.
+    pub inputs: Vec<PartInput>,
+    /// What it needs.
+    pub demand: Demand,
+    /// What its enclave must satisfy.
+    pub require: Requirement,
+    /// Whose it is, when not the client's.
+    pub owner: Option<Arc<Party>>,
+}
+
+/// What a part reads.
+pub enum PartInput {
+    /// A sealed object; stored before.
+    Sealed(SealedRef),
+    /// Output of an earlier part, by its place in the job.
+    Output(usize),
+}
+
+/// A job.
+pub struct Job {
+    /// What people call it.
+    pub name: String,
+    /// The parts.
+    pub parts: Vec<Part>,
+    /// What every enclave must satisfy.
+    pub require: Requirement,
+    /// What it may cost.
+    pub budget: MicroUsd,
+    /// Seconds until it is given up.
+    pub life_seconds: u64,
+    /// Receipts of earlier jobs this one builds on.
+    pub builds_on: Vec<Receipt>,
+}
+
+/// What came of a job.
+pub struct Outcome {
+    /// The task.
+    pub task: TaskId,
+    /// How it ended, fragment by fragment.
+    pub view: TaskView,
+    /// Results in the clear, in the order of the fragments nobody else reads.
+    pub results: Vec<Zeroizing<Vec<u8>>>,
+    /// The receipt, closed over earlier jobs.
+    pub receipt: Receipt,
+}
+
+/// Runs jobs for a client.
+pub struct Runner {
+    /// The manager.
+    pub client: Client,
+    /// Who asks.
+    pub party: Arc<Party>,
+    /// On whose account.
+    pub tenant: TenantId,
+    /// What is trusted.
+    pub trust: Arc<Trust>,
+    /// Where time comes from.
+    pub clock: legation_manager::Clock,
+}
+
+/// A task that was submitted.
+pub struct Submitted {
+    /// Its name.
+    pub task: TaskId,
+    /// What was asked.
+    pub request: Signed<Request>,
+    parties: Vec<Arc<Party>>,
+    builds_on: Vec<Receipt>,
+    now: TaskNow,
+}
+
+impl Runner {
+    /// Signs a job as a request.
+    pub fn request(&self, job: &Job) -> Signed<Request> {
+        let mut nonce = [0; 32];
+        OsEntropy.fill(&mut nonce);
+        let now = (self.clock)();
+        let fragments = job.parts.iter().map(|part| Fragment {
+            name: part.name.clone(),
+            owner: part.owner.as_ref().map(|o| o.owner()),
+            module: part.module,
+            args: part.args.clone(),
+            inputs: part
+                .inputs
+                .iter()
+                .map(|input| match input {
+                    PartInput::Sealed(sealed) => Input::Sealed(sealed.clone()),
+                    PartInput::Output(at) => {
+                        Input::Output { fragment: FragmentIndex(u32::try_from(*at).unwrap_or(u32::MAX)) }
+                    }
+                })
+                .collect(),
+            demand: part.demand,
+            require: part.require.clone(),
+        });
+        let request = Request {
+            client: self.party.key(),
+            sealing: self.party.sealing().clone(),
+            tenant: self.tenant.clone(),
+            name: job.name.clone(),
+            created: now,
+            expires: now.plus(job.life_seconds),
+            fragments: fragments.collect(),
+            require: job.require.clone(),
+            assurance: Assurance::Attested,
+            budget: job.budget,
+            nonce: Digest::from_bytes(nonce),
+            prev: job.builds_on.iter().flat_map(|r| r.roots.iter().copied()).collect(),
+        };
+        dsse::sign(request, self.party.signer())
+    }
+
+    /// Submits a job. `holders` are the parties beside the client that hold inputs or own parts.
+    ///
+    /// # Errors
+    /// The manager refuses it or cannot be reached.
+    pub async fn submit(&self, job: Job, holders: &[Arc<Party>]) -> Result<Submitted, Failure> {
+        let request = self.request(&job);
+        let free: Vec<_> =
+            request.indexed().filter(|(_, f)| f.inputs.is_empty() && f.owner.is_none()).map(|(i, _)| i).collect();
+        let grants = if free.is_empty() { Vec::new() } else { vec![self.party.policy_grant(&request, &free)] };
+        let submission = Submission { request, grants };
+        let now = self.client.submit(&submission, 0).await?;
+        let request = submission.request;
+        let mut parties = vec![self.party.clone()];
+        parties.extend(job.parts.iter().filter_map(|p| p.owner.clone()));
+        parties.extend(holders.iter().cloned());
+        parties.sort_by_key(|p| p.key());
+        parties.dedup_by_key(|p| p.key());
+        Ok(Submitted { task: TaskId::new(request.digest()), request, parties, builds_on: job.builds_on, now })
+    }
+
+    /// Follows a task to its end: grants what is needed, tells `watch` of every change, opens results, assembles the receipt.
+    ///
+    /// # Errors
+    /// The task did not complete, or something of it does not hold.
+    pub async fn follow(&self, submitted: Submitted, mut watch: impl FnMut(&TaskView)) -> Result<Outcome, Failure> {
+        let Submitted { task, request, parties, builds_on, mut now } = submitted;
+        loop {
+            watch(&now.view);
+            match &now.view.state {
+                TaskState::Completed => break,
+                TaskState::Live => {}
+                ended => return Err(not_completed(task, ended, &now.view)),
+            }
+            let mut grants = Vec::new();
+            for need in &now.needs {
+                self.trust
+                    .judge_need(&request, need, (self.clock)())
+                    .map_err(|why| Failure::refused(Exit::Attestation, &why))?;
+                for party in &parties {
+                    let grant = party.grant(&request, need).map_err(|why| Failure::refused(Exit::Failure, &why))?;
+                    grants.extend(grant);
+                }
+            }
+            let next = if grants.is_empty() {
+                self.client.task(task, WAIT).await
+            } else {
+                self.client.grant(task, &Grants { grants }, WAIT).await
+            };
+            now = match next {
+                Ok(next) => next,
+                // It ended meanwhile, or the lease did: look again.
+                Err(ClientError::Refused { why, .. }) if why.check == "task.ended" => self.client.task(task, 0).await?,
+                Err(error) => return Err(error.into()),
+            };
+            if !now.needs.is_empty() && now.view.state == TaskState::Live {
+                // Grants that did not help would be given again at once.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let results = self.open_results(&request, &now.view, &parties).await?;
+        let receipt = self.receipt(task, &builds_on).await?;
+        Ok(Outcome { task, view: now.view, results, receipt })
+    }
+
+    async fn open_results(
+        &self,
+        request: &Signed<Request>,
+        view: &TaskView,
+        parties: &[Arc<Party>],
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, Failure> {
+        let mut results = Vec::new();
+        for index in request.results() {
+            let found = self.open_left(request, view, index, parties, Direction::Output).await?;
+            results.push(found.unwrap_or_default());
+        }
+        Ok(results)
+    }
+
+    /// What a fragment left, opened by its owner; nothing when it left none.
+    ///
+    /// # Errors
+    /// It cannot be fetched or opened.
+    pub async fn open_left(
+        &self,
+        request: &Signed<Request>,
+        view: &TaskView,
+        index: FragmentIndex,
+        parties: &[Arc<Party>],
+        direction: Direction,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        let Some(fragment) = view.fragments.iter().find(|f| f.fragment == index) else { return Ok(None) };
+        let left = if direction == Direction::Log { &fragment.log } else { &fragment.output };
+        let (Some(left), Some(spec)) = (left, request.fragment(index)) else { return Ok(None) };
+        let owner = request.owner_key(spec);
+        let key = fragment.keys.iter().find(|k| k.object == left.object);
+        let (Some(party), Some(key)) = (parties.iter().find(|p| p.key() == owner), key) else {
+            return Ok(None);
+        };
+        let ciphertext = self.client.get_object(&left.ciphertext).await?;
+        party
+            .open(request, index, left, key, direction, &ciphertext)
+            .map(Some)
+            .map_err(|why| Failure::refused(Exit::Refused, &why))
+    }
+
+    /// Assembles the receipt of a task that ended, closed over the receipts it builds on.
+    ///
+    /// # Errors
+    /// The manager does not have it, or a piece is missing.
+    pub async fn receipt(&self, task: TaskId, builds_on: &[Receipt]) -> Result<Receipt, Failure> {
+        let pieces = self.client.receipt(task).await?;
+        let envelopes = builds_on.iter().flat_map(|r| r.envelopes.iter().cloned()).chain(pieces.envelopes);
+        let evidence = builds_on.iter().flat_map(|r| r.evidence.iter().cloned()).chain(pieces.evidence);
+        Receipt::assemble(pieces.task, pieces.revocations, pieces.roots, envelopes, evidence)
+            .map_err(|why| Failure::refused(Exit::Receipt, &why))
+    }
+}
+
+fn not_completed(task: TaskId, state: &TaskState, view: &TaskView) -> Failure {
+    let see = format!("see `legation explain {}`", task.short());
+    match state {
+        TaskState::Failed { reason } => {
+            let exit =
+                if view.fragments.iter().any(|f| f.outcome.is_some()) { Exit::TaskFailed } else { Exit::NoEnclave };
+            Failure::new(
+                exit,
+                format!(
+                    "task {} failed: {reason}\n  {see}; its log: `legation task logs {}`",
+                    task.short(),
+                    task.short()
+                ),
+            )
+        }
+        TaskState::Cancelled => Failure::new(Exit::Refused, format!("task {} was cancelled", task.short())),
+        TaskState::Expired => {
+            let waiting = view.fragments.iter().filter(|f| f.phase == Phase::Queued).count();
+            let exit = if waiting > 0 { Exit::NoEnclave } else { Exit::TaskFailed };
+            Failure::new(
+                exit,
+                format!("task {} was not done in time ({waiting} fragments found no enclave); {see}", task.short()),
+            )
+        }
+        TaskState::Live | TaskState::Completed => {
+            Failure::new(Exit::Failure, format!("task {} has not failed", task.short()))
+        }
+    }
+}
+
+/// Reads a requirement from the command line.
+///
+/// # Errors
+/// What is wrong, at which column.
+pub fn parse_requirement(text: &str) -> Result<Requirement, Failure> {
+    Requirement::parse(text).map_err(|e| Failure::new(Exit::Usage, format!("requirement is not understood: {e}")))
+}
+
+/// A request's age limit on the command line: when nothing else is said.
+pub const LIFE_SECONDS: u64 = 600;
+
+/// Dollars as people write them, exactly.
+///
+/// # Errors
+/// Not a decimal number with six digits after the point at most.
+pub fn parse_usd(text: &str) -> Result<MicroUsd, Rejection> {
+    let bad = || Rejection::new("price", "an amount").expected("dollars, such as 0.05").got(text);
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    if part.len() > 6 || part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let whole: u64 = whole.parse().map_err(|_| bad())?;
+    let micro: u64 = format!("{part:0<6}").parse().map_err(|_| bad())?;
+    whole.checked_mul(1_000_000).and_then(|w| w.checked_add(micro)).map(MicroUsd).ok_or_else(bad)
+}
+
+/// Where a client's time comes from.
+pub fn now() -> UnixTime {
+    (legation_manager::system_clock())()
+}

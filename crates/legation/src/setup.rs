@@ -1,0 +1,295 @@
+//! Makes a deployment in a folder: operator's root, manager, verifier, tenant, and (in development) chips and agents.
+//!
+//! ```text
+//! DIR/operator.key                  the root that appoints: keep it offline
+//! DIR/anchors.json                  what clients and receipts trust: give it to everyone
+//! DIR/manager/manager.toml ...      start with `legation manager --config`
+//! DIR/agents/NAME/agent.toml ...    start with `legation agent --config`
+//! DIR/client/client.toml ...        use with LEGATION_HOME
+//! ```
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest;
+use legation_attest::{
+    AppraisalPolicy, ReferenceValue,
+    dev::{ChipSpec, DevelopmentRoot},
+    snp::{Product, TcbVersion},
+};
+use legation_core::{
+    Bytes, Digest, Millicores, ProviderId, PublicKey, Region, Signer, TenantId, UnixTime,
+    claims::{Anchors, Capacity},
+    dsse, encoding,
+    statement::{Appointment, Office},
+};
+use legation_keys::{Entropy, IdentityKey, SealingKey};
+use legation_manager::{Addresses, ManagerConfig, Tenant};
+use legation_net::OsEntropy;
+
+use crate::{
+    exit::{Exit, Failure},
+    home::{ClientConfig, write_secret},
+};
+
+/// How long appointments hold, in seconds: a year.
+const APPOINTMENT_SECONDS: u64 = 365 * 86_400;
+
+/// Security version of development chips: what a patched Milan reported in 2026.
+const TCB: TcbVersion = TcbVersion { fmc: None, bootloader: 4, tee: 0, snp: 24, microcode: 219 };
+/// Name of the reference value for the binary that made the deployment.
+const THIS_BUILD: &str = "this-build";
+
+/// One agent of a development deployment.
+#[derive(Clone, Debug)]
+pub struct AgentPlan {
+    /// Folder name.
+    pub name: String,
+    /// Its owner.
+    pub provider: ProviderId,
+    /// Its place.
+    pub region: Region,
+    /// What it offers.
+    pub capacity: Capacity,
+    /// Price of a core for an hour, in dollars.
+    pub core_hour_usd: &'static str,
+    /// Price of a GiB for an hour, in dollars.
+    pub gib_hour_usd: &'static str,
+}
+
+/// A deployment that was made.
+pub struct Deployment {
+    /// Its folder.
+    pub root: PathBuf,
+    /// Configuration of the manager.
+    pub manager: PathBuf,
+    /// Configurations of the agents, by name.
+    pub agents: Vec<(String, PathBuf)>,
+    /// Home of the tenant's client.
+    pub client: PathBuf,
+    /// Where the manager will listen.
+    pub addresses: Addresses,
+}
+
+/// The nine agents of the small cloud: three providers, three regions, three prices.
+///
+/// # Panics
+/// Never: the names are constants that are names.
+pub fn nine_agents() -> Vec<AgentPlan> {
+    let providers = [
+        ("aurora", "eu-north", "0.012", "0.0020"),
+        ("boreal", "eu-central", "0.018", "0.0030"),
+        ("cumulus", "us-east", "0.009", "0.0015"),
+    ];
+    let mut plans = Vec::new();
+    for (provider, region, core_hour_usd, gib_hour_usd) in providers {
+        for number in 1..=3 {
+            let (Ok(owner), Ok(place)) = (ProviderId::new(provider), Region::new(region)) else { continue };
+            plans.push(AgentPlan {
+                name: format!("{provider}-{number}"),
+                provider: owner,
+                region: place,
+                capacity: Capacity { cpu: Millicores(1000), memory: Bytes::mib(512), slots: 4 },
+                core_hour_usd,
+                gib_hour_usd,
+            });
+        }
+    }
+    plans
+}
+
+/// Makes a development deployment in `root`, which must not hold one yet.
+///
+/// # Errors
+/// The folder is in use, the disk failed, or a key cannot be made.
+pub fn development(root: &Path, plans: &[AgentPlan], image: &Path, now: UnixTime) -> Result<Deployment, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("deployment cannot be made: {e}"));
+    if root.join("anchors.json").exists() {
+        let text = format!("{} holds a deployment already; use it, or choose another folder", root.display());
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let folder = |path: PathBuf| std::fs::create_dir_all(&path).map(|()| path).map_err(|e| failed(&e));
+    let root = folder(root.to_owned())?;
+    let root = root.canonicalize().map_err(|e| failed(&e))?;
+    let write = |path: PathBuf, text: &str| std::fs::write(&path, text).map_err(|e| failed(&e));
+
+    let operator = IdentityKey::generate(&mut OsEntropy);
+    write_secret(&root.join("operator.key"), &operator.to_pem())?;
+    let hardware = DevelopmentRoot::generate("local", now).map_err(|e| failed(&e))?;
+    let anchors = Anchors { operators: vec![operator.public_key()], development: vec![hardware.anchor()] };
+    let anchors_text = serde_json::to_string_pretty(&anchors).map_err(|e| failed(&e))?;
+    write(root.join("anchors.json"), &anchors_text)?;
+
+    let addresses = free_addresses().map_err(|e| failed(&e))?;
+    let client = folder(root.join("client"))?;
+    let identity = IdentityKey::generate(&mut OsEntropy);
+    write_secret(&client.join("identity.key"), &identity.to_pem())?;
+    write_secret(&client.join("sealing.key"), &SealingKey::generate(&mut OsEntropy).to_text())?;
+    write(client.join("anchors.json"), &anchors_text)?;
+    let (token, operator_token) = (token(), token());
+    let tenant = TenantId::new("demo").map_err(|e| failed(&e))?;
+    let config = ClientConfig {
+        api: addresses.api.to_string(),
+        tenant: tenant.clone(),
+        token: token.clone(),
+        operator_token: Some(operator_token.clone()),
+    };
+    write_secret(&client.join("client.toml"), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
+
+    let manager = folder(root.join("manager"))?;
+    for (name, office) in [("manager", Office::Manager), ("verifier", Office::Verifier)] {
+        let key = IdentityKey::generate(&mut OsEntropy);
+        write_secret(&manager.join(format!("{name}.key")), &key.to_pem())?;
+        let appointment = appoint(&operator, key.public_key(), office, now);
+        write(manager.join(format!("{name}.appointment.json")), &appointment)?;
+    }
+    let config = ManagerConfig {
+        agents: addresses.agents,
+        api: addresses.api,
+        admin: addresses.admin,
+        api_behind_proxy: false,
+        data: "data".into(),
+        key: "manager.key".into(),
+        appointment: "manager.appointment.json".into(),
+        verifier_key: "verifier.key".into(),
+        verifier_appointment: "verifier.appointment.json".into(),
+        anchors: "../anchors.json".into(),
+        operator_token_sha256: Digest::of(operator_token.as_bytes()),
+        tenants: vec![Tenant { name: tenant, key: identity.public_key(), token_sha256: Digest::of(token.as_bytes()) }],
+        appraisal: AppraisalPolicy {
+            development: true,
+            measurements: vec![ReferenceValue {
+                name: THIS_BUILD.into(),
+                measurement: measure(image).map_err(|e| failed(&e))?,
+                owner: "local".into(),
+                expires: None,
+            }],
+            ..AppraisalPolicy::new("development")
+        },
+        object_max_bytes: Bytes::gib(4),
+        agent_connections_max: 1000,
+    };
+    let manager_config = manager.join("manager.toml");
+    write(manager_config.clone(), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
+
+    let mut agents = Vec::new();
+    for plan in plans {
+        let path = folder(root.join("agents").join(&plan.name))?;
+        let mut chip_id = [0; 64];
+        OsEntropy.fill(&mut chip_id);
+        let chip =
+            hardware.issue(&ChipSpec { product: Product::Milan, chip_id, tcb: TCB }, now).map_err(|e| failed(&e))?;
+        let pem = chip.to_pem().map_err(|e| failed(&e))?;
+        write_secret(&path.join("chip.pem"), &String::from_utf8_lossy(&pem))?;
+        let file = path.join("agent.toml");
+        write(file.clone(), &agent_toml(plan, addresses.agents, operator.public_key()))?;
+        agents.push((plan.name.clone(), file));
+    }
+    Ok(Deployment { root, manager: manager_config, agents, client, addresses })
+}
+
+/// Opens a deployment that [`development`] made.
+///
+/// # Errors
+/// It is not one.
+pub fn open(root: &Path) -> Result<Deployment, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", root.display()));
+    let root = root.canonicalize().map_err(|e| wrong(&e))?;
+    let manager = root.join("manager/manager.toml");
+    let config = ManagerConfig::load(&manager).map_err(|e| Failure::refused(Exit::Usage, &e))?;
+    let mut agents = Vec::new();
+    for entry in std::fs::read_dir(root.join("agents")).map_err(|e| wrong(&e))? {
+        let entry = entry.map_err(|e| wrong(&e))?;
+        agents.push((entry.file_name().to_string_lossy().into_owned(), entry.path().join("agent.toml")));
+    }
+    agents.sort();
+    let addresses = Addresses { agents: config.agents, api: config.api, admin: config.admin };
+    Ok(Deployment { client: root.join("client"), root, manager, agents, addresses })
+}
+
+/// Makes the manager accept the image as it is now: a rebuilt binary has another measurement.
+///
+/// # Errors
+/// The configuration cannot be read or written.
+pub fn refresh_measurement(deployment: &Deployment, image: &Path) -> Result<(), Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", deployment.manager.display()));
+    let text = std::fs::read_to_string(&deployment.manager).map_err(|e| wrong(&e))?;
+    let mut config: ManagerConfig = toml::from_str(&text).map_err(|e| wrong(&e))?;
+    let now = measure(image).map_err(|e| wrong(&e))?;
+    for reference in config.appraisal.measurements.iter_mut().filter(|r| r.name == THIS_BUILD) {
+        reference.measurement.clone_from(&now);
+    }
+    let text = toml::to_string(&config).map_err(|e| wrong(&e))?;
+    std::fs::write(&deployment.manager, text).map_err(|e| wrong(&e))
+}
+
+fn appoint(operator: &IdentityKey, key: PublicKey, office: Office, now: UnixTime) -> String {
+    let appointment = Appointment {
+        operator: operator.public_key(),
+        key,
+        office,
+        not_before: now.minus(60),
+        not_after: now.plus(APPOINTMENT_SECONDS),
+    };
+    dsse::sign(appointment, operator).envelope().to_json()
+}
+
+fn agent_toml(plan: &AgentPlan, manager: SocketAddr, operator: PublicKey) -> String {
+    format!(
+        "# What this agent says of itself is measured into its evidence.\n\
+         managers = [\"{manager}\"]\n\
+         provider = \"{}\"\n\
+         region = \"{}\"\n\
+         operators = [\"{operator}\"]\n\n\
+         [capacity]\n\
+         cpu_millicores = {}\n\
+         memory_mib = {}\n\
+         slots = {}\n\n\
+         [rate]\n\
+         core_hour_usd = \"{}\"\n\
+         gib_hour_usd = \"{}\"\n\n\
+         [development]\n\
+         chip = \"chip.pem\"\n",
+        plan.provider,
+        plan.region,
+        plan.capacity.cpu.0,
+        plan.capacity.memory.0 / Bytes::mib(1).0,
+        plan.capacity.slots,
+        plan.core_hour_usd,
+        plan.gib_hour_usd,
+    )
+}
+
+/// A token of 32 random bytes.
+fn token() -> String {
+    let mut bytes = [0; 32];
+    OsEntropy.fill(&mut bytes);
+    encoding::hex(&bytes)
+}
+
+/// SHA-384 of a file: how a development chip measures an agent's image.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn measure(image: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(image)?;
+    let mut context = digest::Context::new(&digest::SHA384);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(encoding::hex(context.finish().as_ref())),
+            n => context.update(&chunk[..n]),
+        }
+    }
+}
+
+/// Three loopback addresses that nobody uses now.
+fn free_addresses() -> std::io::Result<Addresses> {
+    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let held = [free()?, free()?, free()?];
+    let [agents, api, admin] = [held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?];
+    Ok(Addresses { agents, api, admin })
+}

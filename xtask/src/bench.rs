@@ -1,0 +1,135 @@
+//! Runs measurements and keeps their figures together with the machine they were taken on.
+//!
+//! A measurement is an example of a crate that prints JSON, and only that, on stdout; what it says to people goes to
+//! stderr. With `--smoke` it uses small numbers, which say nothing but that it works.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::metadata::Metadata;
+use crate::repository::Repository;
+use crate::{prerequisites, process};
+
+struct Bench {
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+}
+
+const BENCHES: [Bench; 2] = [
+    Bench { name: "e2e", package: "legation", example: "e2e" },
+    Bench { name: "channel", package: "legation-net", example: "channel_bench" },
+];
+
+/// For `--help`.
+pub(crate) const LIST: &str = "Measurements:
+  e2e      tasks from end to end: manager, agents, client (legation, example e2e)
+  channel  the attested channel: handshakes, throughput (legation-net, example channel_bench)";
+
+/// Runs the measurement `name` with `args` and writes what it found: to `bench/results/NAME-DATE.json`, or, as a smoke
+/// test, to `target/bench/NAME.json`. A second run on the same day replaces the first.
+///
+/// # Errors
+/// When there is no such measurement, or it fails, or prints something that is not JSON.
+pub(crate) fn run(repository: &Repository, name: &str, smoke: bool, args: &[String]) -> Result<()> {
+    let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
+        bail!("there is no measurement {name:?}\n{LIST}");
+    };
+    let metadata = Metadata::of_members(repository)?;
+    let exists = metadata.members().filter(|package| package.name == bench.package).any(|package| {
+        package.targets.iter().any(|target| target.name == bench.example && target.kind.contains(&"example".to_owned()))
+    });
+    ensure!(exists, "{} has no example {}, which measures {name}", bench.package, bench.example);
+    prerequisites::to_build()?;
+
+    let package = format!("--package={}", bench.package);
+    let mut command = repository.cargo(&["run", &package, "--example", bench.example]);
+    if !smoke {
+        command.arg("--release");
+    }
+    command.arg("--").args(smoke.then_some("--smoke")).args(args).stdout(Stdio::piped());
+    process::announce(&command);
+    let child = command.spawn().with_context(|| format!("failed to start `{}`", process::shown(&command)))?;
+    let out = child.wait_with_output().context("failed to wait for the measurement")?;
+    if !out.status.success() {
+        return Err(process::Failed::new(&command, out.status, "the measurement says why above").into());
+    }
+
+    let date = process::output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?.trim().to_owned();
+    let (folder, file): (PathBuf, String) = if smoke {
+        (metadata.target_directory.join("bench"), format!("{name}.json"))
+    } else {
+        (repository.root().join("bench").join("results"), format!("{name}-{date}.json"))
+    };
+    let report = json!({
+        "measurement": name,
+        "command": process::shown(&command),
+        "date": date,
+        "smoke": smoke,
+        "machine": machine(repository)?,
+        "results": documents(&String::from_utf8(out.stdout).context("the measurement printed no text")?)?,
+    });
+    let text = serde_json::to_string_pretty(&report).context("failed to write JSON")?;
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    let path = folder.join(file);
+    fs::write(&path, format!("{text}\n")).with_context(|| format!("failed to write {}", path.display()))?;
+    println!("{text}");
+    eprintln!("xtask: written to {}", path.strip_prefix(repository.root()).unwrap_or(&path).display());
+    Ok(())
+}
+
+/// One document as it is; several, one after the other, as a list.
+fn documents(text: &str) -> Result<Value> {
+    let found = serde_json::Deserializer::from_str(text).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
+    let mut found = found.context("the measurement printed something that is not JSON")?;
+    ensure!(!found.is_empty(), "the measurement printed nothing");
+    Ok(if found.len() == 1 { found.remove(0) } else { Value::Array(found) })
+}
+
+/// What the figures depend on, and nothing that names the machine.
+fn machine(repository: &Repository) -> Result<Value> {
+    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |path: &str, name: &str| {
+        let text = text(path);
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+    };
+    let mut git = Command::new("git");
+    git.current_dir(repository.root()).args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
+    Ok(json!({
+        "cpu": field("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism().context("failed to count cores")?.get(),
+        "memory": field("/proc/meminfo", "MemTotal"),
+        "kernel": text("/proc/sys/kernel/osrelease").trim(),
+        "rustc": process::output(Command::new("rustc").arg("--version"))?.trim(),
+        "commit": process::output(&mut git).ok().map(|id| id.trim().to_owned()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_kept_and_lines_become_a_list() {
+        assert_eq!(documents("{\"a\": 1}\n").unwrap(), json!({"a": 1}));
+        assert_eq!(documents("{\"a\": 1}\n{\"a\": 2}\n").unwrap(), json!([{"a": 1}, {"a": 2}]));
+        documents("").unwrap_err();
+        documents("1 second").unwrap_err();
+    }
+
+    #[test]
+    fn the_help_lists_every_measurement() {
+        for bench in &BENCHES {
+            assert!(
+                LIST.contains(&format!("\n  {:<7}  ", bench.name)) && LIST.contains(bench.example),
+                "{}",
+                bench.name
+            );
+        }
+    }
+}
