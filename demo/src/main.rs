@@ -6,7 +6,6 @@
 //!
 //! The hospitals and the coordinator are parties of one process here, with keys of their own each: a hospital's data key
 //! leaves it only wrapped to an enclave that the hospital itself has judged.
-#![cfg_attr(test, expect(dead_code, reason = "tests use the parts that compute"))]
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 

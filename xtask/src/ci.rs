@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::repository::Repository;
-use crate::{check, demo, guests, process, test, tidy};
+use crate::{check, demo, guests, test, tidy};
 
 type Step = (&'static str, fn(&Repository) -> Result<()>);
 
-const STEPS: [Step; 7] = [
-    ("lock", lock),
+const STEPS: [Step; 6] = [
     ("fmt", |repository| check::fmt(repository, true)),
     ("tidy", tidy::run),
     ("guests", |repository| guests::run(repository.root(), true)),
@@ -35,14 +34,6 @@ pub(crate) fn run(repository: Repository) -> Result<()> {
         }
     }
     eprintln!("\n{}", table(&times, started.elapsed()));
-    Ok(())
-}
-
-/// Before anything else touches Cargo.lock.
-fn lock(repository: &Repository) -> Result<()> {
-    let mut locked = repository.cargo(&["metadata", "--format-version=1", "--locked"]);
-    process::announce(&locked);
-    process::output(&mut locked).context("any cargo command updates Cargo.lock; commit it")?;
     Ok(())
 }
 

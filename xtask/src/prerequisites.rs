@@ -53,7 +53,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !root || !on_path("apt-get") {
         bail!(advice());
     }
-    eprintln!("xtask: installing {}", packages.join(" "));
+    eprintln!("xtask: apt-get install {}", packages.join(" "));
     let apt =
         |args: &[&str]| process::output(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
     // The package lists may be absent or old; an install that succeeds anyway is fine.

@@ -54,7 +54,7 @@ fn nextest(repository: &Repository, target: &Path, filter: Option<&str>) -> Resu
     let summary = run_and_keep_summary(&mut command, &mut std::io::stderr())?;
     let skips = fs::read_to_string(&record).map(|xml| skips(&xml)).unwrap_or_default();
     if !skips.is_empty() {
-        eprintln!("xtask: {} tests did less than they could:", skips.len());
+        eprintln!("xtask: tests that did less than they could: {}", skips.len());
         skips.iter().for_each(|skip| eprintln!("  {skip}"));
         summary.iter().for_each(|line| eprintln!("{line}"));
     }

@@ -50,7 +50,7 @@ pub(crate) fn run(repository: &Repository) -> Result<()> {
         eprintln!("tidy: {finding}");
     }
     if !findings.is_empty() {
-        bail!("{} findings of tidy, each with what to do about it", findings.len());
+        bail!("tidy found {} broken rules; each says above what to do", findings.len());
     }
     let Model { members, packages, files } = model;
     eprintln!("tidy: {} crates, {} packages, {} files: all rules hold", members.len(), packages.len(), files.len());

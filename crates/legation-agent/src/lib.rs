@@ -10,7 +10,6 @@
 //! * [`attester`]: where evidence comes from.
 //! * [`offer`]: pure judgement over signed statements.
 //! * [`engine`]: runs WebAssembly, and only that.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod admission;
 mod agent;

@@ -1,4 +1,5 @@
-//! How long verifying, signing and admitting take on one core: `cargo run -p legation-attest --release --example verify_speed`.
+//! How long verifying, signing and admitting take on one core: `cargo run -p legation-attest --release --example
+//! verify_speed`.
 
 use std::{hint::black_box, time::Instant};
 

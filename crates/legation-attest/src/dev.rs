@@ -5,14 +5,14 @@
 //! verdicts carry [`Anchor::Development`](legation_core::claims::Anchor), and nothing is admitted under it unless the
 //! reader's anchor file names the root *and* the appraisal policy says `development`.
 //!
-//! ARK and ASK have RSA-4096 keys and sign with RSASSA-PSS, SHA-384 and a salt of 48 bytes; a chip's VCEK is a P-384 key
-//! with AMD's extensions (VCEK specification 57230); reports are of version 3 (firmware ABI 56860), in the shape of Milan
-//! or Genoa. An unmodified SEV-SNP verifier that is given the development ARK accepts them.
+//! ARK and ASK have RSA-4096 keys and sign with RSASSA-PSS, SHA-384 and a salt of 48 bytes; a chip's VCEK is a P-384
+//! key with AMD's extensions (VCEK specification 57230); reports are of version 3 (firmware ABI 56860), in the shape
+//! of Milan or Genoa. An unmodified SEV-SNP verifier that is given the development ARK accepts them.
 //!
 //! # The exception to purity
-//! Key generation, PSS salts and ECDSA nonces come from aws-lc's own generator, which reads the operating system's: this
-//! module stands for hardware, and hardware has its own randomness. Nothing else in this crate draws any. Signatures
-//! therefore differ from call to call; what they are over does not.
+//! Key generation, PSS salts and ECDSA nonces come from aws-lc's own generator, which reads the operating system's:
+//! this module stands for hardware, and hardware has its own randomness. Nothing else in this crate draws any.
+//! Signatures therefore differ from call to call; what they are over does not.
 
 mod chip;
 pub(crate) mod der;

@@ -3,9 +3,9 @@
 //! ```text
 //! Evidence --Judge--> Judged(Claims) --appraise--> Ear --issue--> Passport --open--> believed by a peer
 //! ```
-//! It is *not* where evidence is fetched, collateral downloaded or a nonce remembered: no clock, no file, no socket, and
-//! no randomness but one named exception ([`dev`], which makes keys and signs like a chip would). Time is an argument of
-//! everything that depends on it.
+//! It is *not* where evidence is fetched, collateral downloaded or a nonce remembered: no clock, no file, no socket,
+//! and no randomness but one named exception ([`dev`], which makes keys and signs like a chip would). Time is an
+//! argument of everything that depends on it.
 //!
 //! * [`snp`] verifies AMD SEV-SNP reports; [`evidence`] judges whole [`legation_core::claims::Evidence`] by its kind.
 //! * [`appraisal`] holds claims against a policy; [`passport`] issues and opens the signed result.

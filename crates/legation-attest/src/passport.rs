@@ -60,8 +60,8 @@ pub fn admit(
 /// ends, whichever is first.
 ///
 /// # Errors
-/// `passport.verifier` when the key is not appointed to verify at `at`; `passport.life` when `seconds` is out of range or
-/// nothing is left of them; `passport.status` when the appraisal is contraindicated.
+/// `passport.verifier` when the key is not appointed to verify at `at`; `passport.life` when `seconds` is out of range
+/// or nothing is left of them; `passport.status` when the appraisal is contraindicated.
 pub fn issue(
     verifier: &dyn Signer,
     appointment: &Signed<Appointment>,

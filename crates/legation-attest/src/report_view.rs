@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     pem,
-    snp::{self, ChainCache, Check, Crl, Presented, RootSet, Roots, VMPL_MAX},
+    snp::{self, Certificate, ChainCache, Check, Crl, Presented, RootSet, Roots, VMPL_MAX},
 };
 
 /// What is acceptable in a genuine report, beyond [`crate::snp`]'s checks.
@@ -166,6 +166,25 @@ fn verify_under<R: RootSet>(
         at,
         claims,
         checks: checks.collect(),
+    }
+}
+
+/// Adds to a lone leaf the certificate among `candidates` (DER or PEM) that signed it, if there is one. Where candidates come
+/// from does not matter: roots are pinned, so a stranger's certificate only makes a chain that is refused.
+pub fn with_intermediate(certificates: &[u8], candidates: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let blocks = |bytes: &[u8]| match bytes.first() {
+        Some(0x30) => vec![bytes.to_vec()],
+        _ => pem::read(bytes).map(|all| all.iter().map(|b| b.der.to_vec()).collect()).unwrap_or_default(),
+    };
+    let own = blocks(certificates);
+    let [leaf] = own.as_slice() else { return certificates.to_vec() };
+    let Ok(parsed) = Certificate::parse("the leaf", leaf) else { return certificates.to_vec() };
+    let signed = |der: &Vec<u8>| {
+        Certificate::parse("a candidate", der).is_ok_and(|c| c.der != parsed.der && parsed.signed_by(&c))
+    };
+    match candidates.into_iter().flat_map(|c| blocks(&c)).find(signed) {
+        Some(issuer) => pem::write(&[("CERTIFICATE", leaf), ("CERTIFICATE", &issuer)]).to_vec(),
+        None => certificates.to_vec(),
     }
 }
 

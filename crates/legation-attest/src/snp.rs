@@ -1,7 +1,8 @@
 //! AMD SEV-SNP: from a report and its certificates to claims.
 //!
 //! It is pure: certificates, revocation lists and the time are arguments. It takes no policy either: whether debugging,
-//! a privilege level or an old security version is acceptable is for [`crate::appraisal`], which finds them in the claims.
+//! a privilege level or an old security version is acceptable is for [`crate::appraisal`], which finds them in the
+//! claims.
 //!
 //! Sources: *SEV Secure Nested Paging Firmware ABI Specification*, AMD 56860 (the report); *Versioned Chip Endorsement
 //! Key (VCEK) Certificate and KDS Interface Specification*, AMD 57230 (the certificates); RFC 5280, RFC 4055.
@@ -13,26 +14,26 @@
 //!  3. `snp.reserved`: every reserved bit and byte is zero, in the signed part, in the padding of the signature's two
 //!     integers and behind them; bit 17 of the policy is one.
 //!  4. `snp.algorithm`: SIGNATURE_ALGO is 1, ECDSA P-384 with SHA-384.
-//!  5. `snp.certificate`: leaf and intermediate are X.509 of AMD's profile: DER, version 3, RSASSA-PSS with SHA-384 and a
-//!     salt of 48 bytes, RSA-4096 or P-384, no unknown critical extension.
+//!  5. `snp.certificate`: leaf and intermediate are X.509 of AMD's profile: DER, version 3, RSASSA-PSS with SHA-384
+//!     and a salt of 48 bytes, RSA-4096 or P-384, no unknown critical extension.
 //!  6. `snp.root`: the intermediate's issuer is a root pinned for this kind of evidence.
 //!  7. `snp.chain`: the root's key signed the intermediate, the intermediate's key the leaf, by raw bytes; names match;
 //!     root and intermediate are authorities with certificate signing in their key usage, the leaf is none.
 //!  8. `snp.dates`: leaf, intermediate and root are inside their dates at `at`.
 //!  9. `snp.crl`: every revocation list at hand of that root is signed by it, fresh at `at`, and does not name the
 //!     intermediate.
-//! 10. `snp.extensions`: the leaf has AMD's extensions, well-formed, with either a chip's id (VCEK) or a cloud provider's
-//!     (VLEK), a common name that says the same, and was issued by the intermediate for that kind of leaf.
-//! 11. `snp.signing-key`: SIGNING_KEY names the kind of the leaf, MASK_CHIP_KEY is clear (the signature would be zeros),
-//!     AUTHOR_KEY_DIGEST is zeros unless AUTHOR_KEY_EN is set.
+//! 10. `snp.extensions`: the leaf has AMD's extensions, well-formed, with either a chip's id (VCEK) or a cloud
+//!     provider's (VLEK), a common name that says the same, and was issued by the intermediate for that kind of leaf.
+//! 11. `snp.signing-key`: SIGNING_KEY names the kind of the leaf, MASK_CHIP_KEY is clear (the signature would be
+//!     zeros), AUTHOR_KEY_DIGEST is zeros unless AUTHOR_KEY_EN is set.
 //! 12. `snp.product`: the leaf's product is the root's, and, from version 3 on, that of the CPUID family and model.
 //! 13. `snp.chip-id`: with a VCEK, CHIP_ID is the certified one (on Turin: its 8 bytes, then zeros). A masked (zero)
 //!     CHIP_ID is accepted: the VCEK itself is the chip's, and its certificate says which.
 //! 14. `snp.tcb`: REPORTED_TCB equals the certified security version; REPORTED_TCB and COMMITTED_TCB are not above
 //!     CURRENT_TCB in any component; the committed firmware is not newer than the current one.
 //! 15. `snp.signature`: the leaf's key signed bytes 0 to 29Fh of the report, as they came.
-//! 16. `snp.migration`: a guest whose policy lets it migrate has no migration agent (REPORT_ID_MA is all ones): with one
-//!     it could leave the chip the claims name.
+//! 16. `snp.migration`: a guest whose policy lets it migrate has no migration agent (REPORT_ID_MA is all ones):
+//!     with one it could leave the chip the claims name.
 //! 17. `snp.vmpl`: the report was asked for from privilege level 0 to 3, not by the hypervisor.
 //!
 //! ECDSA lets anybody turn a signature into a second valid one for the same bytes. So a report's identity is a hash of

@@ -201,7 +201,7 @@ impl Rate {
 /// What a verdict rests on in the end. Production and development are different variants, not different names: nothing
 /// turns one into the other.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Anchor {
     /// A hardware vendor's root compiled into the verifier, such as `amd-milan`.
     Production(String),

@@ -205,7 +205,7 @@ impl Predicate for Allocation {
 
 /// Who may act on a grant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "value", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum GrantSubject {
     /// This enclave.
     Enclave(EnclaveId),
@@ -259,7 +259,7 @@ impl Predicate for Grant {
 
 /// How an execution ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case", from = "OutcomeWire")]
 pub enum Outcome {
     /// The module ended with exit code 0.
     Completed,
@@ -268,6 +268,23 @@ pub enum Outcome {
         /// Short form, such as `out-of-fuel` or `exit-2`.
         reason: String,
     },
+}
+
+/// [`Outcome`] as it is read: a variant without fields lets unknown ones pass, one with no fields does not.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum OutcomeWire {
+    Completed {},
+    Failed { reason: String },
+}
+
+impl From<OutcomeWire> for Outcome {
+    fn from(wire: OutcomeWire) -> Self {
+        match wire {
+            OutcomeWire::Completed {} => Self::Completed,
+            OutcomeWire::Failed { reason } => Self::Failed { reason },
+        }
+    }
 }
 
 /// What an execution used.

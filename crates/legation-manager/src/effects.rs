@@ -21,11 +21,14 @@ pub(crate) enum ToLink {
 /// cancellation each; so an unbounded queue cannot grow without bound.
 #[derive(Clone, Default)]
 pub(crate) struct Effects {
-    links: Arc<Mutex<HashMap<EnclaveId, (u64, mpsc::UnboundedSender<ToLink>)>>>,
+    links: Arc<Mutex<Links>>,
 }
 
+/// The channel of each enclave, by its number, and the way to it.
+type Links = HashMap<EnclaveId, (u64, mpsc::UnboundedSender<ToLink>)>;
+
 impl Effects {
-    fn links(&self) -> std::sync::MutexGuard<'_, HashMap<EnclaveId, (u64, mpsc::UnboundedSender<ToLink>)>> {
+    fn links(&self) -> std::sync::MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

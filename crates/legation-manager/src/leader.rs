@@ -32,8 +32,13 @@ const TICK: std::time::Duration = std::time::Duration::from_millis(500);
 
 type Question = Box<dyn FnOnce(&Pool) + Send>;
 
+/// What a command came to, once it is durable.
+type Verdict = Result<Seq, Rejection>;
+/// Whom to tell, and what.
+type Reply = (oneshot::Sender<Verdict>, Verdict);
+
 enum Job {
-    Command(Command, oneshot::Sender<Result<Seq, Rejection>>),
+    Command(Command, oneshot::Sender<Verdict>),
     Question(Question),
     Tick,
     Stop(oneshot::Sender<()>),
@@ -296,11 +301,7 @@ impl Worker {
     }
 
     /// The batch could not be written: it has not happened. Nobody is told otherwise.
-    fn recover(
-        &mut self,
-        why: &JournalError,
-        replies: Vec<(oneshot::Sender<Result<Seq, Rejection>>, Result<Seq, Rejection>)>,
-    ) {
+    fn recover(&mut self, why: &JournalError, replies: Vec<Reply>) {
         error!(%why, "journal cannot be appended to: nothing of this batch happened");
         let refusal = Rejection::new("journal.append", "writing to the journal")
             .expected("a durable record")

@@ -5,7 +5,6 @@
 //!
 //! [`leader`] owns the pool and the [`journal`]; [`gate`] holds the channels of agents and is the verifier's door; [`api`] is
 //! the clients'; [`effects`] is what the pool decided, on its way out.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod api;
 pub mod config;

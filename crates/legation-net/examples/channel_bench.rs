@@ -4,7 +4,7 @@
 //! Bulk rounds alternate between the bare connection and the channel, because a shared machine has good and bad seconds; the
 //! medians count. The bare connection is tokio-rustls with the very same TLS configuration, written and read 64 KiB at a time.
 //! The result is JSON on standard output.
-#![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails should stop")]
 
 use std::{
     sync::Arc,

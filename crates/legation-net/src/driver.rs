@@ -30,7 +30,7 @@ use crate::{
     channel::{INCOMING_QUEUE_BYTES_MAX, Incoming, Queued, Seat},
     endpoint::{Clock, Timing},
     error::ChannelError,
-    frame::{self, Encoded, Frame, Kind},
+    frame::{self, DATA_MAX, Encoded, Frame, Kind},
     handshake::{Hello, Proof, Session},
     judge::{Credential, Judge, Standing},
     renewal::Renewals,
@@ -330,15 +330,15 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queues: Queues, shared:
             Some(Goodbye::Drain) if queues.is_empty() => break ChannelError::Closed,
             _ => {}
         }
-        let mut size = 0;
         tokio::select! {
             biased;
             Ok(()) = goodbye.changed() => continue,
             Some(frame) = queues.urgent.recv() => batch.push(frame),
             Some(queued) = queues.control.recv() => batch.push(queued.frame),
-            Some(frame) = queues.data.recv() => batch.push(frame),
+            // Several at once, so that whoever waits for room is woken once for all of them.
+            1.. = queues.data.recv_many(&mut batch, BATCH_BYTES_MAX / DATA_MAX) => {}
         }
-        size += batch.iter().map(Encoded::size).sum::<usize>();
+        let mut size = batch.iter().map(Encoded::size).sum::<usize>();
         while batch.len() < BATCH_FRAMES_MAX && size < BATCH_BYTES_MAX {
             let Some(frame) = queues.try_next() else { break };
             size += frame.size();

@@ -6,7 +6,7 @@
 //! verify evidence.
 //!
 //! * [`Endpoint`] opens channels, [`Listener`] accepts them, [`Channel`] is one.
-//! * [`handshake`] and [`frame`] are the protocol itself, without sockets: `docs` for whoever implements it elsewhere.
+//! * [`handshake`] and [`frame`] are the protocol itself, without sockets.
 //! * [`tls`] is what is asked of TLS.
 //! * [`message`] is what agents and managers say over a channel.
 

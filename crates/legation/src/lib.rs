@@ -9,7 +9,6 @@
 //! * [`cloud`]: runs one on this machine, as processes.
 //!
 //! The client trusts its anchors and nothing else: not the manager, not the providers, not the network.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod client;
 pub mod cloud;

@@ -102,6 +102,13 @@ pub struct Submitted {
     now: TaskNow,
 }
 
+impl Submitted {
+    /// The task as the manager last showed it.
+    pub fn view(&self) -> &TaskView {
+        &self.now.view
+    }
+}
+
 impl Runner {
     /// Signs a job as a request.
     pub fn request(&self, job: &Job) -> Signed<Request> {
@@ -148,12 +155,20 @@ impl Runner {
     /// # Errors
     /// The manager refuses it or cannot be reached.
     pub async fn submit(&self, job: Job, holders: &[Arc<Party>]) -> Result<Submitted, Failure> {
+        self.submit_and_wait(job, holders, 0).await
+    }
+
+    /// As [`Self::submit`], and the manager answers when the task ended or needs grants, or after `wait` seconds.
+    ///
+    /// # Errors
+    /// The manager refuses it or cannot be reached.
+    pub async fn submit_and_wait(&self, job: Job, holders: &[Arc<Party>], wait: u64) -> Result<Submitted, Failure> {
         let request = self.request(&job);
         let free: Vec<_> =
             request.indexed().filter(|(_, f)| f.inputs.is_empty() && f.owner.is_none()).map(|(i, _)| i).collect();
         let grants = if free.is_empty() { Vec::new() } else { vec![self.party.policy_grant(&request, &free)] };
         let submission = Submission { request, grants };
-        let now = self.client.submit(&submission, 0).await?;
+        let now = self.client.submit(&submission, wait).await?;
         let request = submission.request;
         let mut parties = vec![self.party.clone()];
         parties.extend(job.parts.iter().filter_map(|p| p.owner.clone()));

@@ -27,7 +27,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "legation-core",
         ],
     ),
-    ("legation-demo", &["legation", "legation-core", "legation-attest", "legation-keys"]),
+    ("legation-demo", &["legation", "legation-core", "legation-attest", "legation-pool"]),
     ("xtask", &[]),
 ];
 

@@ -1,7 +1,7 @@
 //! One X.509 certificate as AMD's chain has them (VCEK specification 57230): parsed, bounded, owned, not believed.
 //!
-//! Only what AMD uses is let in: version 3; RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes (RFC 4055);
-//! keys of RSA-4096 or P-384; no extension twice; no critical extension but basic constraints and key usage.
+//! Only what AMD uses is let in: version 3; RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes (RFC
+//! 4055); keys of RSA-4096 or P-384; no extension twice; no critical extension but basic constraints and key usage.
 
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
 use legation_core::{Rejection, UnixTime, encoding};

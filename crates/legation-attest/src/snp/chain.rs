@@ -38,8 +38,8 @@ const STEPS: [Check; 6] =
 /// Verified chains by content and roots. The caller owns it; it may be shared, and its lock is never held while a
 /// signature is checked.
 ///
-/// A chain in it is used only inside the dates of its certificates and lists, so a cached verdict never outlives a date,
-/// and a new revocation list makes a new key. The oldest chain goes first when it is full.
+/// A chain in it is used only inside the dates of its certificates and lists, so a cached verdict never outlives a
+/// date, and a new revocation list makes a new key. The oldest chain goes first when it is full.
 #[derive(Debug)]
 pub struct ChainCache {
     capacity: usize,

@@ -1,8 +1,8 @@
 //! Certificate revocation lists (RFC 5280 section 5) of AMD's roots: the ARK revokes its intermediates.
 //!
-//! The ASK certifies leaves but may not sign lists (its key usage has certificate signing alone), and leaves all carry
-//! serial number 0, so a list can only name intermediates. Indirect and delta lists have critical extensions and are
-//! refused as such. A list is collateral: it is given by the verifier's owner, never by the party under judgement.
+//! The ASK certifies leaves but may not sign lists (its key usage has certificate signing alone), and every leaf we
+//! have seen carries serial number 0, so a list can only name intermediates. Indirect and delta lists have critical
+//! extensions and are refused as such. A list is collateral: it is given by the verifier's owner, never by the party under judgement.
 
 use std::collections::BTreeSet;
 

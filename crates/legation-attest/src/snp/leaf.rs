@@ -117,7 +117,7 @@ fn ia5(der: &[u8]) -> Option<&str> {
     }
 }
 
-/// Exactly `len` bytes, bare as AMD's service writes them, or in a DER OCTET STRING as the specification has them.
+/// Exactly `len` bytes: bare, as in every certificate we have seen, or in a DER OCTET STRING.
 fn octets(value: &[u8], len: usize) -> Option<&[u8]> {
     match value {
         bare if bare.len() == len => Some(bare),

@@ -1,8 +1,9 @@
 //! What chains may end in. AMD's roots and development roots are two types; nothing turns one into the other, and
 //! [`verify`](super::verify) says which one it judges against.
 //!
-//! AMD's ARK and ASK certificates come with the `sev` crate; each ARK is held against a fingerprint compiled in here, so
-//! that a changed dependency is a refusal and not a new root. The ASVK, which certifies VLEKs, comes with the evidence.
+//! AMD's ARK and ASK certificates come with the `sev` crate; each ARK is held against a fingerprint compiled in here,
+//! so that a changed dependency is a refusal and not a new root. The ASVK, which certifies VLEKs, comes with the
+//! evidence.
 //!
 //! A development root, named by the reader's anchor file, is taken only when
 //! 1. its name is a name, and no other root of the file has it or its key;

@@ -50,14 +50,15 @@ impl Product {
         }
     }
 
-    /// The product in a certificate's productName, which may go on with a stepping, such as `Milan-B0`. The stepping is
-    /// not compared with the report's: production Milan parts of stepping 1 (B1) carry `Milan-B0`.
+    /// The product in a certificate's productName, which may go on with a stepping, such as `Milan-B0`. That text is
+    /// not compared with the report's CPUID stepping, a number: we hold no table of AMD's from one to the other.
     pub(crate) fn from_certified_name(name: &str) -> Option<Self> {
         let line = name.split_once('-').map_or(name, |(line, _)| line);
         Self::ALL.into_iter().find(|p| p.certified_name() == line)
     }
 
-    /// The product by the CPUID family and model in a report of version 3 or later (both combined with their extensions).
+    /// The product by the CPUID family and model in a report of version 3 or later (both combined with their
+    /// extensions).
     pub(crate) const fn from_cpuid(family: u8, model: u8) -> Option<Self> {
         match (family, model) {
             (0x19, 0x00..=0x0f) => Some(Self::Milan),

@@ -1,4 +1,5 @@
-//! What the tests share: one development root, its chip, an operator and a verifier. Made once: RSA-4096 keys take seconds.
+//! What the tests share: one development root, its chip, an operator and a verifier. Made once: RSA-4096 keys take
+//! seconds.
 
 use std::sync::OnceLock;
 

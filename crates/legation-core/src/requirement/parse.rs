@@ -30,6 +30,7 @@ fn fail(source: &str, at: usize, what: String) -> RequirementError {
     let before = source.get(..at).unwrap_or(source).chars().count();
     // A long source is shown as a window around the column, so that the mark stays under it.
     let from = before.saturating_sub(60);
+    let what = what.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     let excerpt: String = source.chars().skip(from).take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
     RequirementError { column: before + 1, what, excerpt, mark: format!("{}^", " ".repeat(before - from)) }
 }
@@ -37,8 +38,17 @@ fn fail(source: &str, at: usize, what: String) -> RequirementError {
 fn show(token: &Token<'_>) -> String {
     match token {
         Token::End => "the end".to_owned(),
-        Token::Text(text) => format!("\"{text}\""),
-        Token::Word(text) | Token::Number(text) | Token::Symbol(text) => format!("`{text}`"),
+        Token::Text(text) => format!("\"{}\"", cut(text)),
+        Token::Word(text) | Token::Number(text) | Token::Symbol(text) => format!("`{}`", cut(text)),
+    }
+}
+
+/// The beginning of a token: whoever sees the error sees the source beside it.
+fn cut(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -219,7 +229,7 @@ impl<'a> Parser<'a> {
                 let near = Attribute::ALL.iter().map(|(n, _, _)| *n).min_by_key(|n| distance(n, word));
                 let hint =
                     near.filter(|n| distance(n, word) <= 2).map_or(String::new(), |n| format!(", did you mean `{n}`?"));
-                Err(self.error(format!("no attribute `{word}`{hint} (there are {})", names())))
+                Err(self.error(format!("no attribute `{}`{hint} (there are {})", cut(word), names())))
             }
         }
     }

@@ -4,14 +4,13 @@
 //! enough, [`world`] a federated task in two rounds whose every statement a test can bend before it is signed.
 
 mod bytes;
-mod claims;
 mod dsse;
+mod evaluation;
 mod grants;
 mod inconsistent;
 mod party;
 mod receipts;
 mod requirement;
-mod requirement_values;
 mod tamper;
 mod words;
 mod world;

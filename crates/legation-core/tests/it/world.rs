@@ -84,7 +84,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) moved: bool,
     /// Fragments that fail; the receipt's roots are then their reports.
     pub(crate) failed: &'a [u32],
-    /// Whether the first round's fragment #0 is reported, and the round aggregated, twice; the second round names both.
+    /// What is said twice: the first round's `report` of #0, its `reduction` or its `aggregate`. The second round rests on
+    /// the second one too.
     pub(crate) twice: Option<&'a str>,
     /// Label of a statement that somebody else signs.
     pub(crate) forged: Option<(&'a str, Forger)>,
@@ -446,7 +447,12 @@ impl Script<'_> {
         if round.label == "r1"
             && let Some(what) = self.plan.twice
         {
-            let twin = round.label(if what == "report" { "report-0-twin" } else { "aggregate-twin" });
+            let twin = match what {
+                "report" => "report-0-twin",
+                "reduction" => "report-3-twin",
+                _ => "aggregate-twin",
+            };
+            let twin = round.label(twin);
             roots.push(self.world.labels[&twin]);
         }
         roots
@@ -470,6 +476,9 @@ impl Script<'_> {
         let report = self.report(round, (index, ""), &allocation, &passport, &grants, (inputs, reports));
         if report.outcome != Outcome::Completed {
             return (report, None);
+        }
+        if self.plan.twice == Some("reduction") {
+            self.report(round, (index, "-twin"), &allocation, &passport, &grants, (report.inputs.clone(), reports));
         }
         let behind: Vec<Digest> = reports.iter().map(Signed::digest).collect();
         let aggregate = Aggregate {

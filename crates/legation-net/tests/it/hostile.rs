@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     raw::{Anyone, Raw},
-    world::{AGENT, NOW, TIMING, World, check, key, listen, passport},
+    world::{AGENT, NOW, TIMING, World, check, ended, key, listen, passport},
 };
 
 fn good() -> Credential {
@@ -150,9 +150,9 @@ async fn frames_out_of_bounds_or_order_end_the_connection() {
         raw.send(&bytes).await;
         assert_eq!(raw.reason().await.as_deref(), Some(expected), "{name}");
         let channel = listener.accept().await.unwrap().channel.unwrap();
-        channel.sender().closed().await;
+        ended(channel.sender()).await;
         if name == "large control" {
-            let why = channel.sender().closed().await.to_string();
+            let why = ended(channel.sender()).await.to_string();
             assert!(why.contains("Control frame of 1048577 bytes is over its limit of 1048576"), "{why}");
         }
     }

@@ -8,7 +8,7 @@ use legation_net::{ChannelError, Credential, Incoming, StreamId, Timing};
 
 use crate::{
     raw::Raw,
-    world::{AGENT, MANAGER, NOW, TIMING, World, check, listen, manager_credential, pair, passport},
+    world::{AGENT, MANAGER, NOW, TIMING, World, check, ended, listen, manager_credential, pair, passport},
 };
 
 #[tokio::test]
@@ -19,8 +19,8 @@ async fn a_lapse_ends_the_channel() {
     tokio::time::sleep(Duration::from_millis(150)).await;
     agent.sender().send_control("in the last second").await.unwrap();
     world.set_time(NOW + 601);
-    assert_eq!(check(&manager.sender().closed().await), "refused channel.lapsed");
-    let told = agent.sender().closed().await;
+    assert_eq!(check(&ended(manager.sender()).await), "refused channel.lapsed");
+    let told = ended(agent.sender()).await;
     assert_eq!(check(&told), "told channel.lapsed");
     assert!(told.to_string().contains("it held until 2026-11-21T12:10:00Z"), "{told}");
     assert!(agent.sender().send_control("too late").await.is_err());
@@ -32,14 +32,14 @@ async fn revocation_ends_the_channel() {
     // By its owner, at once, with the owner's reason.
     let (agent, manager) = pair(&world.agent(), world.manager()).await;
     manager.sender().revoke(Rejection::new("pool.revoked", "this enclave").got("chip recalled"));
-    assert_eq!(check(&manager.sender().closed().await), "refused pool.revoked");
-    let told = agent.sender().closed().await;
+    assert_eq!(check(&ended(manager.sender()).await), "refused pool.revoked");
+    let told = ended(agent.sender()).await;
     assert_eq!(told.to_string(), "refused by the peer: pool.revoked: this enclave; got chip recalled");
     // And by the judge, without its owner's doing.
     let (agent, manager) = pair(&world.agent(), world.manager()).await;
     world.revoke(AGENT);
-    assert_eq!(check(&manager.sender().closed().await), "refused channel.revoked");
-    assert_eq!(check(&agent.sender().closed().await), "told channel.revoked");
+    assert_eq!(check(&ended(manager.sender()).await), "refused channel.revoked");
+    assert_eq!(check(&ended(agent.sender()).await), "told channel.revoked");
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn revocation_does_not_wait_for_a_peer_that_takes_nothing() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let begun = Instant::now();
     sender.revoke(Rejection::new("pool.revoked", "this enclave"));
-    assert_eq!(check(&sender.closed().await), "refused pool.revoked");
+    assert_eq!(check(&ended(&sender).await), "refused pool.revoked");
     flood.await.unwrap();
     assert!(begun.elapsed() < 2 * TIMING.linger + Duration::from_secs(1), "{:?}", begun.elapsed());
 }
@@ -68,7 +68,7 @@ async fn an_applicant_has_not_forever() {
     let timing = Timing { applicant: Duration::from_millis(200), ..TIMING };
     let manager = world.endpoint_with(MANAGER, Role::Manager, manager_credential(MANAGER), judge).with_timing(timing);
     let (agent, _manager) = pair(&world.endpoint(AGENT, Role::Agent, Credential::None), manager).await;
-    assert_eq!(check(&agent.sender().closed().await), "told channel.applicant");
+    assert_eq!(check(&ended(agent.sender()).await), "told channel.applicant");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn dropping_a_half_closes() {
     drop(sender);
     assert!(clone.try_send("still open").is_ok(), "another sender is left");
     drop(receiver);
-    assert!(matches!(manager.sender().closed().await, ChannelError::ClosedByPeer));
+    assert!(matches!(ended(manager.sender()).await, ChannelError::ClosedByPeer));
 
     let (agent, mut manager) = pair(&world.agent(), world.manager()).await;
     let (sender, mut receiver) = agent.split();
@@ -133,7 +133,7 @@ async fn a_frozen_peer_is_noticed_and_a_slow_owner_is_not_taken_for_one() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         raw.send(&legation_net::frame::Encoded::ping(0).to_vec()).await;
     }
-    let end = manager.sender().closed().await;
+    let end = ended(manager.sender()).await;
     assert!(matches!(end, ChannelError::Silent { .. }), "{end}");
     assert!((Duration::from_millis(1700)..Duration::from_secs(5)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     assert_eq!(raw.reason().await.as_deref(), Some("channel.silent"));

@@ -9,7 +9,7 @@ use legation_net::{
 
 use crate::{
     raw::{Anyone, Raw},
-    world::{AGENT, MANAGER, NOW, World, check, listen, manager_credential, pair, passport, public},
+    world::{AGENT, MANAGER, NOW, World, check, ended, listen, manager_credential, pair, passport, public},
 };
 
 /// An applicant and the manager that admits it as one.
@@ -76,8 +76,8 @@ async fn a_renewal_that_is_refused_ends_the_channel() {
         let (agent, manager) = pair(&world.agent(), manager).await;
         // A refusal on the proof comes after the agent has seen the manager's: its own renewal may look well.
         let _ = agent.sender().renew(credential).await;
-        assert_eq!(check(&agent.sender().closed().await), format!("told {expected}"), "{name}");
-        assert_eq!(check(&manager.sender().closed().await), format!("refused {expected}"), "{name}");
+        assert_eq!(check(&ended(agent.sender()).await), format!("told {expected}"), "{name}");
+        assert_eq!(check(&ended(manager.sender()).await), format!("refused {expected}"), "{name}");
     }
 }
 
@@ -109,5 +109,5 @@ async fn a_peer_cannot_renew_without_end() {
         done += 1;
     };
     assert_eq!((done, refusal.unwrap().check.as_str()), (RENEWALS_MAX, "channel.renewals"));
-    assert!(matches!(manager.sender().closed().await, ChannelError::Refused(_)));
+    assert!(matches!(ended(manager.sender()).await, ChannelError::Refused(_)));
 }

@@ -18,7 +18,9 @@ use legation_core::{
     statement::{Appointment, Ear, Office, Passport, Tier},
 };
 use legation_keys::IdentityKey;
-use legation_net::{AnchoredJudge, Bounds, Channel, ChannelError, Clock, Credential, Endpoint, Listener, Timing};
+use legation_net::{
+    AnchoredJudge, Bounds, Channel, ChannelError, Clock, Credential, Endpoint, Listener, Sender, Timing,
+};
 
 /// When every test begins.
 pub(crate) const NOW: u64 = 1_795_262_400;
@@ -172,6 +174,11 @@ pub(crate) async fn refused(dialler: &Endpoint, listener: Endpoint) -> (ChannelE
     let (mut listener, address) = listen(listener).await;
     let (near, far) = tokio::join!(dialler.connect(address, None), listener.accept());
     (near.unwrap_err(), far.unwrap().channel.unwrap_err())
+}
+
+/// Why a channel ended, which it must do in time.
+pub(crate) async fn ended(sender: &Sender) -> ChannelError {
+    tokio::time::timeout(Duration::from_secs(20), sender.closed()).await.expect("the channel ends")
 }
 
 /// The check of a refusal, and who refused.

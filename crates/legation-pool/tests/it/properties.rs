@@ -1,1 +1,554 @@
-//! placeholder
+//! Generated histories: any commands in any order, valid and not, with jumps of time and changes of manager.
+//!
+//! After each command, beside what [`World::apply`] checks (a refusal changes nothing, the books fit, replay is equal):
+//! 1. records are numbered without gaps;
+//! 2. whatever is leased is leased to an enclave that is here, trusted, proven, suitable, has room and was never blamed for the
+//!    fragment; no fragment has two leases;
+//! 3. what agents work on, if they do what effects tell them, is what the pool believes: nothing is offered twice, nothing
+//!    that moved goes on, nothing that was lost is forgotten.
+//!
+//! In the end the records, through JSON and back, make an equal pool, and are written again byte for byte.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use legation_core::{
+    Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millis, Rejection, Signed, TaskId, Term,
+    dsse::sign,
+    requirement::Candidate,
+    statement::{Office, Outcome, Request},
+};
+use legation_pool::{
+    Applied, Command, Effect, Event, IdempotencyKey, LeaseEnd, Limits, Pool, Presence, Record, TaskState,
+};
+use proptest::{
+    prelude::*,
+    test_runner::{FileFailurePersistence, TestRunner},
+};
+
+use crate::world::*;
+
+/// Small bounds, so that they are met.
+const LIMITS: Limits = Limits {
+    enclaves_max: 6,
+    live_tasks_max: 6,
+    ended_tasks_kept: 3,
+    attempts_max: 4,
+    grant_seconds: 30,
+    lease_margin_seconds: 15,
+    return_seconds: 15,
+};
+const MACHINES: [(&str, &str, u64, u32); 4] =
+    [("alpha", "eu-1", 1, 1), ("alpha", "us-1", 2, 2), ("bravo", "eu-1", 2, 2), ("bravo", "us-1", 3, 3)];
+const CASES: u32 = 384;
+const ACTIONS_MAX: usize = 120;
+
+/// One thing that happens. Numbers choose among what is there.
+#[derive(Clone, Debug)]
+enum Action {
+    Attest {
+        machine: usize,
+        life: u64,
+    },
+    Reboot {
+        machine: usize,
+    },
+    /// The agent opens a channel; `forgets` says how much of its work it lost.
+    Arrive {
+        machine: usize,
+        forgets: u8,
+    },
+    Lose {
+        machine: usize,
+    },
+    Drain {
+        machine: usize,
+    },
+    Revoke {
+        machine: usize,
+    },
+    Submit {
+        shape: u8,
+        policy: bool,
+        budget: u64,
+        require: u8,
+        name: u8,
+    },
+    SubmitAgain {
+        pick: usize,
+    },
+    Grant {
+        pick: usize,
+        flaw: u8,
+    },
+    Refuse {
+        pick: usize,
+        stranger: bool,
+    },
+    Report {
+        pick: usize,
+        flaw: u8,
+    },
+    Cancel {
+        pick: usize,
+    },
+    BeginTerm {
+        grows: bool,
+        successor: bool,
+    },
+    Wait(u64),
+    Back(u64),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let machine = || 0..MACHINES.len();
+    let pick = || 0..64_usize;
+    prop_oneof![
+        8 => (machine(), prop_oneof![Just(3600_u64), 1..200_u64]).prop_map(|(machine, life)| Action::Attest { machine, life }),
+        1 => machine().prop_map(|machine| Action::Reboot { machine }),
+        8 => (machine(), 0..4_u8).prop_map(|(machine, forgets)| Action::Arrive { machine, forgets }),
+        3 => machine().prop_map(|machine| Action::Lose { machine }),
+        1 => machine().prop_map(|machine| Action::Drain { machine }),
+        1 => machine().prop_map(|machine| Action::Revoke { machine }),
+        10 => (0..9_u8, any::<bool>(), prop_oneof![Just(1_000_000_u64), 0..120_u64], 0..4_u8, 0..12_u8)
+            .prop_map(|(shape, policy, budget, require, name)| Action::Submit { shape, policy, budget, require, name }),
+        2 => pick().prop_map(|pick| Action::SubmitAgain { pick }),
+        12 => (pick(), 0..8_u8).prop_map(|(pick, flaw)| Action::Grant { pick, flaw }),
+        4 => (pick(), any::<bool>()).prop_map(|(pick, stranger)| Action::Refuse { pick, stranger }),
+        12 => (pick(), 0..10_u8).prop_map(|(pick, flaw)| Action::Report { pick, flaw }),
+        2 => pick().prop_map(|pick| Action::Cancel { pick }),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(grows, successor)| Action::BeginTerm { grows, successor }),
+        10 => prop_oneof![8 => 0..40_u64, 2 => 40..200_u64, 1 => 200..5000_u64].prop_map(Action::Wait),
+        1 => (0..20_u64).prop_map(Action::Back),
+    ]
+}
+
+/// What happened how often, over all histories: a generator that no longer reaches something fails the test.
+#[derive(Default)]
+struct Tally(BTreeMap<String, usize>);
+
+impl Tally {
+    fn count(&mut self, what: &str) {
+        *self.0.entry(what.to_owned()).or_default() += 1;
+    }
+}
+
+struct History<'a> {
+    world: World,
+    /// Absorbs record by record, so that each is seen against the pool just before it.
+    mirror: Pool,
+    /// The current boot of each machine, and how many there were.
+    boots: Vec<(Machine, u32)>,
+    requests: Vec<Signed<Request>>,
+    /// What each agent works on.
+    works: BTreeMap<EnclaveId, BTreeSet<LeaseId>>,
+    blamed: BTreeSet<(FragmentId, EnclaveId)>,
+    tally: &'a RefCell<Tally>,
+}
+
+impl<'a> History<'a> {
+    fn new(tally: &'a RefCell<Tally>) -> Self {
+        let boots = MACHINES.iter().enumerate().map(|(n, (provider, region, cents, slots))| {
+            (Machine::new(&format!("machine {n}")).at(provider, region, *cents).slots(*slots), 0)
+        });
+        let mut history = Self {
+            world: World::bare(LIMITS),
+            mirror: Pool::new(LIMITS),
+            boots: boots.collect(),
+            requests: Vec::new(),
+            works: BTreeMap::new(),
+            blamed: BTreeSet::new(),
+            tally,
+        };
+        history.act(&Action::BeginTerm { grows: true, successor: false });
+        // One machine is left to come by itself.
+        for machine in 1..MACHINES.len() {
+            history.act(&Action::Attest { machine, life: 3600 });
+            history.act(&Action::Arrive { machine, forgets: 0 });
+        }
+        history
+    }
+
+    fn act(&mut self, action: &Action) {
+        let Some(command) = self.command(action) else { return };
+        // A channel that opens brings what its agent still knows; a report or refusal leaves its hands.
+        match &command {
+            Command::Arrived { enclave, running } => {
+                self.works.insert(*enclave, running.iter().copied().collect());
+            }
+            Command::Report { enclave, report, .. } => self.drop_work(*enclave, report.lease),
+            Command::Refuse { enclave, lease, .. } => self.drop_work(*enclave, *lease),
+            _ => {}
+        }
+        let tick = matches!(command, Command::Tick);
+        match self.world.apply(command) {
+            Ok(applied) => self.follow(&applied),
+            Err(why) => {
+                assert!(!tick, "a tick was refused: {why}");
+                self.tally.borrow_mut().count(&format!("refused by {}", why.check));
+            }
+        }
+        self.compare();
+    }
+
+    fn drop_work(&mut self, enclave: EnclaveId, lease: LeaseId) {
+        if let Some(works) = self.works.get_mut(&enclave) {
+            works.remove(&lease);
+        }
+    }
+
+    fn command(&mut self, action: &Action) -> Option<Command> {
+        let id = |machine: &usize| self.boots[*machine].0.id;
+        Some(match action {
+            Action::Attest { machine, life } => self.attest(*machine, *life),
+            Action::Reboot { machine } => {
+                let (old, boots) = &self.boots[*machine];
+                let new = old.reboot(&format!("machine {machine}, boot {}", boots + 1));
+                self.boots[*machine] = (new, boots + 1);
+                self.attest(*machine, 3600)
+            }
+            Action::Arrive { machine, forgets } => {
+                let enclave = id(machine);
+                let works = self.works.get(&enclave).cloned().unwrap_or_default();
+                let keeps = |lease: &LeaseId| *forgets == 0 || lease.0 % 4 < u64::from(4 - forgets);
+                Command::Arrived { enclave, running: works.into_iter().filter(keeps).collect() }
+            }
+            Action::Lose { machine } => Command::Lost { enclave: id(machine), why: "reset".into() },
+            Action::Drain { machine } => Command::Drain { enclave: id(machine) },
+            Action::Revoke { machine } => Command::Revoke { enclave: id(machine), why: "stolen".into() },
+            Action::Submit { shape, policy, budget, require, name } => {
+                self.submit(*shape, *policy, *budget, *require, *name)
+            }
+            Action::SubmitAgain { pick } => {
+                let request = self.requests.get(pick % self.requests.len().max(1))?;
+                Command::Submit { request: Box::new(request.clone()), grants: Vec::new(), idempotency: None }
+            }
+            Action::Grant { pick, flaw } => self.grant(*pick, *flaw)?,
+            Action::Refuse { pick, stranger } => {
+                let (lease, holder) = self.pick_lease(*pick)?;
+                let enclave = if *stranger { id(&(pick % MACHINES.len())) } else { holder };
+                Command::Refuse { enclave, lease, why: Rejection::new("agent.busy", "the engine") }
+            }
+            Action::Report { pick, flaw } => self.report(*pick, *flaw)?,
+            Action::Cancel { pick } => {
+                let tasks: Vec<_> = self.world.pool.tasks().keys().copied().collect();
+                let unknown = TaskId::new(Digest::of(b"unknown"));
+                Command::Cancel { task: tasks.get(pick % (tasks.len() + 1)).copied().unwrap_or(unknown) }
+            }
+            Action::BeginTerm { grows, successor } => {
+                if *grows && *successor {
+                    let name = if self.world.pool.term().0.is_multiple_of(2) { "manager" } else { "successor" };
+                    self.world.manager = Key::new(name);
+                }
+                let term = Term(self.world.pool.term().0 + u64::from(*grows));
+                let appointment = Box::new(self.world.appointment(&self.world.manager, Office::Manager));
+                Command::BeginTerm { term, appointment }
+            }
+            Action::Wait(seconds) => {
+                self.world.now = self.world.now.plus(*seconds);
+                Command::Tick
+            }
+            Action::Back(seconds) => {
+                self.world.now = self.world.now.minus(*seconds);
+                Command::Tick
+            }
+        })
+    }
+
+    fn attest(&mut self, machine: usize, life: u64) -> Command {
+        let (boot, _) = &self.boots[machine];
+        let command = self.world.attested_until(boot, self.world.now.plus(life));
+        let (provider, region, cents, slots) = MACHINES[machine];
+        let chip = boot.chip.clone();
+        let name = match self.boots[machine].1 {
+            0 => format!("machine {machine}"),
+            boots => format!("machine {machine}, boot {boots}"),
+        };
+        let same = Machine { chip, ..Machine::new(&name).at(provider, region, cents).slots(slots) };
+        self.world.machines.insert(same.id, same);
+        command
+    }
+
+    fn submit(&mut self, shape: u8, policy: bool, budget: u64, require: u8, name: u8) -> Command {
+        let hospital = Key::new("hospital");
+        let fragments = match shape {
+            0 => vec![fragment("only")],
+            1 => vec![fragment("left"), fragment("right")],
+            2 => vec![reading(fragment("own"), vec![sealed("own", None)])],
+            3 => vec![
+                owned(fragment("north"), "north"),
+                reading(fragment("sum"), vec![output_of(0), sealed("own", None)]),
+            ],
+            4 => vec![reading(fragment("order"), vec![output_of(0)])],
+            5 => {
+                let mut long = fragment("long");
+                long.demand.time = Millis(600_000);
+                vec![long]
+            }
+            6 => vec![
+                reading(fragment("shared"), vec![sealed("theirs", Some(&hospital)), sealed("own", None)]),
+                fragment("other"),
+                reading(fragment("both"), vec![output_of(0), output_of(1)]),
+            ],
+            7 => {
+                let mut wide = fragment("wide");
+                wide.demand.cpu = legation_core::Millicores(1500);
+                vec![wide.clone(), wide]
+            }
+            _ => Vec::new(),
+        };
+        let now = self.world.now;
+        let mut asked = request("client", &format!("task {} {name}", self.requests.len()), now, fragments);
+        asked.budget = MicroUsd(budget);
+        asked.require = ["any", "region == \"eu-1\"", "price < 0.0025 usd/h", "provider == \"nobody\""]
+            [usize::from(require)]
+        .parse()
+        .unwrap();
+        asked.expires = now.plus(if name == 0 { 20 } else { HOUR });
+        let asked = sign(asked, &self.world.client);
+        let grants = match policy && !asked.fragments.is_empty() {
+            true => vec![sign(policy_grant(&asked, &self.world.client), &self.world.client)],
+            false => Vec::new(),
+        };
+        // Names come again and again, with other bodies.
+        let idempotency = (name < 8).then(|| IdempotencyKey { key: format!("key {name}"), body: asked.digest() });
+        self.requests.push(asked.clone());
+        Command::Submit { request: Box::new(asked), grants, idempotency }
+    }
+
+    fn pick_lease(&self, pick: usize) -> Option<(LeaseId, EnclaveId)> {
+        let leases = self.world.pool.leases();
+        leases.iter().nth(pick % leases.len().max(1)).map(|(id, l)| (*id, l.enclave))
+    }
+
+    fn grant(&self, pick: usize, flaw: u8) -> Option<Command> {
+        let (lease, _) = self.pick_lease(pick)?;
+        let held = &self.world.pool.leases()[&lease];
+        let task = &self.world.pool.tasks()[&held.fragment.task];
+        let spec = task.request.fragment(held.fragment.index)?;
+        // Mostly somebody who has a say, sometimes one of the others.
+        let has_say = |key: &Key| {
+            let key = Some(legation_core::Signer::public_key(key));
+            Some(task.request.owner_key(spec)) == key
+                || spec.inputs.iter().any(|input| task.request.holder(spec, input) == key)
+        };
+        let mut issuers: Vec<_> = ["client", "north", "hospital"].into_iter().map(Key::new).collect();
+        if flaw != 4 {
+            issuers.retain(has_say);
+        }
+        let issuer = &issuers[pick / 8 % issuers.len()];
+        let (mut grant, mut keys) = self.world.grant_to(lease, issuer);
+        match flaw {
+            0 => grant.expires = self.world.now.minus(1),
+            1 => grant.expires = self.world.now.plus(3),
+            2 => drop(keys.pop()),
+            3 => grant.issuer = legation_core::Signer::public_key(&Key::new("stranger")),
+            _ => {}
+        }
+        grant.expires = grant.expires.min(self.world.now.plus(HOUR));
+        let signer = if flaw == 3 { &Key::new("stranger") } else { issuer };
+        Some(Command::Grant { grant: Box::new(sign(grant, signer)), keys })
+    }
+
+    fn report(&self, pick: usize, flaw: u8) -> Option<Command> {
+        let offered: Vec<_> = self.world.pool.leases().iter().filter(|(_, l)| l.offered).collect();
+        let (lease, held) = offered.get(pick % offered.len().max(1))?;
+        let mut ran = self.world.ran(**lease);
+        let mut enclave = held.enclave;
+        match flaw {
+            0 => ran.report.usage.fuel = Fuel(u64::MAX),
+            1 => ran.report.prev.swap(0, 1),
+            2 => ran.keys.clear(),
+            3 => {
+                ran.report.outcome = Outcome::Failed { reason: "exit-1".into() };
+                (ran.report.output, ran.aggregate) = (None, None);
+                ran.keys.clear();
+            }
+            4 => enclave = self.boots[pick % MACHINES.len()].0.id,
+            _ => {}
+        }
+        match self.world.reporting(held.enclave, ran) {
+            Command::Report { report, aggregate, keys, .. } => {
+                Some(Command::Report { enclave, report, aggregate, keys })
+            }
+            other => Some(other),
+        }
+    }
+
+    /// Follows records and effects as a journal and agents would.
+    fn follow(&mut self, applied: &Applied) {
+        for record in &applied.records {
+            assert_eq!(record.seq.0, self.mirror.seq().0 + 1, "a gap");
+            self.judge(record);
+            self.mirror.absorb(record).unwrap();
+        }
+        for effect in &applied.effects {
+            match effect {
+                Effect::Offer { enclave, lease } => {
+                    if self.reachable(*enclave) {
+                        let new = self.works.entry(*enclave).or_default().insert(*lease);
+                        assert!(new, "{lease} was offered twice");
+                        self.world.pool.offer(*lease).unwrap();
+                    }
+                }
+                Effect::Cancel { enclave, lease } => {
+                    assert!(!self.world.pool.leases().contains_key(lease), "{lease} was cancelled alive");
+                    if self.reachable(*enclave) {
+                        self.drop_work(*enclave, *lease);
+                    }
+                }
+                Effect::Close { enclave, .. } => assert!(!self.reachable(*enclave), "closed, and still here"),
+                Effect::TaskChanged { .. } => {}
+            }
+        }
+    }
+
+    fn reachable(&self, enclave: EnclaveId) -> bool {
+        let known = self.world.pool.enclaves().get(&enclave);
+        known.is_some_and(|e| !matches!(e.presence, Presence::Away { .. }))
+    }
+
+    /// Judges a record against the pool just before it.
+    fn judge(&mut self, record: &Record) {
+        let mut tally = self.tally.borrow_mut();
+        match &record.event {
+            Event::Leased { allocation } => {
+                tally.count("leased");
+                let fragment = FragmentId { task: allocation.task, index: allocation.fragment };
+                let enclave = &self.mirror.enclaves()[&allocation.enclave];
+                let task = &self.mirror.tasks()[&allocation.task];
+                let spec = task.request.fragment(allocation.fragment).unwrap();
+                let passport = enclave.passport();
+                assert_eq!(task.state, TaskState::Live);
+                assert_eq!(enclave.presence, Presence::Here, "leased to one that is not here");
+                assert!(enclave.revoked.is_none(), "leased to one that was revoked");
+                assert!(passport.valid_at(record.at), "leased to one whose passport does not hold");
+                assert!(
+                    !self.blamed.contains(&(fragment, allocation.enclave)),
+                    "{fragment} leased again to one that was blamed"
+                );
+                assert!(self.mirror.leases().values().all(|l| l.fragment != fragment), "{fragment} has two leases");
+                let configuration = &passport.configuration;
+                let candidate =
+                    Candidate { claims: &passport.claims, configuration, price_hour: allocation.price_hour };
+                task.request.require.check(&candidate).unwrap();
+                let held = || self.mirror.leases().values().filter(|l| l.enclave == allocation.enclave);
+                let cpu: u64 = held().map(|l| l.demand.cpu.0).sum::<u64>() + spec.demand.cpu.0;
+                let memory: u64 = held().map(|l| l.demand.memory.0).sum::<u64>() + spec.demand.memory.0;
+                let capacity = configuration.capacity;
+                assert!(
+                    held().count() < capacity.slots as usize && cpu <= capacity.cpu.0 && memory <= capacity.memory.0
+                );
+            }
+            Event::LeaseEnded { lease, why } => {
+                let lease = &self.mirror.leases()[lease];
+                tally.count(match why {
+                    LeaseEnd::Expired => "ended: expired",
+                    LeaseEnd::NotGranted => "ended: not granted",
+                    LeaseEnd::EnclaveLost { .. } => "ended: lost",
+                    LeaseEnd::Refused { .. } => "ended: refused",
+                    LeaseEnd::Revoked => "ended: revoked",
+                    LeaseEnd::TaskEnded => "ended: task",
+                });
+                if why.blames_enclave() {
+                    self.blamed.insert((lease.fragment, lease.enclave));
+                }
+            }
+            Event::TaskEnded { state, .. } => tally.count(match state {
+                TaskState::Live => "live",
+                TaskState::Completed => "completed",
+                TaskState::Failed { .. } => "failed",
+                TaskState::Cancelled => "cancelled",
+                TaskState::Expired => "expired",
+            }),
+            Event::TermBegan { .. } => tally.count("term"),
+            Event::Attested { .. } => tally.count("attested"),
+            Event::Arrived { .. } => tally.count("arrived"),
+            Event::Left { .. } => tally.count("left"),
+            Event::Draining { .. } => tally.count("draining"),
+            Event::Revoked { .. } => tally.count("revoked"),
+            Event::Submitted { .. } => tally.count("submitted"),
+            Event::Granted { .. } => tally.count("granted"),
+            Event::Reported { .. } => tally.count("reported"),
+        }
+    }
+
+    /// What agents work on is what the pool believes.
+    fn compare(&self) {
+        for (id, enclave) in self.world.pool.enclaves() {
+            if matches!(enclave.presence, Presence::Away { .. }) {
+                continue;
+            }
+            let offered = enclave.leases.iter().filter(|l| self.world.pool.leases()[l].offered);
+            let offered: BTreeSet<_> = offered.copied().collect();
+            let works = self.works.get(id).cloned().unwrap_or_default();
+            assert_eq!(works, offered, "what {id} works on (left) and what it was offered");
+        }
+    }
+
+    /// The journal, read back.
+    fn read_back(&self) {
+        let mut again = Pool::new(LIMITS);
+        for record in &self.world.records {
+            let stored = serde_json::to_vec(record).unwrap();
+            let read: Record = serde_json::from_slice(&stored).unwrap();
+            assert_eq!(serde_json::to_vec(&read).unwrap(), stored, "a record that is written otherwise again");
+            again.absorb(&read).unwrap();
+        }
+        assert_eq!(again, self.world.pool);
+    }
+}
+
+#[test]
+fn any_history_keeps_the_books() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/properties.regressions");
+    let mut config = ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
+        source_file: Some(file!()),
+        max_shrink_iters: 4096,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    let tally = RefCell::new(Tally::default());
+    let histories = proptest::collection::vec(action(), 1..ACTIONS_MAX);
+    let outcome = TestRunner::new(config).run(&histories, |actions| {
+        let mut history = History::new(&tally);
+        for action in &actions {
+            history.act(action);
+        }
+        history.read_back();
+        Ok(())
+    });
+    if let Err(why) = outcome {
+        panic!("{why}");
+    }
+    let tally = tally.into_inner().0;
+    println!("{tally:?}");
+    for wanted in [
+        "leased",
+        "reported",
+        "granted",
+        "completed",
+        "failed",
+        "cancelled",
+        "expired",
+        "ended: expired",
+        "ended: not granted",
+        "ended: lost",
+        "ended: refused",
+        "ended: revoked",
+        "ended: task",
+        "draining",
+        "refused by pool.lease",
+        "refused by pool.chip",
+        "refused by pool.revoked",
+        "refused by pool.full",
+        "refused by idempotency.reused",
+    ] {
+        assert!(tally.contains_key(wanted), "never {wanted}: {tally:?}");
+    }
+}

@@ -1,7 +1,10 @@
 //! Reports: stale ones are refused; those that do not hold together cost the enclave the lease.
 
 use legation_core::{
-    Bytes, Digest, FragmentIndex, Fuel, LeaseId, TaskId, dsse::sign, statement::Outcome, task::WrappedKey,
+    Bytes, Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, TaskId,
+    dsse::sign,
+    statement::{Grant, Outcome},
+    task::WrappedKey,
 };
 use legation_pool::{Command, LeaseEnd, Phase};
 
@@ -39,9 +42,11 @@ fn nobody_reports_for_another() {
 fn reducing() -> (World, TaskId, LeaseId) {
     let mut world = World::new([Machine::new("a"), Machine::new("b"), Machine::new("c")]);
     let request = world.signed(vec![fragment("map"), reading(fragment("sum"), vec![sealed("x", None), output_of(0)])]);
-    let grant = sign(policy_grant(&request, &world.client), &world.client);
+    let grant = Grant { fuel: Fuel(2_000_000), budget: MicroUsd(10), ..policy_grant(&request, &world.client) };
+    let grant = sign(grant, &world.client);
     world.submit_with(&request, vec![grant], None).unwrap();
     let task = TaskId::new(request.digest());
+    world.now = START.plus(60);
     world.run(world.lease(task, 0).unwrap().0);
     let (lease, _) = world.lease(task, 1).unwrap();
     let client = Key::new("client");
@@ -52,26 +57,38 @@ fn reducing() -> (World, TaskId, LeaseId) {
 #[test]
 fn a_report_that_does_not_hold_together_costs_the_lease() {
     type Change = fn(&mut Ran);
-    let cases: [(&str, Change); 27] = [
+    let cases: [(&str, Change); 29] = [
         ("another task", |r| r.report.task = TaskId::new(module())),
         ("another fragment", |r| r.report.fragment = FragmentIndex(0)),
         ("another module", |r| r.report.module = Digest::of(b"another")),
-        ("no allocation", |r| drop(r.report.prev.remove(0))),
+        ("no allocation", |r| {
+            r.report.prev.remove(0);
+        }),
         ("another allocation", |r| r.report.prev[0] = module()),
-        ("no passport", |r| drop(r.report.prev.remove(1))),
-        ("no grant", |r| drop(r.report.prev.drain(2..4))),
+        ("no passport", |r| {
+            r.report.prev.remove(1);
+        }),
+        ("no grant", |r| {
+            r.report.prev.drain(2..4);
+        }),
         ("grants out of order", |r| r.report.prev.swap(2, 3)),
         ("a grant twice", |r| r.report.prev.insert(3, r.report.prev[2])),
-        ("a grant too few", |r| drop(r.report.prev.remove(2))),
-        ("no report behind its input", |r| drop(r.report.prev.pop())),
+        ("no report behind its input", |r| {
+            r.report.prev.pop();
+        }),
         ("another report behind its input", |r| r.report.prev[4] = module()),
         ("other inputs", |r| r.report.inputs[0] = module()),
-        ("an input too few", |r| drop(r.report.inputs.pop())),
+        ("an input too few", |r| {
+            r.report.inputs.pop();
+        }),
         ("too much fuel", |r| r.report.usage.fuel = Fuel(u64::MAX)),
+        ("more fuel than was granted", |r| r.report.usage.fuel = Fuel(2_000_001)),
+        ("dearer than was granted", |r| r.report.usage.micros = 60_000_000),
+        ("too much time", |r| r.report.usage.micros = 61_000_001),
         ("too much memory", |r| r.report.usage.memory_peak = Bytes::mib(65)),
         ("begun after its end", |r| r.report.started = r.report.finished.plus(1)),
-        ("begun before its lease", |r| r.report.started = START.minus(61)),
-        ("ended after its lease", |r| r.report.finished = START.plus(105 + 61)),
+        ("begun before its lease", |r| r.report.started = START.minus(1)),
+        ("ended in the future", |r| r.report.finished = START.plus(60 + 61)),
         ("no aggregate", |r| r.aggregate = None),
         ("an aggregate of another result", |r| r.aggregate.as_mut().unwrap().result = None),
         ("an aggregate over nothing", |r| r.aggregate.as_mut().unwrap().reports.clear()),
@@ -136,7 +153,7 @@ fn an_output_that_others_read_must_be_there() {
 #[test]
 fn a_report_charges_what_it_used_and_never_more_than_was_committed() {
     // A core-hour costs a cent; a tenth of a core for a minute may cost 17 millionths.
-    for (micros, charged) in [(0, 0), (1, 1), (3_600_000, 1), (36_000_000, 10), (u64::MAX, 17)] {
+    for (micros, charged) in [(0, 0), (1, 1), (3_600_000, 1), (36_000_000, 10), (61_000_000, 17)] {
         let mut world = World::new([Machine::new("a")]);
         let task = world.submit_granted(vec![fragment("paid")]);
         let (lease, enclave) = world.lease(task, 0).unwrap();
@@ -144,5 +161,50 @@ fn a_report_charges_what_it_used_and_never_more_than_was_committed() {
         ran.report.usage.micros = micros;
         world.apply(world.reporting(enclave, ran)).unwrap();
         assert_eq!(world.pool.tasks().get(&task).unwrap().spent.0, charged, "{micros} us");
+    }
+}
+
+#[test]
+fn an_execution_begins_after_what_it_reads_was_written() {
+    for (early, taken) in [(60, true), (61, false)] {
+        let mut world = World::new([Machine::new("a")]);
+        let task = world.submit_granted(vec![fragment("map"), reading(fragment("sum"), vec![output_of(0)])]);
+        let (lease, enclave) = world.lease(task, 0).unwrap();
+        // The clock of the first enclave is ahead, as far as is allowed.
+        let mut ran = world.ran(lease);
+        ran.report.finished = START.plus(60);
+        world.apply(world.reporting(enclave, ran)).unwrap();
+        let (lease, enclave) = world.lease(task, 1).unwrap();
+        let client = Key::new("client");
+        world.grant(lease, &client);
+        let mut ran = world.ran(lease);
+        (ran.report.started, ran.report.finished) = (START.plus(60).minus(early), START.plus(60));
+        world.apply(world.reporting(enclave, ran)).unwrap();
+        assert_eq!(world.phase(task, 1) == Phase::Done, taken, "{early} seconds early");
+    }
+}
+
+#[test]
+fn an_execution_ends_with_its_lease_and_its_request() {
+    for (claim, life, late, taken) in [
+        ("within its lease", HOUR, 105, true),
+        ("within what clocks differ", HOUR, 105 + 60, true),
+        ("after its lease", HOUR, 105 + 61, false),
+        ("after its request", 100, 161, false),
+    ] {
+        let mut world = World::new([Machine::new("a")]);
+        let mut asked = request("client", claim, world.now, vec![fragment("long")]);
+        asked.expires = world.now.plus(life);
+        let asked = sign(asked, &world.client);
+        let grant = sign(policy_grant(&asked, &world.client), &world.client);
+        world.submit_with(&asked, vec![grant], None).unwrap();
+        let task = TaskId::new(asked.digest());
+        let (lease, enclave) = world.lease(task, 0).unwrap();
+        let mut ran = world.ran(lease);
+        ran.report.finished = START.plus(late);
+        // The manager has not looked at its clock for a while: nothing has expired yet.
+        world.now = world.now.plus(late);
+        world.apply(world.reporting(enclave, ran)).unwrap();
+        assert_eq!(world.phase(task, 0) == Phase::Done, taken, "{claim}");
     }
 }

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use legation_core::{
-    Bytes, Digest, EnclaveId, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, ObjectId, ProviderId,
-    PublicKey, Region, Rejection, Requirement, SealingPublicKey, Signature, Signed, Signer, TaskId, TenantId, Term,
-    UnixTime,
+    Bytes, Digest, EnclaveId, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, ObjectId, ProviderId, PublicKey,
+    Region, Rejection, Requirement, SealingPublicKey, Signature, Signed, Signer, TaskId, TenantId, Term, UnixTime,
     claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, TeeKind},
     dsse::sign,
     statement::{
@@ -304,12 +303,13 @@ impl World {
     }
 
     pub(crate) fn appointment(&self, key: &Key, office: Office) -> Signed<Appointment> {
+        let hours = if office == Office::Manager { 1000 } else { 2000 };
         let appointment = Appointment {
             operator: self.operator.public_key(),
             key: key.public_key(),
             office,
             not_before: START,
-            not_after: START.plus(1000 * HOUR),
+            not_after: START.plus(hours * HOUR),
         };
         sign(appointment, &self.operator)
     }
@@ -543,12 +543,6 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
 #[track_caller]
 pub(crate) fn did(applied: &Applied, wanted: &[&str]) {
     assert_eq!(brief(applied), wanted);
-}
-
-/// A demand of another length.
-pub(crate) fn lasting(mut fragment: Fragment, seconds: u64) -> Fragment {
-    fragment.demand.time = Millis(seconds * 1000);
-    fragment
 }
 
 /// A fragment of another owner.

@@ -1,12 +1,12 @@
 //! `legation evidence`: judges a report in a file, offline.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use legation::run::now;
 use legation_attest::{
     Roots,
-    report_view::{CheckOutcome, FilePolicy, Outcome, Verdict, verify_snp_file},
+    report_view::{CheckOutcome, FilePolicy, Outcome, Verdict, verify_snp_file, with_intermediate},
 };
 use legation_core::{
     UnixTime,
@@ -14,6 +14,11 @@ use legation_core::{
 };
 
 use super::{Context, Exit, Failure, Output, say};
+
+/// Largest file looked into for an intermediate, in bytes.
+const CANDIDATE_MAX: u64 = 64 * 1024;
+/// Most files looked into.
+const CANDIDATES_MAX: usize = 64;
 
 #[derive(Subcommand)]
 pub(super) enum EvidenceCommand {
@@ -31,8 +36,9 @@ pub(super) struct Verify {
     /// As of when, in Unix seconds. Certificates are judged by their dates then. Default: now.
     #[arg(long, value_name = "UNIX_TIME")]
     at: Option<u64>,
-    /// Certificate of the report's key (VCEK or VLEK), PEM or DER, with the vendor's intermediate after it if need be.
-    /// Default: a `vcek` or `vlek` file beside the report.
+    /// Certificate of the report's key (VCEK or VLEK), PEM or DER. Default: a `vcek` or `vlek` file beside the report. Its
+    /// intermediate may follow it in the file, or lie in the same folder, or in a `roots` folder there or beside that;
+    /// AMD's ASKs are built in, ASVKs (for a VLEK) are not.
     #[arg(long, value_name = "FILE")]
     vcek: Option<PathBuf>,
     /// Anchor file with development roots. Without it only the vendors' roots are trusted.
@@ -61,10 +67,11 @@ pub(super) fn command(context: &Context, EvidenceCommand::Verify(args): Evidence
     };
     let at = args.at.map_or_else(now, UnixTime);
     let report = read(&args.file)?;
-    let leaf = match &args.vcek {
-        Some(path) => read(path)?,
+    let leaf_file = match &args.vcek {
+        Some(path) => path.clone(),
         None => beside(&args.file)?,
     };
+    let leaf = with_intermediate(&read(&leaf_file)?, candidates(&leaf_file));
     let anchors = match &args.anchors {
         Some(path) => legation::home::read_anchors(path)?,
         None => Anchors::default(),
@@ -85,17 +92,35 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
 }
 
 /// The key's certificate beside the report, by its usual names.
-fn beside(report: &std::path::Path) -> Result<Vec<u8>, Failure> {
-    let folder = report.parent().unwrap_or(std::path::Path::new("."));
+fn beside(report: &Path) -> Result<PathBuf, Failure> {
+    let folder = folder_of(report);
     for name in ["vcek.der", "vcek.pem", "vcek.crt", "vlek.der", "vlek.pem", "vlek.crt"] {
         let path = folder.join(name);
         if path.exists() {
-            return read(&path);
+            return Ok(path);
         }
     }
     let text =
         format!("no certificate beside {}: name the report's key certificate with --vcek FILE", report.display());
     Err(Failure::new(Exit::Usage, text))
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// Certificates that may have signed the leaf: those in its folder, and in a `roots` folder there or beside that.
+fn candidates(leaf: &Path) -> Vec<Vec<u8>> {
+    let folder = folder_of(leaf);
+    let folders = [folder.clone(), folder.join("roots"), folder.join("../roots")];
+    let files = folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = files
+        .filter(|p| p.extension().is_some_and(|e| ["der", "pem", "crt", "cer"].iter().any(|known| e == *known)))
+        .filter(|p| p.metadata().is_ok_and(|m| m.len() <= CANDIDATE_MAX))
+        .collect();
+    files.sort();
+    files.truncate(CANDIDATES_MAX);
+    files.iter().filter_map(|p| std::fs::read(p).ok()).collect()
 }
 
 fn lay_out(verdict: &Verdict) -> String {

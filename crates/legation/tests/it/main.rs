@@ -1,0 +1,8 @@
+//! Tests of the binary and the client library with real processes, real sockets and real files, in one binary.
+//!
+//! Every test has a deployment of its own in a folder of its own, on a loopback address of its own, and waits for nothing
+//! without a bound. What it starts ends with it.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod run;
+mod world;
