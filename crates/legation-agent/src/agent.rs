@@ -84,6 +84,9 @@ impl Admitted {
     }
 }
 
+/// Is called with everything that happens.
+type Listener = dyn Fn(&Status) + Send + Sync;
+
 /// What all connections and executions share.
 pub(crate) struct Inner {
     pub(crate) config: AgentConfig,
@@ -105,7 +108,7 @@ pub(crate) struct Inner {
     leave_by: OnceLock<Instant>,
     books: Mutex<Books>,
     admitted: Mutex<Option<Admitted>>,
-    listener: OnceLock<Box<dyn Fn(&Status) + Send + Sync>>,
+    listener: OnceLock<Box<Listener>>,
 }
 
 impl Agent {
@@ -174,9 +177,16 @@ impl Agent {
         &self.0.boot.configuration
     }
 
-    /// Connects, attests, serves, and comes back whenever it is lost; ends only when asked to.
+    /// Connects, attests, serves, and comes back whenever it is lost; ends only when asked to. Nothing runs any more when it ends.
     pub async fn run(self) -> Exit {
-        let agent = self.0;
+        let exit = self.stay().await;
+        // A runtime that is dropped waits for its blocking threads: what the engine still runs is stopped.
+        self.0.books().stop_all();
+        exit
+    }
+
+    async fn stay(&self) -> Exit {
+        let agent = &self.0;
         let mut patience = Patience::new(agent.config.reconnect);
         let mut turn = 0;
         loop {

@@ -331,6 +331,7 @@ enum Say<'a> {
 /// Sends what a report names, then the report.
 pub(crate) async fn deliver(link: &Link, pending: &Pending) -> Result<(), SendError> {
     for (digest, bytes) in &pending.objects {
+        let _turn = link.stores.acquire().await;
         let stream = link.fetches.stream();
         link.sender.send_control(&ToManager::Store { digest: *digest, stream }).await?;
         link.sender.send_data(StreamId(stream), bytes.clone(), true).await?;

@@ -67,7 +67,7 @@ pub enum AttesterError {
         source: io::Error,
     },
     /// It is not the file of a development chip.
-    #[error("{}: not a development chip: {source}; make one with `legation dev chip`", file.display())]
+    #[error("{}: not a development chip: {source}; expected the PEM file of one, issued by a development root", file.display())]
     Chip {
         /// The file.
         file: PathBuf,

@@ -4,7 +4,7 @@
 //! managers = ["pool.example.org:7443"]      # tried in this order, again and again
 //! provider = "alder"                        # who owns this machine
 //! region = "eu-north"                       # where it stands
-//! operators = ["MCowBQYDK2Vw...="]          # base64 of the roots whose appointments are obeyed
+//! operators = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]   # roots whose appointments are obeyed
 //!
 //! [rate]                                    # US dollars, as texts, at most six decimals
 //! core_hour_usd = "0.04"
@@ -16,7 +16,7 @@
 //! slots = 32
 //!
 //! [development]                             # a machine without a TEE: proves the protocol, never confidentiality
-//! chip = "chip.json"                        # relative to this file
+//! chip = "chip.pem"                         # relative to this file
 //!
 //! [reconnect]                               # all optional
 //! first_ms = 250

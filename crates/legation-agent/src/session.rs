@@ -20,7 +20,7 @@ use legation_net::{
     message::{ToAgent, ToManager},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::spawn_blocking,
     time::{Instant, sleep_until},
 };
@@ -39,6 +39,8 @@ use crate::{
 const ATTEST_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a renewal that failed is tried again, at least.
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
+/// Objects sent at once. Those whose data waits in the channel's queue come on top: at most [`legation_net::DATA_QUEUE_MAX`].
+const STORES_MAX: usize = 16;
 /// News of a session's own helpers that wait to be heard.
 const NEWS_MAX: usize = 8;
 
@@ -46,6 +48,8 @@ const NEWS_MAX: usize = 8;
 pub(crate) struct Link {
     pub(crate) sender: Sender,
     pub(crate) fetches: Fetches,
+    /// Objects being stored: a manager admits a bounded number announced and not complete.
+    pub(crate) stores: Semaphore,
 }
 
 /// How a try to serve a manager ended.
@@ -81,8 +85,8 @@ enum News {
 enum Attesting {
     /// Nothing to do before then.
     Resting { until: Instant },
-    /// Evidence is asked for, being made, or being judged.
-    Asked { give_up: Instant },
+    /// A nonce is asked for; then evidence over it is made, sent and judged.
+    Asked { give_up: Instant, proving: bool },
     /// The passport is being shown.
     Renewing { give_up: Instant },
 }
@@ -91,7 +95,7 @@ impl Attesting {
     fn wakes(&self) -> Instant {
         match self {
             Self::Resting { until } => *until,
-            Self::Asked { give_up } | Self::Renewing { give_up } => *give_up,
+            Self::Asked { give_up, .. } | Self::Renewing { give_up } => *give_up,
         }
     }
 }
@@ -110,7 +114,7 @@ struct Session<'a> {
 pub(crate) async fn hold(agent: &Arc<Inner>, channel: Channel, manager: &str, patience: &mut Patience) -> Over {
     let (sender, mut receiver) = channel.split();
     let (news, mut heard) = mpsc::channel(NEWS_MAX);
-    let link = Arc::new(Link { sender, fetches: Fetches::new() });
+    let link = Arc::new(Link { sender, fetches: Fetches::new(), stores: Semaphore::new(STORES_MAX) });
     let attesting = Attesting::Resting { until: Instant::now() };
     let mut session = Session { agent, link, manager, attesting, present: false, draining: None, news };
     let over = session.serve(&mut receiver, &mut heard, patience).await;
@@ -205,7 +209,10 @@ impl Session<'_> {
     async fn heard(&mut self, message: ToAgent) -> Result<(), Over> {
         match message {
             ToAgent::Challenge { nonce } => {
-                if matches!(self.attesting, Attesting::Asked { .. }) {
+                if let Attesting::Asked { proving, .. } = &mut self.attesting
+                    && !*proving
+                {
+                    *proving = true;
                     self.attest(nonce);
                 }
                 Ok(())
@@ -236,7 +243,7 @@ impl Session<'_> {
     async fn wake(&mut self) -> Result<(), Over> {
         match self.attesting {
             Attesting::Resting { .. } => {
-                self.attesting = Attesting::Asked { give_up: Instant::now() + ATTEST_PATIENCE };
+                self.attesting = Attesting::Asked { give_up: Instant::now() + ATTEST_PATIENCE, proving: false };
                 self.say(&ToManager::AskChallenge).await
             }
             Attesting::Asked { .. } | Attesting::Renewing { .. } => self.failed(

@@ -36,8 +36,8 @@ const STORES_MAX: usize = 64;
 const CHUNK: usize = 256 * 1024;
 /// How long a report waits for the objects it names, which come on streams of their own.
 const OBJECT_WAIT: Duration = Duration::from_secs(30);
-/// A term or position ahead of the journal that an agent may have seen: none.
-const LOST_TAIL: &str = "manager.lost-tail";
+/// Reports of one agent that are being taken at once.
+const REPORTS_MAX: usize = 512;
 
 /// What every channel works with.
 pub(crate) struct Gate {
@@ -77,6 +77,7 @@ struct Connection {
     /// Set once the agent said it is present: its enclave, and what writes to it.
     present: Option<(EnclaveId, tokio::task::JoinHandle<()>)>,
     fetches: Arc<Semaphore>,
+    reports: Arc<Semaphore>,
 }
 
 /// A store in progress.
@@ -86,8 +87,8 @@ impl Connection {
     fn new(gate: Arc<Gate>, channel: Channel, number: u64) -> Self {
         let (sender, receiver) = channel.split();
         let standing = sender.standing();
-        let fetches = Arc::new(Semaphore::new(FETCHES_MAX));
-        Self { gate, number, sender, receiver, standing, nonce: None, present: None, fetches }
+        let (fetches, reports) = (Arc::new(Semaphore::new(FETCHES_MAX)), Arc::new(Semaphore::new(REPORTS_MAX)));
+        Self { gate, number, sender, receiver, standing, nonce: None, present: None, fetches, reports }
     }
 
     async fn run(mut self) {
@@ -186,7 +187,12 @@ impl Connection {
             }
             ToManager::Report(reported) => {
                 let enclave = self.enclave()?;
-                tokio::spawn(report(self.gate.clone(), self.sender.clone(), enclave, reported));
+                let turn = self.reports.clone().acquire_owned().await;
+                let (gate, sender) = (self.gate.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    report(gate, sender, enclave, reported).await;
+                });
                 Ok(())
             }
             ToManager::Fetch { digest, stream } => {
@@ -281,18 +287,20 @@ impl Connection {
         }
     }
 
-    /// An agent that obeyed what this journal does not hold has seen records that were lost: leading on would break promises.
+    /// An agent that obeyed what this journal does not hold has seen records that were lost: working with it could break
+    /// promises it knows of. It is refused, loudly; when all are, the journal lost its end. (One agent's word alone does not
+    /// stop a manager: a broken enclave could.)
     async fn check_tail(&self, obeyed: (legation_core::Term, legation_core::Seq)) -> Result<(), Rejection> {
         let ours = self.gate.leader.ask(|pool| (pool.term(), pool.seq())).await?;
-        if obeyed > ours {
-            let why = Rejection::new(LOST_TAIL, "end of the journal")
-                .expected(format!("at least term {} position {}, which an agent obeyed", obeyed.0.0, obeyed.1.0))
-                .got(format!("term {} position {}", ours.0.0, ours.1.0))
-                .fix("the journal lost its end: restore a newer copy of it before this pool goes on");
-            tracing::error!(%why, "this manager ends");
-            std::process::exit(1);
+        if obeyed <= ours {
+            return Ok(());
         }
-        Ok(())
+        let why = Rejection::new("manager.lost-tail", "end of the journal")
+            .expected(format!("at least term {} position {}, which an agent says it obeyed", obeyed.0.0, obeyed.1.0))
+            .got(format!("term {} position {}", ours.0.0, ours.1.0))
+            .fix("if agents agree, the journal lost its end: restore a newer copy of it before this pool goes on");
+        tracing::error!(%why, "an agent knows more than the journal");
+        Err(why)
     }
 
     async fn say(&self, message: &ToAgent) -> Result<(), Rejection> {

@@ -10,6 +10,7 @@ use legation_core::{
 use crate::{
     event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
     pool::{Env, Pool},
+    queue::Chances,
     task::SKEW,
 };
 
@@ -112,21 +113,25 @@ pub struct Applied {
     pub effects: Vec<Effect>,
 }
 
-impl Applied {
+/// What a command has done so far, and what that may have made possible for fragments that wait.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) records: Vec<Record>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) chances: Chances,
+}
+
+impl Change {
     /// Changes the pool by `event` and notes it. A refusal by the pool's own books is a defect of this program and is
     /// reported as one, not papered over.
     pub(crate) fn record(&mut self, pool: &mut Pool, env: &Env<'_>, event: Event) -> Result<(), Rejection> {
-        let record = Record {
-            version: RECORD_VERSION,
-            seq: legation_core::Seq(pool.seq.0 + 1),
-            term: pool.term,
-            at: env.now,
-            event,
-        };
+        let seq = legation_core::Seq(pool.seq.0.saturating_add(1));
+        let record = Record { version: RECORD_VERSION, seq, term: pool.term, at: env.now, event };
         self.commit(pool, record)
     }
 
-    pub(crate) fn commit(&mut self, pool: &mut Pool, record: Record) -> Result<(), Rejection> {
+    fn commit(&mut self, pool: &mut Pool, record: Record) -> Result<(), Rejection> {
+        self.chances.note(pool, &record.event);
         let ready = pool.absorb(&record).map_err(|e| Rejection::new("pool.defect", "the pool's own record").got(e))?;
         if let Some(task) = record.event.task() {
             self.effects.push(Effect::TaskChanged { task });
@@ -151,24 +156,28 @@ impl Pool {
         if !matches!(command, Command::BeginTerm { .. }) {
             self.check_leads(env)?;
         }
+        let out = &mut Change::default();
         match command {
-            Command::BeginTerm { term, appointment } => self.begin_term(term, *appointment, env),
+            Command::BeginTerm { term, appointment } => self.begin_term(term, *appointment, env, out),
             Command::Attested { passport, appointment, evidence } => {
-                self.attested(*passport, *appointment, *evidence, env)
+                self.attested(*passport, *appointment, *evidence, env, out)
             }
-            Command::Arrived { enclave, running } => self.arrived(enclave, &running, env),
-            Command::Lost { enclave, why } => self.lost(enclave, &why, env),
-            Command::Drain { enclave } => self.drain(enclave, env),
-            Command::Revoke { enclave, why } => self.revoke(enclave, &why, env),
-            Command::Submit { request, grants, idempotency } => self.submit(*request, grants, idempotency, env),
-            Command::Grant { grant, keys } => self.grant(*grant, keys, env),
-            Command::Refuse { enclave, lease, why } => self.refused(enclave, lease, why, env),
+            Command::Arrived { enclave, running } => self.arrived(enclave, &running, env, out),
+            Command::Lost { enclave, why } => self.lost(enclave, &why, env, out),
+            Command::Drain { enclave } => self.drain(enclave, env, out),
+            Command::Revoke { enclave, why } => self.revoke(enclave, &why, env, out),
+            Command::Submit { request, grants, idempotency } => self.submit(*request, grants, idempotency, env, out),
+            Command::Grant { grant, keys } => self.grant(*grant, keys, env, out),
+            Command::Refuse { enclave, lease, why } => self.refused(enclave, lease, &why, env, out),
             Command::Report { enclave, report, aggregate, keys } => {
-                self.reported(enclave, *report, aggregate.map(|a| *a), keys, env)
+                self.reported(enclave, *report, aggregate.map(|a| *a), keys, env, out)
             }
-            Command::Cancel { task } => self.cancel(task, env),
-            Command::Tick => self.tick(env),
-        }
+            Command::Cancel { task } => self.cancel(task, env, out),
+            Command::Tick => self.tick(env, out),
+        }?;
+        self.place_queued(env, out)?;
+        let Change { records, effects, .. } = std::mem::take(out);
+        Ok(Applied { records, effects })
     }
 
     fn begin_term(
@@ -176,7 +185,8 @@ impl Pool {
         term: Term,
         appointment: Signed<Appointment>,
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         let refuse = |claim: &str| Rejection::new("pool.term", claim.to_owned());
         if term <= self.term {
             return Err(refuse("term of the manager").expected(format!("more than {}", self.term.0)).got(term.0));
@@ -194,11 +204,9 @@ impl Pool {
                 ))
                 .fix("have the operator's root appoint this key anew"));
         }
-        let mut out = Applied::default();
-        let seq = legation_core::Seq(self.seq.0 + 1);
+        let seq = legation_core::Seq(self.seq.0.saturating_add(1));
         let event = Event::TermBegan { appointment: Box::new(appointment) };
-        out.commit(self, Record { version: RECORD_VERSION, seq, term, at: env.now, event })?;
-        Ok(out)
+        out.commit(self, Record { version: RECORD_VERSION, seq, term, at: env.now, event })
     }
 
     /// Only the manager whose term it is may command.
@@ -212,13 +220,11 @@ impl Pool {
         }
     }
 
-    /// Ends what is over: tasks, leases, and grants that never came.
-    fn tick(&mut self, env: &Env<'_>) -> Result<Applied, Rejection> {
-        let mut out = Applied::default();
-        self.expire_tasks(env, &mut out)?;
-        self.expire_leases(env, &mut out)?;
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+    /// Ends what is over: tasks, leases, and grants that never came. Everything that waits is looked at again.
+    fn tick(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
+        out.chances = Chances::All;
+        self.expire_tasks(env, out)?;
+        self.expire_leases(env, out)
     }
 }
 

@@ -11,6 +11,7 @@ use legation_core::{Bytes, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millico
 
 use crate::{
     pool::Pool,
+    queue::Class,
     task::{Phase, Task, TaskState},
 };
 
@@ -108,10 +109,12 @@ impl Pool {
         let live = || self.tasks.iter().filter(|(_, t)| t.state == TaskState::Live);
         let expiries: BTreeSet<_> = live().map(|(id, t)| (t.request.expires, *id)).collect();
         unless(expiries == self.expiries, || "expiries are not those of the live tasks".to_owned())?;
-        let queue: BTreeSet<_> = live()
+        let queue: BTreeMap<_, _> = live()
             .flat_map(|(task, t)| {
-                let queued = (0..).map(FragmentIndex).zip(&t.fragments).filter(|(_, f)| f.phase == Phase::Queued);
-                queued.map(|(index, f)| (f.queued_at, FragmentId { task: *task, index }))
+                let queued = t.request.indexed().zip(&t.fragments).filter(|(_, f)| f.phase == Phase::Queued);
+                queued.map(|((index, spec), f)| {
+                    ((f.queued_at, FragmentId { task: *task, index }), Class::of_fragment(&t.request, spec))
+                })
             })
             .collect();
         unless(queue == self.queue, || "the queue is not what waits for an enclave".to_owned())?;

@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use legation_core::{
     Bytes, Digest, EnclaveId, LeaseId, Millicores, Rejection, Signed, UnixTime,
-    claims::{Capacity, Evidence},
+    claims::{Capacity, Evidence, Rate},
     statement::{Appointment, Office, PASSPORT_LIFE_MAX, Passport, Tier},
     task::Demand,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    apply::{Applied, holds},
+    apply::{Change, holds},
     event::{Effect, Event, LeaseEnd},
     pool::{Env, Pool},
     text::cut,
@@ -46,6 +46,40 @@ pub struct Proof {
     pub evidence: Arc<Evidence>,
 }
 
+/// What the passport says, at hand: placement looks at many enclaves, and passports are large.
+#[derive(Clone, PartialEq, Debug)]
+struct Facts {
+    issued: UnixTime,
+    expires: UnixTime,
+    capacity: Capacity,
+    rate: Rate,
+    /// Digest of the sealing key.
+    sealing: Digest,
+    /// Digest of all that a requirement can ask about: enclaves of one kind satisfy the same requirements.
+    kind: Digest,
+}
+
+impl Facts {
+    fn of(passport: &Passport) -> Self {
+        Self {
+            issued: passport.issued,
+            expires: passport.expires,
+            capacity: passport.configuration.capacity,
+            rate: passport.configuration.rate,
+            sealing: passport.sealing.digest(),
+            kind: kind(passport),
+        }
+    }
+}
+
+/// Digest of claims and configuration without what is each enclave's own, which no requirement can name.
+fn kind(passport: &Passport) -> Digest {
+    let mut claims = passport.claims.clone();
+    claims.chip.value.clear();
+    claims.report_data.clear();
+    Digest::of_parts(&[&serde_json::to_vec(&claims).unwrap_or_default(), &passport.configuration.encode()])
+}
+
 /// One enclave.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Enclave {
@@ -53,8 +87,8 @@ pub struct Enclave {
     pub proof: Proof,
     /// Proofs before it, newest last.
     earlier: Vec<Proof>,
-    /// Digest of its sealing key, which is the same in all its passports.
-    sealing: Digest,
+    /// What placement asks of every enclave.
+    facts: Facts,
     /// It takes no more offers, until it boots anew.
     draining: bool,
     /// Whether it can be reached.
@@ -72,7 +106,7 @@ pub struct Enclave {
 impl Enclave {
     pub(crate) fn new(proof: Proof, now: UnixTime) -> Self {
         Self {
-            sealing: proof.passport.sealing.digest(),
+            facts: Facts::of(&proof.passport),
             proof,
             earlier: Vec::new(),
             draining: false,
@@ -85,6 +119,7 @@ impl Enclave {
     }
 
     pub(crate) fn renew(&mut self, proof: Proof) {
+        self.facts = Facts::of(&proof.passport);
         let before = std::mem::replace(&mut self.proof, proof);
         self.earlier.push(before);
         if self.earlier.len() >= PROOFS_KEPT {
@@ -104,7 +139,7 @@ impl Enclave {
 
     /// Digest of its sealing key: what names it as the recipient of a wrapped key.
     pub(crate) fn sealing(&self) -> Digest {
-        self.sealing
+        self.facts.sealing
     }
 
     pub(crate) fn arrive(&mut self) {
@@ -124,7 +159,22 @@ impl Enclave {
 
     /// What it offers in all.
     pub fn capacity(&self) -> Capacity {
-        self.passport().configuration.capacity
+        self.facts.capacity
+    }
+
+    /// What it costs.
+    pub(crate) fn rate(&self) -> Rate {
+        self.facts.rate
+    }
+
+    /// What kind of enclave it is: those of one kind satisfy the same requirements.
+    pub(crate) fn kind(&self) -> Digest {
+        self.facts.kind
+    }
+
+    /// Whether its passport holds at `now`.
+    pub(crate) fn proven_at(&self, now: UnixTime) -> bool {
+        self.facts.issued <= now && now <= self.facts.expires
     }
 
     /// Whether `demand` fits into what is left.
@@ -135,7 +185,12 @@ impl Enclave {
             && self.memory_leased.checked_add(demand.memory).is_some_and(|memory| memory <= all.memory)
     }
 
-    pub(crate) fn has_slot(&self) -> bool {
+    /// Whether it could take anything at all.
+    pub(crate) fn has_room(&self) -> bool {
+        self.presence == Presence::Here && self.revoked.is_none() && self.has_slot()
+    }
+
+    fn has_slot(&self) -> bool {
         (self.leases.len() as u64) < u64::from(self.capacity().slots)
     }
 
@@ -163,7 +218,8 @@ impl Pool {
         appointment: Signed<Appointment>,
         evidence: Evidence,
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         let id = passport.enclave_id();
         let known = self.enclaves.get(&id);
         if let Some(why) = known.and_then(|e| e.revoked.as_ref()) {
@@ -171,11 +227,10 @@ impl Pool {
         }
         check_passport(&passport, &appointment, &evidence, env.now)?;
         match known {
-            Some(known) if known.passport().digest() == passport.digest() => return Ok(Applied::default()),
+            Some(known) if known.passport().digest() == passport.digest() => return Ok(()),
             Some(known) => check_renewal(known.passport(), &passport)?,
             None => {}
         }
-        let mut out = Applied::default();
         let twin = self.by_chip.get(&passport.claims.chip.value).copied().filter(|t| *t != id);
         if let Some(twin) = twin.filter(|t| self.enclaves.get(t).is_some_and(|e| !e.is_away())) {
             return Err(Rejection::new("pool.chip", "chip identity of the enclave")
@@ -187,7 +242,7 @@ impl Pool {
             self.check_enclaves_max(twin, env.now)?;
         }
         if let Some(twin) = twin {
-            self.end_leases_of(twin, &LeaseEnd::EnclaveLost { why: "its machine booted anew".into() }, env, &mut out)?;
+            self.end_leases_of(twin, &LeaseEnd::EnclaveLost { why: "its machine booted anew".into() }, env, out)?;
         }
         out.record(
             self,
@@ -198,8 +253,7 @@ impl Pool {
                 evidence: Box::new(evidence),
             },
         )?;
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        Ok(())
     }
 
     /// A pool that is full takes an enclave for one that it can forget.
@@ -259,13 +313,13 @@ impl Pool {
         enclave: EnclaveId,
         running: &[LeaseId],
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         let known = self.known(enclave)?;
         if let Some(why) = &known.revoked {
             return Err(revoked(enclave, why));
         }
         let held = known.leases.clone();
-        let mut out = Applied::default();
         if known.is_away() {
             out.record(self, env, Event::Arrived { enclave })?;
         }
@@ -278,8 +332,7 @@ impl Pool {
         for lease in running.iter().filter(|l| !held.contains(l)) {
             out.effects.push(Effect::Cancel { enclave, lease: *lease });
         }
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        Ok(())
     }
 
     pub(crate) fn absorb_arrived(&mut self, id: EnclaveId, now: UnixTime) -> Option<()> {
@@ -299,25 +352,28 @@ impl Pool {
     }
 
     /// The channel is gone: its work moves at once.
-    pub(crate) fn lost(&mut self, enclave: EnclaveId, why: &str, env: &Env<'_>) -> Result<Applied, Rejection> {
-        let mut out = Applied::default();
+    pub(crate) fn lost(
+        &mut self,
+        enclave: EnclaveId,
+        why: &str,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         if self.known(enclave)?.is_away() {
-            return Ok(out);
+            return Ok(());
         }
         let why = cut(why);
         out.record(self, env, Event::Left { enclave, why: why.clone() })?;
-        self.end_leases_of(enclave, &LeaseEnd::EnclaveLost { why }, env, &mut out)?;
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        self.end_leases_of(enclave, &LeaseEnd::EnclaveLost { why }, env, out)?;
+        Ok(())
     }
 
     /// The enclave takes no more offers, also when it leaves and returns; what it has, it finishes.
-    pub(crate) fn drain(&mut self, enclave: EnclaveId, env: &Env<'_>) -> Result<Applied, Rejection> {
-        let mut out = Applied::default();
+    pub(crate) fn drain(&mut self, enclave: EnclaveId, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         if !self.known(enclave)?.draining {
             out.record(self, env, Event::Draining { enclave })?;
         }
-        Ok(out)
+        Ok(())
     }
 
     pub(crate) fn known(&self, enclave: EnclaveId) -> Result<&Enclave, Rejection> {

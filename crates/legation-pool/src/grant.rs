@@ -11,7 +11,7 @@ use legation_core::{
 };
 
 use crate::{
-    apply::Applied,
+    apply::Change,
     event::Event,
     lease::Lease,
     pool::{Env, Pool},
@@ -33,19 +33,19 @@ impl Pool {
         grant: Signed<Grant>,
         keys: Vec<WrappedKey>,
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         let task = self.live_task(grant.task)?;
         check_new(&task.request, &grant, env.now)?;
         self.check_released(task, &grant, &keys)?;
         let known = task.grants.iter().any(|g| g.digest() == grant.digest());
         let fresh: Vec<_> = keys.into_iter().filter(|k| !task.keys.contains(k)).collect();
         if known && fresh.is_empty() {
-            return Ok(Applied::default());
+            return Ok(());
         }
         check_room(task, std::slice::from_ref(&grant), fresh.len())?;
-        let mut out = Applied::default();
         out.record(self, env, Event::Granted { grant: Box::new(grant), keys: fresh })?;
-        Ok(out)
+        Ok(())
     }
 
     /// Keys that come with a grant: of objects that its issuer holds and its fragments read, wrapped to its enclave.

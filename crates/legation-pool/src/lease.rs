@@ -1,8 +1,6 @@
 //! Leases: one enclave promised to one fragment for a time. A lease has one holder; capacity is never over-committed;
 //! whatever ends a lease without a result sends its fragment back to the queue.
 
-use std::collections::BTreeSet;
-
 use legation_core::{
     Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Rejection, Signed, UnixTime,
     statement::{Allocation, Placement},
@@ -10,20 +8,14 @@ use legation_core::{
 };
 
 use crate::{
-    apply::{Applied, holds},
-    enclave::Presence,
+    apply::Change,
     event::{Effect, Event, LeaseEnd},
     place::{self, Choice},
     pool::{Env, Pool},
-    task::{Attempt, Phase, Task, TaskState},
+    queue::Class,
+    task::{Attempt, Phase, TaskState},
     text::{cut, cut_rejection},
 };
-
-/// Kinds of demand that found no enclave, remembered while the queue is looked through.
-const CLASSES_MAX: usize = 1024;
-
-/// What makes two fragments the same to an enclave that neither has tried, within their budgets.
-type Class = (String, String, [u64; 5]);
 
 /// One promise.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,48 +63,12 @@ impl Pool {
         }
     }
 
-    /// Places what waits, first come first; what finds no enclave keeps its place and lets others pass.
-    pub(crate) fn place_queued(&mut self, env: &Env<'_>, out: &mut Applied) -> Result<(), Rejection> {
-        if self.queue.is_empty() || !self.may_allocate(env.now) {
-            return Ok(());
-        }
-        let waiting: Vec<FragmentId> = self.queue.iter().map(|(_, fragment)| *fragment).collect();
-        let mut hopeless = BTreeSet::new();
-        for fragment in waiting {
-            if !self.has_room() {
-                break;
-            }
-            let Some(task) = self.tasks.get(&fragment.task) else { continue };
-            let class = (hopeless.len() < CLASSES_MAX).then(|| class(task, fragment.index)).flatten();
-            if class.as_ref().is_some_and(|class| hopeless.contains(class)) {
-                continue;
-            }
-            match place::choose(self, task, fragment.index, env.now) {
-                Ok(choice) => self.lease(fragment, choice, env, out)?,
-                // Leases taken since then only leave less room: whoever asks for the same finds nothing either.
-                Err(nothing) if nothing.for_anyone => hopeless.extend(class),
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether allocations made now would be believed.
-    pub(crate) fn may_allocate(&self, now: UnixTime) -> bool {
-        self.manager.as_ref().is_some_and(|m| holds(m, now))
-    }
-
-    /// Whether any enclave could take anything at all: saves looking through the queue when the pool is full.
-    fn has_room(&self) -> bool {
-        self.enclaves.values().any(|e| e.presence == Presence::Here && e.revoked.is_none() && e.has_slot())
-    }
-
-    fn lease(
+    pub(crate) fn lease(
         &mut self,
         fragment: FragmentId,
         choice: Choice,
         env: &Env<'_>,
-        out: &mut Applied,
+        out: &mut Change,
     ) -> Result<(), Rejection> {
         let defect = |what: &str| Rejection::new("pool.defect", what.to_owned());
         let task = self.tasks.get(&fragment.task).ok_or_else(|| defect("task of a queued fragment"))?;
@@ -211,7 +167,7 @@ impl Pool {
         if live {
             state.phase = Phase::Queued;
             state.queued_at = seq;
-            self.queue.insert((seq, lease.fragment));
+            self.queue.insert((seq, lease.fragment), Class::of(&task.request, lease.fragment.index)?);
         }
         Some(())
     }
@@ -222,7 +178,7 @@ impl Pool {
         id: LeaseId,
         why: LeaseEnd,
         env: &Env<'_>,
-        out: &mut Applied,
+        out: &mut Change,
     ) -> Result<(), Rejection> {
         let Some(fragment) = self.leases.get(&id).map(|l| l.fragment) else { return Ok(()) };
         out.record(self, env, Event::LeaseEnded { lease: id, why })?;
@@ -246,7 +202,7 @@ impl Pool {
         enclave: EnclaveId,
         why: &LeaseEnd,
         env: &Env<'_>,
-        out: &mut Applied,
+        out: &mut Change,
     ) -> Result<(), Rejection> {
         let held: Vec<_> = self.enclaves.get(&enclave).map(|e| e.leases.iter().copied().collect()).unwrap_or_default();
         for lease in held {
@@ -255,7 +211,7 @@ impl Pool {
         Ok(())
     }
 
-    pub(crate) fn expire_leases(&mut self, env: &Env<'_>, out: &mut Applied) -> Result<(), Rejection> {
+    pub(crate) fn expire_leases(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at < env.now) {
             let Some(lease) = self.leases.get(&id) else {
                 self.deadlines.remove(&(at, id));
@@ -280,14 +236,13 @@ impl Pool {
         &mut self,
         enclave: EnclaveId,
         lease: LeaseId,
-        why: Rejection,
+        why: &Rejection,
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
-        let mut out = Applied::default();
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         self.held_by(lease, enclave)?;
-        self.end_lease(lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, &mut out)?;
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        self.end_lease(lease, LeaseEnd::Refused { why: cut_rejection(why) }, env, out)?;
+        Ok(())
     }
 
     /// The lease, if this enclave holds it.
@@ -303,11 +258,4 @@ impl Pool {
 
 fn lease_end(now: UnixTime, fragment: &Fragment, extra: u64) -> UnixTime {
     now.plus(fragment.demand.time.seconds_up()).plus(extra)
-}
-
-fn class(task: &Task, index: legation_core::FragmentIndex) -> Option<Class> {
-    let fragment = task.request.fragment(index)?;
-    let Demand { cpu, memory, fuel, time, output } = fragment.demand;
-    let demand = [cpu.0, memory.0, fuel.0, time.0, output.0];
-    Some((task.request.require.source().to_owned(), fragment.require.source().to_owned(), demand))
 }

@@ -19,6 +19,7 @@ mod lease;
 mod offer;
 mod place;
 mod pool;
+mod queue;
 mod report;
 mod revoke;
 mod task;

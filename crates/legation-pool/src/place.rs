@@ -4,10 +4,11 @@
 //! enclave is eligible when it is here, proven, unrevoked, untried for this fragment, satisfies the requirements and has
 //! room within the budget. Among the eligible the order is: least used by this task, cheapest, least loaded, by name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use legation_core::{
-    EnclaveId, FragmentIndex, MicroUsd, Rejection, UnixTime,
+    Digest, EnclaveId, FragmentIndex, MicroUsd, Rejection, UnixTime,
+    claims::Rate,
     requirement::Candidate,
     statement::PassedOver,
     task::{Demand, Fragment},
@@ -44,11 +45,14 @@ enum Refusal<'a> {
     Away(UnixTime),
     Passport,
     Tried(&'a Attempt),
-    Requirement(Box<Rejection>),
+    Requirement(Rc<Rejection>),
     /// What the task may then have cost, if that is a number at all.
     Budget(Option<MicroUsd>),
     Capacity,
 }
+
+/// Source of the requirement that every enclave satisfies.
+const ANY: &str = "any";
 
 /// Order among the eligible: smaller is better.
 type Rank = (usize, MicroUsd, u64, EnclaveId);
@@ -69,27 +73,27 @@ pub(crate) fn survey<'a>(
     let fragment = task.request.fragment(index);
     pool.enclaves.iter().filter_map(move |(id, enclave)| {
         let fragment = fragment?;
-        let verdict = eligible(task, fragment, index, *id, enclave, now);
+        let verdict = eligible(&mut Terms::new(task, fragment), index, *id, enclave, now);
         Some((*id, enclave, verdict.map_err(|why| why.rejection(task, fragment, *id, enclave))))
     })
 }
 
 pub(crate) fn choose(pool: &Pool, task: &Task, index: FragmentIndex, now: UnixTime) -> Result<Choice, Nothing> {
-    let mut considered = 0;
-    let mut eligible_ones: Vec<Rank> = Vec::new();
     let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
-    let mut own_past = false;
+    let (mut considered, mut own_past) = (0, false);
+    let mut field = Field::default();
     let uses = task.uses(index);
     let fragment = task.request.fragment(index).ok_or(Nothing { for_anyone: false })?;
+    let mut terms = Terms::new(task, fragment);
     for (id, enclave) in &pool.enclaves {
         considered += 1;
-        match eligible(task, fragment, index, *id, enclave, now) {
+        match eligible(&mut terms, index, *id, enclave, now) {
             Ok(price) => {
                 let load = enclave.leases.len() as u64 * 1000 / u64::from(enclave.capacity().slots.max(1));
-                eligible_ones.push((uses.get(id).copied().unwrap_or(0), price, load, *id));
+                field.enter((uses.get(id).copied().unwrap_or(0), price, load, *id));
             }
             Err(why) => {
-                own_past |= matches!(why, Refusal::Tried(_) | Refusal::Budget(_));
+                own_past |= why.is_own();
                 match reasons.get_mut(why.check()) {
                     Some(enclaves) => *enclaves += 1,
                     None => drop(reasons.insert(why.check().to_owned(), 1)),
@@ -97,40 +101,136 @@ pub(crate) fn choose(pool: &Pool, task: &Task, index: FragmentIndex, now: UnixTi
             }
         }
     }
-    let Some(best) = eligible_ones.iter().min().copied() else { return Err(Nothing { for_anyone: !own_past }) };
+    let Some(best) = field.best else { return Err(Nothing { for_anyone: !own_past }) };
     let mut passed_over: Vec<_> = reasons.into_iter().map(|(check, enclaves)| PassedOver { check, enclaves }).collect();
     passed_over.sort_by(|a, b| b.enclaves.cmp(&a.enclaves).then_with(|| a.check.cmp(&b.check)));
     Ok(Choice {
         enclave: best.3,
         price_hour: best.1,
         considered,
-        eligible: u32::try_from(eligible_ones.len()).unwrap_or(u32::MAX),
+        eligible: field.rivals,
         passed_over,
-        decided_by: decided_by(&eligible_ones, best),
+        decided_by: field.decided_by(),
     })
 }
 
-/// What made `best` the best, in words.
-fn decided_by(eligible: &[Rank], (uses, price, load, _): Rank) -> String {
-    let rivals = eligible.len();
-    let fresh = eligible.iter().filter(|r| r.0 == uses).count();
-    let cheap = eligible.iter().filter(|r| r.0 == uses && r.1 == price).count();
-    let lazy = eligible.iter().filter(|r| r.0 == uses && r.1 == price && r.2 == load).count();
-    let mut by = match (rivals, cheap, lazy) {
-        (1, _, _) => "the only one".to_owned(),
-        (_, 1, _) => format!("cheapest of {fresh}"),
-        (_, _, 1) => format!("least loaded of the {cheap} cheapest"),
-        _ => format!("first by name of {lazy} alike"),
-    };
-    if fresh < rivals {
-        by.push_str(&format!(", {} used less by this task than {} others", fresh, rivals - fresh));
+/// Whether any of `enclaves` could take a fragment.
+pub(crate) fn any_eligible<'a>(
+    task: &Task,
+    index: FragmentIndex,
+    enclaves: impl Iterator<Item = (EnclaveId, &'a Enclave)>,
+    now: UnixTime,
+) -> Result<(), Nothing> {
+    let fragment = task.request.fragment(index).ok_or(Nothing { for_anyone: false })?;
+    let mut terms = Terms::new(task, fragment);
+    let mut own_past = false;
+    for (id, enclave) in enclaves {
+        match eligible(&mut terms, index, id, enclave, now) {
+            Ok(_) => return Ok(()),
+            Err(why) => own_past |= why.is_own(),
+        }
     }
-    by
+    Err(Nothing { for_anyone: !own_past })
+}
+
+/// Those who could take a fragment: the best, and how many are like it.
+#[derive(Default)]
+struct Field {
+    best: Option<Rank>,
+    rivals: u32,
+    /// Used as little by the task as the best.
+    fresh: u32,
+    /// And as cheap.
+    cheap: u32,
+    /// And as little loaded.
+    lazy: u32,
+}
+
+impl Field {
+    fn enter(&mut self, new: Rank) {
+        self.rivals = self.rivals.saturating_add(1);
+        let equal = self.best.map_or(0, |best| match (new.0 == best.0, new.1 == best.1, new.2 == best.2) {
+            (false, _, _) => 0,
+            (true, false, _) => 1,
+            (true, true, false) => 2,
+            (true, true, true) => 3,
+        });
+        let better = self.best.is_none_or(|best| new < best);
+        let counts = [&mut self.fresh, &mut self.cheap, &mut self.lazy];
+        for (place, count) in counts.into_iter().enumerate() {
+            // Behind the first difference, whoever wins stands alone.
+            match (place < equal, better) {
+                (true, _) => *count = count.saturating_add(1),
+                (false, true) => *count = 1,
+                (false, false) => {}
+            }
+        }
+        if better {
+            self.best = Some(new);
+        }
+    }
+
+    /// What made the best the best, in words.
+    fn decided_by(&self) -> String {
+        let Self { rivals, fresh, cheap, lazy, .. } = self;
+        let mut by = match (rivals, cheap, lazy) {
+            (1, _, _) => "the only one".to_owned(),
+            (_, 1, _) => format!("cheapest of {fresh}"),
+            (_, _, 1) => format!("least loaded of the {cheap} cheapest"),
+            _ => format!("first by name of {lazy} alike"),
+        };
+        if fresh < rivals {
+            by.push_str(&format!(", {fresh} used less by this task than {} others", rivals - fresh));
+        }
+        by
+    }
+}
+
+/// What one fragment costs and whether its requirements are satisfied, remembered while many enclaves are looked at: prices
+/// are divisions of 128-bit numbers, requirements compare texts, and many enclaves are alike.
+struct Terms<'a> {
+    task: &'a Task,
+    fragment: &'a Fragment,
+    last: Option<(Rate, MicroUsd, MicroUsd)>,
+    unmet: BTreeMap<Digest, Option<Rc<Rejection>>>,
+}
+
+impl<'a> Terms<'a> {
+    fn new(task: &'a Task, fragment: &'a Fragment) -> Self {
+        Self { task, fragment, last: None, unmet: BTreeMap::new() }
+    }
+
+    /// Price of an hour, and what a lease may cost at most.
+    fn price(&mut self, rate: Rate) -> (MicroUsd, MicroUsd) {
+        if let Some((known, price_hour, cost)) = self.last
+            && known == rate
+        {
+            return (price_hour, cost);
+        }
+        let demand = &self.fragment.demand;
+        let price_hour = rate.per_hour(demand.cpu, demand.memory);
+        let cost = cost_max(price_hour, demand);
+        self.last = Some((rate, price_hour, cost));
+        (price_hour, cost)
+    }
+
+    /// What an enclave of this kind does not satisfy.
+    fn unmet(&mut self, enclave: &Enclave, price_hour: MicroUsd) -> Option<Rc<Rejection>> {
+        let requirements = [&self.task.request.require, &self.fragment.require];
+        if requirements.iter().all(|r| r.source() == ANY) {
+            return None;
+        }
+        let judge = || {
+            let passport = enclave.passport();
+            let candidate = Candidate { claims: &passport.claims, configuration: &passport.configuration, price_hour };
+            requirements.iter().find_map(|r| r.check(&candidate).err()).map(Rc::new)
+        };
+        self.unmet.entry(enclave.kind()).or_insert_with(judge).clone()
+    }
 }
 
 fn eligible<'a>(
-    task: &'a Task,
-    fragment: &Fragment,
+    terms: &mut Terms<'a>,
     index: FragmentIndex,
     id: EnclaveId,
     enclave: &'a Enclave,
@@ -144,35 +244,33 @@ fn eligible<'a>(
         Presence::Draining => return Err(Refusal::Draining),
         Presence::Away { since } => return Err(Refusal::Away(since)),
     }
-    let passport = enclave.passport();
-    if !passport.valid_at(now) {
+    if !enclave.proven_at(now) {
         return Err(Refusal::Passport);
     }
+    let task = terms.task;
     if let Some(attempt) = task.tried(index, id) {
         return Err(Refusal::Tried(attempt));
     }
-    let configuration = &passport.configuration;
-    let price_hour = configuration.rate.per_hour(fragment.demand.cpu, fragment.demand.memory);
-    let candidate = Candidate { claims: &passport.claims, configuration, price_hour };
-    for require in [&task.request.require, &fragment.require] {
-        require.check(&candidate).map_err(|why| Refusal::Requirement(Box::new(why)))?;
+    let (price_hour, cost) = terms.price(enclave.rate());
+    if let Some(why) = terms.unmet(enclave, price_hour) {
+        return Err(Refusal::Requirement(why));
     }
-    let cost = cost_with(task, price_hour, &fragment.demand);
+    let cost = task.spent.checked_add(task.committed).and_then(|so_far| so_far.checked_add(cost));
     if cost.is_none_or(|cost| cost > task.request.budget) {
         return Err(Refusal::Budget(cost));
     }
-    if !enclave.fits(&fragment.demand) {
+    if !enclave.fits(&terms.fragment.demand) {
         return Err(Refusal::Capacity);
     }
     Ok(price_hour)
 }
 
-/// What the task may have cost with one lease more.
-fn cost_with(task: &Task, price_hour: MicroUsd, demand: &Demand) -> Option<MicroUsd> {
-    task.spent.checked_add(task.committed)?.checked_add(cost_max(price_hour, demand))
-}
-
 impl Refusal<'_> {
+    /// Whether it is about this fragment's past or its task's budget: it says nothing about others.
+    fn is_own(&self) -> bool {
+        matches!(self, Self::Tried(_) | Self::Budget(_))
+    }
+
     /// Short form of the check.
     fn check(&self) -> &str {
         match self {
@@ -200,7 +298,7 @@ impl Refusal<'_> {
             Self::Tried(attempt) => refuse
                 .expected("not tried for this fragment before")
                 .got(attempt.ended.as_ref().map(ToString::to_string).unwrap_or_default()),
-            Self::Requirement(why) => *why,
+            Self::Requirement(why) => Rc::unwrap_or_clone(why),
             Self::Budget(cost) => refuse
                 .expected(format!("within the budget of {}", task.request.budget))
                 .got(cost.map_or("more than can be counted".to_owned(), |cost| format!("up to {cost} with this one")))

@@ -14,6 +14,7 @@ use crate::{
     enclave::{Enclave, Presence, Proof},
     event::{Event, RECORD_VERSION, Record},
     lease::Lease,
+    queue::Class,
     task::Task,
 };
 
@@ -75,7 +76,7 @@ pub struct Pool {
     pub(crate) expiries: BTreeSet<(UnixTime, TaskId)>,
     pub(crate) last_lease: LeaseId,
     /// Fragments that wait for an enclave, first come first.
-    pub(crate) queue: BTreeSet<(Seq, FragmentId)>,
+    pub(crate) queue: BTreeMap<(Seq, FragmentId), Class>,
     /// What clients called their tries: body and task.
     pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
     /// Tasks that ran and were forgotten, until their requests expire.
@@ -139,7 +140,7 @@ impl Pool {
             deadlines: BTreeSet::new(),
             expiries: BTreeSet::new(),
             last_lease: LeaseId(0),
-            queue: BTreeSet::new(),
+            queue: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             at: UnixTime(0),

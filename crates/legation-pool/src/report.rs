@@ -20,12 +20,13 @@ use legation_core::{
 };
 
 use crate::{
-    apply::Applied,
+    apply::Change,
     enclave::{Enclave, Proof},
     event::{Event, LeaseEnd},
     grant::check_wrapped,
     lease::Lease,
     pool::{Env, Pool},
+    queue::Class,
     task::{Done, Phase, SKEW, Task, TaskState, unknown},
     text::cut,
 };
@@ -57,13 +58,12 @@ impl Pool {
         aggregate: Option<Signed<Aggregate>>,
         keys: Vec<WrappedKey>,
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
-        let mut out = Applied::default();
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         self.held_by(report.lease, enclave)?;
         if let Err(why) = self.check_report(enclave, &report, aggregate.as_ref(), &keys, env.now) {
-            self.end_lease(report.lease, LeaseEnd::Refused { why }, env, &mut out)?;
-            self.place_queued(env, &mut out)?;
-            return Ok(out);
+            self.end_lease(report.lease, LeaseEnd::Refused { why }, env, out)?;
+            return Ok(());
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
         let charged = self.charge(&report);
@@ -75,12 +75,11 @@ impl Pool {
         if let Outcome::Failed { reason } = outcome {
             let name = self.tasks.get(&task).and_then(|t| t.request.fragment(fragment)).map(|f| cut(&f.name));
             let reason = format!("fragment {fragment} `{}` failed: {}", name.unwrap_or_default(), cut(&reason));
-            self.end_task(task, TaskState::Failed { reason }, env, &mut out)?;
+            self.end_task(task, TaskState::Failed { reason }, env, out)?;
         } else if self.tasks.get(&task).is_some_and(|t| t.fragments.iter().all(|f| f.done.is_some())) {
-            self.end_task(task, TaskState::Completed, env, &mut out)?;
+            self.end_task(task, TaskState::Completed, env, out)?;
         }
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        Ok(())
     }
 
     fn charge(&self, report: &Report) -> MicroUsd {
@@ -141,7 +140,8 @@ impl Pool {
                     let state = task.fragments.get_mut(slot)?;
                     state.phase = Phase::Queued;
                     state.queued_at = seq;
-                    self.queue.insert((seq, FragmentId { task: report.task, index }));
+                    let class = Class::of_fragment(&request, fragment);
+                    self.queue.insert((seq, FragmentId { task: report.task, index }), class);
                 }
             }
         }

@@ -14,11 +14,12 @@ use legation_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    apply::Applied,
+    apply::Change,
     enclave::Proof,
     event::{Effect, Event, IdempotencyKey, LeaseEnd},
     grant::{check_new, check_total},
     pool::{Env, Pool},
+    queue::Class,
 };
 
 /// Longest idempotency key, in bytes.
@@ -180,13 +181,14 @@ impl Pool {
         mut grants: Vec<Signed<Grant>>,
         idempotency: Option<IdempotencyKey>,
         env: &Env<'_>,
-    ) -> Result<Applied, Rejection> {
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         let task = TaskId::new(request.digest());
         if let Some(key) = &idempotency {
             self.check_idempotency(&request, key, task)?;
         }
         if self.tasks.contains_key(&task) {
-            return Ok(Applied::default());
+            return Ok(());
         }
         request.validate()?;
         let dated_well = request.created <= env.now.plus(SKEW) && env.now < request.expires;
@@ -215,13 +217,11 @@ impl Pool {
         check_total(grants.iter(), 0)?;
         let mut seen = BTreeSet::new();
         grants.retain(|g| seen.insert(g.digest()));
-        let mut out = Applied::default();
         out.record(self, env, Event::Submitted { request: Box::new(request), idempotency })?;
         for grant in grants {
             out.record(self, env, Event::Granted { grant: Box::new(grant), keys: Vec::new() })?;
         }
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        Ok(())
     }
 
     /// A key means one thing to one client; what others call theirs is no matter.
@@ -273,7 +273,8 @@ impl Pool {
                 queued_at: seq,
             });
             if !waits {
-                self.queue.insert((seq, FragmentId { task: id, index }));
+                let class = Class::of_fragment(request, fragment);
+                self.queue.insert((seq, FragmentId { task: id, index }), class);
             }
         }
         if let Some(key) = idempotency {
@@ -293,12 +294,10 @@ impl Pool {
         }
     }
 
-    pub(crate) fn cancel(&mut self, task: TaskId, env: &Env<'_>) -> Result<Applied, Rejection> {
-        let mut out = Applied::default();
+    pub(crate) fn cancel(&mut self, task: TaskId, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         self.live_task(task)?;
-        self.end_task(task, TaskState::Cancelled, env, &mut out)?;
-        self.place_queued(env, &mut out)?;
-        Ok(out)
+        self.end_task(task, TaskState::Cancelled, env, out)?;
+        Ok(())
     }
 
     /// Ends a task: first what it holds is freed, then it is over.
@@ -307,7 +306,7 @@ impl Pool {
         task: TaskId,
         state: TaskState,
         env: &Env<'_>,
-        out: &mut Applied,
+        out: &mut Change,
     ) -> Result<(), Rejection> {
         let leased = |f: &FragmentState| match f.phase {
             Phase::Leased { lease } => Some(lease),
@@ -355,7 +354,7 @@ impl Pool {
         }
     }
 
-    pub(crate) fn expire_tasks(&mut self, env: &Env<'_>, out: &mut Applied) -> Result<(), Rejection> {
+    pub(crate) fn expire_tasks(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         while let Some((_, task)) = self.expiries.first().copied().filter(|(at, _)| *at < env.now) {
             self.end_task(task, TaskState::Expired, env, out)?;
         }

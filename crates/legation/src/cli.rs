@@ -28,8 +28,16 @@ mod table;
 mod task;
 
 const AFTER: &str = "\
-Exit codes: 0 as asked, 1 failure of this program or machine, 2 wrong usage, 3 refused, 4 evidence not valid,
-5 no enclave in time, 6 receipt not valid, 7 manager unreachable, 8 the task failed in its own module.
+Exit codes:
+  0  as asked
+  1  failure of this program or machine
+  2  wrong usage
+  3  refused
+  4  evidence not valid
+  5  no enclave in time
+  6  receipt not valid
+  7  manager unreachable
+  8  the task failed in its own module
 
 First steps: `legation dev` starts a small cloud on this machine; what it prints shows the next commands.";
 

@@ -110,9 +110,10 @@ impl Cloud {
         let started = Instant::now();
         loop {
             self.check()?;
-            let here = client.pool().await.map_or(0, |pool| pool.enclaves_here);
+            let up = client.pool().await.map(|pool| pool.enclaves_here).ok();
+            let here = up.unwrap_or(0);
             progress(here);
-            if here >= wanted {
+            if up.is_some_and(|here| here >= wanted) {
                 return Client::new(&home.config.api, &home.config.token);
             }
             if started.elapsed() > within {

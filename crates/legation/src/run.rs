@@ -324,7 +324,9 @@ pub const LIFE_SECONDS: u64 = 600;
 pub fn parse_usd(text: &str) -> Result<MicroUsd, Rejection> {
     let bad = || Rejection::new("price", "an amount").expected("dollars, such as 0.05").got(text);
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    if part.len() > 6 || part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+    // `parse` would take a sign.
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if part.len() > 6 || !digits(part) || !digits(whole) {
         return Err(bad());
     }
     let whole: u64 = whole.parse().map_err(|_| bad())?;

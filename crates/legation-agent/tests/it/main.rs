@@ -1,5 +1,6 @@
 //! Tests of the agent through its public doors, in one binary.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::print_stderr, reason = "tests say what they measured or skipped")]
 
 mod config;
 mod engine;

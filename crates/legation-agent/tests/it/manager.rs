@@ -28,6 +28,8 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use crate::world::{self, CLIENT, MANAGER, OPERATOR, Secret, VERIFIER, now, sign};
 
+/// Objects announced and not complete that a manager admits.
+const STORES_MAX: usize = 64;
 /// Far longer than anything here takes; a test that waits for it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -290,7 +292,10 @@ impl Conn {
                     }
                 }
                 Incoming::Control(message) => match serde_json::from_slice(&message).unwrap() {
-                    ToManager::Store { digest, stream } => drop(self.storing.insert(stream, digest)),
+                    ToManager::Store { digest, stream } => {
+                        self.storing.insert(stream, digest);
+                        assert!(self.storing.len() <= STORES_MAX, "more objects at once than a manager admits");
+                    }
                     ToManager::Fetch { digest, stream } => match manager.objects.get(&digest) {
                         Some(bytes) => {
                             let bytes = bytes::Bytes::from(bytes.clone());

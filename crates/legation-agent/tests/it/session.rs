@@ -23,7 +23,7 @@ fn guest(name: &str) -> Vec<u8> {
     fs::read(guests::path(&format!("{name}.wasm"))).unwrap()
 }
 
-/// Never ends, and costs hardly any fuel a second where `slow`.
+/// Never ends.
 fn endless() -> Vec<u8> {
     wat::parse_str("(module (func (export \"_start\") (loop br 0)))").unwrap()
 }
@@ -342,7 +342,8 @@ async fn bad_offers_are_refused_over_the_wire() {
     let mut conn = manager.admit().await;
     let module = manager.serve(&guest("noop"));
     let request = simple(module, &[], 1);
-    let cases: Vec<(&str, fn(&mut Offer), &str)> = vec![
+    type Change = fn(&mut Offer);
+    let cases: Vec<(&str, Change, &str)> = vec![
         ("older term after a newer", |o| o.term = Term(2), "offer.term"),
         (
             "another operator",
@@ -610,8 +611,7 @@ async fn what_a_verifier_will_not_have_is_told_again_and_again() {
             let why = manager.attest(&mut conn).await.unwrap_err();
             assert!(why.check.starts_with(check), "{name}: {why}");
         }
-        let told = || agent.statuses.lock().unwrap().iter().filter(|s| matches!(s, Status::Turned { .. })).count();
-        agent.sees(|_| told() >= 2).await;
+        agent.sees(|s| matches!(s, Status::Turned { why, .. } if why.check.starts_with(check))).await;
         assert!(!agent.saw(|s| matches!(s, Status::Present { .. })));
         agent.shutdown.now();
         agent.task.await.unwrap();
@@ -666,4 +666,139 @@ async fn measure_tasks_per_second() {
     }
     let took = began.elapsed();
     eprintln!("{TASKS} tasks of one fragment in {took:?}: {:.0} a second", TASKS as f64 / took.as_secs_f64());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_that_the_lease_or_the_grants_lack_is_no_fault_of_the_task() {
+    let mut manager = Manager::new().await;
+    let agent = start(config(&manager.address()));
+    let mut conn = manager.admit().await;
+    let (endless, noop) = (manager.serve(&endless()), manager.serve(&guest("noop")));
+
+    // The lease ends long before the demand does.
+    let mut offer = manager.offer(&conn, &long(endless), 0, &[], Vec::new());
+    let mut allocation = offer.allocation.predicate().clone();
+    allocation.until = now().plus(3);
+    offer.allocation = sign(allocation);
+    let lease = conn.offer(&offer).await;
+    let why = conn.refusal(&mut manager, lease).await;
+    assert_eq!(why.check, "agent.late", "{why}");
+
+    // The grant ends while the module is on its way, which this test delays by not listening.
+    let mut offer = manager.offer(&conn, &simple(noop, &[], 1), 0, &[], Vec::new());
+    let mut grant = offer.grants[0].predicate().clone();
+    grant.expires = now().plus(1);
+    offer.grants = vec![sign(grant)];
+    let lease = conn.offer(&offer).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let why = conn.refusal(&mut manager, lease).await;
+    assert_eq!(why.check, "agent.late", "{why}");
+
+    // Cancelled while its module is on its way: not a word more of it.
+    let other = manager.serve(&wat::parse_str("(module (func (export \"_start\")))").unwrap());
+    let offer = manager.offer(&conn, &simple(other, &[], 2), 0, &[], Vec::new());
+    let lease = conn.offer(&offer).await;
+    agent.sees(|s| matches!(s, Status::Offer { lease: seen, .. } if *seen == lease)).await;
+    conn.say(&ToAgent::Cancel { lease }).await;
+    let offer = manager.offer(&conn, &simple(noop, &[], 3), 0, &[], Vec::new());
+    let lease = conn.offer(&offer).await;
+    conn.report(&mut manager, lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_asks_to_drain() {
+    let mut manager = Manager::new().await;
+    let agent = start(config(&manager.address()));
+    let mut conn = manager.admit().await;
+    agent.sees(|s| matches!(s, Status::Present { .. })).await;
+    agent.shutdown.on_signals().unwrap();
+    let own = std::process::id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+    assert!(matches!(conn.next(&mut manager).await, ToManager::Draining));
+    assert_eq!(timeout(PATIENCE, agent.task).await.unwrap().unwrap(), Exit::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_fragments_share_modules_inputs_and_slots() {
+    let mut manager = Manager::new().await;
+    let agent = start(config(&manager.address()));
+    let mut conn = manager.admit().await;
+    let module = manager.serve(&guest("echo"));
+    // 300 KB in twenty inputs: several data frames each way, several rounds of fetching.
+    let secrets: Vec<_> = (0..20_u8).map(|i| world::seal(&vec![i; 15_000 + usize::from(i)])).collect();
+    for secret in &secrets {
+        manager.serve(&secret.sealed.bytes);
+    }
+    let read: Vec<_> = secrets.iter().collect();
+    let whole: Vec<u8> = (0..20_u8).flat_map(|i| vec![i; 15_000 + usize::from(i)]).collect();
+    let request = simple(module, &read, 1);
+    let mut waiting = std::collections::BTreeSet::new();
+    // All slots are taken, then given up at once.
+    let endless = long(manager.serve(&endless()));
+    for _ in 0..8 {
+        waiting.insert(conn.offer(&manager.offer(&conn, &endless, 0, &[], Vec::new())).await);
+    }
+    for lease in &waiting {
+        agent.sees(|s| matches!(s, Status::Offer { lease: seen, .. } if seen == lease)).await;
+    }
+    let ninth = conn.offer(&manager.offer(&conn, &endless, 0, &[], Vec::new())).await;
+    assert_eq!(conn.refusal(&mut manager, ninth).await.check, "offer.capacity");
+    for lease in std::mem::take(&mut waiting) {
+        conn.say(&ToAgent::Cancel { lease }).await;
+    }
+    for _ in 0..8 {
+        let offer = manager.offer(&conn, &request, 0, &read, Vec::new());
+        waiting.insert(conn.offer(&offer).await);
+    }
+    let mut reports = Vec::new();
+    while !waiting.is_empty() {
+        match conn.next(&mut manager).await {
+            ToManager::Report(reported) => {
+                assert!(waiting.remove(&reported.report.lease));
+                reports.push(reported);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // One that ends the round also ends what data frames were still behind its report.
+    let last = manager.offer(&conn, &request, 0, &read, Vec::new());
+    let last = conn.offer(&last).await;
+    let last = conn.report(&mut manager, last).await;
+    for reported in reports.iter().map(|r| &**r).chain([&last]) {
+        assert_eq!(open(&manager, reported).0.as_ref(), Some(&whole));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_results_at_once_do_not_flood_a_manager_that_is_slow() {
+    let mut manager = Manager::new().await;
+    let mut wide = config(&manager.address());
+    wide.capacity.slots = Some(200);
+    let _agent = start(wide);
+    let mut conn = manager.admit().await;
+    // Prints four times 60,000 bytes: enough to fill every queue on the way.
+    let say = "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func $w (param i32 i32 i32 i32) (result i32)))
+        (memory (export \"memory\") 1)
+        (func $say (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16))))
+        (func (export \"_start\") (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 60000))
+          (call $say) (call $say) (call $say) (call $say)))";
+    let module = manager.serve(&wat::parse_str(say).unwrap());
+    let small = |nonce| {
+        let mut request = simple(module, &[], nonce).predicate().clone();
+        request.fragments[0].demand.cpu = legation_core::Millicores(1);
+        request.fragments[0].demand.memory = Bytes::mib(1);
+        sign(request)
+    };
+    // The first fetches the module; the others have it, and pile up while nobody reads.
+    let first = conn.offer(&manager.offer(&conn, &small(0), 0, &[], Vec::new())).await;
+    let first = conn.report(&mut manager, first).await;
+    assert_eq!(open(&manager, &first).0.unwrap().len(), 240_000);
+    for nonce in 1..=150 {
+        conn.offer(&manager.offer(&conn, &small(nonce), 0, &[], Vec::new())).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..150 {
+        let ToManager::Report(reported) = conn.next(&mut manager).await else { panic!("no report") };
+        assert!(reported.report.output.is_some());
+    }
 }

@@ -281,31 +281,37 @@ impl<'a> Parser<'a> {
                 _ => wrong(self, "yes or no"),
             },
             Type::Price => match self.number(&token, 1_000_000) {
-                Some(micro) if self.price_unit() => Ok(Value::Price(micro)),
-                _ => wrong(self, "a price, such as 0.02 usd/h"),
+                Some(_) if !self.price_unit() => Err(self.no_unit(&token, "`usd/h`")),
+                Some(micro) => Ok(Value::Price(micro)),
+                None => wrong(self, "a price, such as 0.02 usd/h"),
             },
             Type::Cpu => match self.number(&token, 1000) {
-                Some(milli) if self.take(&Token::Word("cores")) || self.take(&Token::Word("core")) => {
-                    Ok(Value::Cpu(milli))
+                Some(_) if !["core", "cores"].iter().any(|unit| self.take(&Token::Word(unit))) => {
+                    Err(self.no_unit(&token, "`cores`"))
                 }
-                _ => wrong(self, "a number of cores, such as 2 cores"),
+                Some(milli) => Ok(Value::Cpu(milli)),
+                None => wrong(self, "a number of cores, such as 2 cores"),
             },
             Type::Memory => {
-                for (unit, size) in [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)] {
-                    if self.peek() == &Token::Word(unit)
-                        && let Some(bytes) = self.number(&token, size)
-                    {
+                const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+                match UNITS.iter().find(|(unit, _)| self.peek() == &Token::Word(unit)) {
+                    None if matches!(token, Token::Number(_)) => Err(self.no_unit(&token, "`KiB`, `MiB` or `GiB`")),
+                    Some((_, size)) if let Some(bytes) = self.number(&token, *size) => {
                         self.at += 1;
-                        return Ok(Value::Memory(bytes));
+                        Ok(Value::Memory(bytes))
                     }
+                    _ => wrong(self, "a size, such as 512 MiB or 4 GiB"),
                 }
-                wrong(self, "a size, such as 512 MiB or 4 GiB")
             }
             Type::Share => match self.number(&token, 1000) {
                 Some(milli) if milli <= 1000 => Ok(Value::Share(milli)),
                 _ => wrong(self, "a number from 0 to 1"),
             },
         }
+    }
+
+    fn no_unit(&self, number: &Token<'_>, unit: &str) -> RequirementError {
+        self.error(format!("expected {unit} after {}, found {}", show(number), show(self.peek())))
     }
 
     fn price_unit(&mut self) -> bool {

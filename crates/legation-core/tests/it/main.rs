@@ -3,6 +3,8 @@
 //! Nothing here uses the crates that make real keys or judge real evidence: [`party`] has a signer and a judge that are just
 //! enough, [`world`] a federated task in two rounds whose every statement a test can bend before it is signed.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
 mod bytes;
 mod dsse;
 mod evaluation;

@@ -4,7 +4,8 @@
 //! 1. records are numbered without gaps;
 //! 2. whatever is leased is leased to an enclave that is here, trusted, proven, suitable, has room and was never blamed for the
 //!    fragment; no fragment has two leases;
-//! 3. what agents work on, if they do what effects tell them, is what the pool believes: nothing is offered twice, nothing
+//! 3. nothing waits that could be placed;
+//! 4. what agents work on, if they do what effects tell them, is what the pool believes: nothing is offered twice, nothing
 //!    that moved goes on, nothing that was lost is forgotten.
 //!
 //! In the end the records, through JSON and back, make an equal pool, and are written again byte for byte.
@@ -21,7 +22,7 @@ use legation_core::{
     statement::{Office, Outcome, Request},
 };
 use legation_pool::{
-    Applied, Command, Effect, Event, IdempotencyKey, LeaseEnd, Limits, Pool, Presence, Record, TaskState,
+    Applied, Command, Effect, Event, IdempotencyKey, LeaseEnd, Limits, Phase, Pool, Presence, Record, TaskState,
 };
 use proptest::{
     prelude::*,
@@ -191,6 +192,25 @@ impl<'a> History<'a> {
             }
         }
         self.compare();
+        self.nothing_waits_in_vain();
+    }
+
+    /// What waits could not be placed: a command that made room was followed by whoever it made room for.
+    fn nothing_waits_in_vain(&self) {
+        let pool = &self.world.pool;
+        for (id, task) in pool.tasks().iter().filter(|(_, t)| t.state == TaskState::Live) {
+            if task.fragments.iter().all(|f| f.phase != Phase::Queued) {
+                continue;
+            }
+            for said in pool.explain(*id, self.world.now).unwrap() {
+                let could = said.enclaves.iter().find(|e| e.why_not.is_none());
+                assert!(
+                    said.phase != Phase::Queued || could.is_none(),
+                    "{} waits, and {could:?} could take it",
+                    said.name
+                );
+            }
+        }
     }
 
     fn drop_work(&mut self, enclave: EnclaveId, lease: LeaseId) {

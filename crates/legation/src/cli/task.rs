@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use legation::run::{Job, LIFE_SECONDS, Part, PartInput, Runner, parse_requirement, parse_usd};
+use legation_agent::offer::OUTPUT_BYTES_MAX;
 use legation_core::{
     Bytes as Size, Fuel, Millicores, Millis, Requirement,
     dsse::Envelope,
@@ -96,9 +97,10 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         memory: Size::mib(args.memory),
         fuel: Fuel(args.fuel.saturating_mul(1_000_000)),
         time: Millis(args.time.saturating_mul(1000)),
-        output: Size::mib(args.memory),
+        output: Size::mib(args.memory).min(OUTPUT_BYTES_MAX),
     };
-    let module = runner.client.put_object(read(&args.module)?).await?;
+    // Nothing has begun: a manager that is away is not waited for.
+    let module = context.client()?.1.put_object(read(&args.module)?).await?;
     let part = |name: String, module, inputs| Part {
         name,
         module,
@@ -256,18 +258,21 @@ async fn logs(context: &Context, task: &str) -> Result<(), Failure> {
         let log = runner.open_left(&request, &view, fragment.fragment, &parties, Direction::Log).await?;
         if let Some(log) = log {
             nothing = false;
-            say(&format!(
-                "--- {} `{}`\n{}",
-                fragment.fragment,
-                fragment.name,
-                String::from_utf8_lossy(&log).trim_end()
-            ))?;
+            say(&format!("--- {} `{}`\n{}", fragment.fragment, fragment.name, printable(&log).trim_end()))?;
         }
     }
     if nothing {
         tell("no module has written a log");
     }
     Ok(())
+}
+
+/// What a module wrote, without the power to steer a terminal.
+fn printable(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
+    text.chars()
+        .map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 pub(super) async fn explain(context: &Context, task: &str) -> Result<Exit, Failure> {

@@ -4,5 +4,13 @@
 //! without a bound. What it starts ends with it.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod evidence;
+mod http;
+mod openapi;
+mod receipts;
+mod recovery;
+mod refusals;
 mod run;
+mod slow;
+mod words;
 mod world;

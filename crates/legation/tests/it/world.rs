@@ -19,11 +19,7 @@ use legation::{
     run::{Runner, now},
     setup::{self, AgentPlan, Deployment},
 };
-use legation_core::{
-    Bytes, Digest, EnclaveId, Millicores, ProviderId, Region, TaskId,
-    claims::{Anchors, Capacity},
-    encoding::hex,
-};
+use legation_core::{Bytes, EnclaveId, Millicores, ProviderId, Region, TaskId, claims::Capacity, encoding::hex};
 use legation_manager::ManagerConfig;
 use legation_pool::TaskView;
 use tempfile::TempDir;
@@ -312,11 +308,6 @@ impl World {
     pub(crate) async fn task(&self, task: TaskId) -> TaskView {
         self.client().task(task, 0).await.unwrap().view
     }
-
-    /// The newest task.
-    pub(crate) async fn newest(&self) -> TaskView {
-        self.client().tasks(None).await.unwrap().tasks.into_iter().next().unwrap()
-    }
 }
 
 impl Drop for World {
@@ -357,8 +348,7 @@ fn address() -> (TcpListener, [SocketAddr; 3]) {
 /// Shows the deployment of `root` that this build of the binary made, making it first if need be. Tests run in threads of one
 /// process or in processes of their own: a locked file lets one make it while the others wait.
 pub(crate) fn with_template<T>(root: &str, show: impl FnOnce(&Path) -> T) -> T {
-    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deployments");
-    fs::create_dir_all(&all).unwrap();
+    let all = templates();
     let lock = File::create(all.join(format!("{root}.lock"))).unwrap();
     lock.lock().unwrap();
     let binary = fs::metadata(PROGRAM).unwrap();
@@ -370,6 +360,13 @@ pub(crate) fn with_template<T>(root: &str, show: impl FnOnce(&Path) -> T) -> T {
         fs::write(folder.join("stamp"), &stamp).unwrap();
     }
     show(&folder)
+}
+
+/// Where deployments are kept between tests.
+pub(crate) fn templates() -> PathBuf {
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deployments");
+    fs::create_dir_all(&all).unwrap();
+    all
 }
 
 fn plans() -> Vec<AgentPlan> {
