@@ -1,21 +1,24 @@
 //! All that a change must pass, cheap steps first, with the time each took.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::repository::Repository;
 use crate::{check, demo, guests, test, tidy};
 
 type Step = (&'static str, fn(&Repository) -> Result<()>);
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("fmt", |repository| check::fmt(repository, true)),
     ("tidy", tidy::run),
     ("guests", |repository| guests::run(repository.root(), true)),
     ("lint", check::lint),
     ("test", |repository| test::run(repository, None)),
     ("demo", demo::run),
+    ("by hand", by_hand),
 ];
 
 /// Runs every step, up to the first that fails.
@@ -34,6 +37,26 @@ pub(crate) fn run(repository: Repository) -> Result<()> {
         }
     }
     eprintln!("\n{}", table(&times, started.elapsed()));
+    Ok(())
+}
+
+/// The demo's receipt, checked with openssl, jq and sha256sum alone; and once more with one byte changed.
+fn by_hand(repository: &Repository) -> Result<()> {
+    let script = repository.root().join("docs/check-receipt.sh");
+    let demo = repository.root().join("target/demo");
+    let check = |receipt: &Path| {
+        let status =
+            Command::new(&script).arg(receipt).arg(demo.join("anchors.json")).current_dir(repository.root()).status();
+        status.with_context(|| format!("running {}", script.display()))
+    };
+    let receipt = demo.join("receipt.json");
+    anyhow::ensure!(check(&receipt)?.success(), "the demo's receipt does not pass {}", script.display());
+    let mut bytes = std::fs::read(&receipt)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] = if bytes[middle] == b'A' { b'B' } else { b'A' };
+    let changed = demo.join("receipt-changed.json");
+    std::fs::write(&changed, bytes)?;
+    anyhow::ensure!(check(&changed)?.code() == Some(1), "a changed receipt passes {}", script.display());
     Ok(())
 }
 

@@ -291,13 +291,20 @@ impl Connection {
     /// promises it knows of. It is refused, loudly; when all are, the journal lost its end. (One agent's word alone does not
     /// stop a manager: a broken enclave could.)
     async fn check_tail(&self, obeyed: (legation_core::Term, legation_core::Seq)) -> Result<(), Rejection> {
-        let ours = self.gate.leader.ask(|pool| (pool.term(), pool.seq())).await?;
-        if obeyed <= ours {
+        let (term, began) = self.gate.leader.began();
+        let end = self.gate.leader.ask(legation_pool::Pool::seq).await?;
+        // Of an earlier term, only what this journal held when this term began can have been obeyed.
+        let known = match obeyed.0.cmp(&term) {
+            std::cmp::Ordering::Less => obeyed.1 < began,
+            std::cmp::Ordering::Equal => obeyed.1 <= end,
+            std::cmp::Ordering::Greater => false,
+        };
+        if known {
             return Ok(());
         }
         let why = Rejection::new("manager.lost-tail", "end of the journal")
             .expected(format!("at least term {} position {}, which an agent says it obeyed", obeyed.0.0, obeyed.1.0))
-            .got(format!("term {} position {}", ours.0.0, ours.1.0))
+            .got(format!("term {}, begun at position {}, now at {}", term.0, began.0, end.0))
             .fix("if agents agree, the journal lost its end: restore a newer copy of it before this pool goes on");
         tracing::error!(%why, "an agent knows more than the journal");
         Err(why)

@@ -50,6 +50,7 @@ pub struct Leader {
     jobs: mpsc::SyncSender<Job>,
     revoked: watch::Receiver<Revoked>,
     changes: Arc<Changes>,
+    began: (Term, Seq),
 }
 
 /// Enclaves that are not trusted any more, with the operator's reason, as of an epoch.
@@ -127,6 +128,7 @@ impl Leader {
         let changes = Arc::new(Changes::default());
         let mut worker = Worker { parts, pool, revoked, changes: changes.clone() };
         worker.begin_term()?;
+        let began = (worker.pool.term(), worker.pool.seq());
         let failed = |source| LeadError::Thread { source };
         std::thread::Builder::new().name("leader".into()).spawn(move || worker.run(&inbox)).map_err(failed)?;
         let ticks = jobs.clone();
@@ -138,7 +140,7 @@ impl Leader {
                 }
             })
             .map_err(failed)?;
-        Ok(Self { jobs, revoked: revoked_watch, changes })
+        Ok(Self { jobs, revoked: revoked_watch, changes, began })
     }
 
     /// Applies a command; returns when it is durable.
@@ -167,6 +169,11 @@ impl Leader {
     /// Watches a task for changes.
     pub fn watch(&self, task: TaskId) -> watch::Receiver<u64> {
         self.changes.watch(task)
+    }
+
+    /// This manager's term, and the position of the record that began it: what others obeyed in earlier terms lies before.
+    pub fn began(&self) -> (Term, Seq) {
+        self.began
     }
 
     /// Enclaves that are revoked, as of now and durably.

@@ -99,11 +99,13 @@ impl Manager {
             warn!("this manager admits DEVELOPMENT enclaves: they prove the protocol, not confidentiality");
         }
         let (effects, metrics) = (Effects::default(), Metrics::default());
-        let objects = Arc::new(Objects::open(&config.data, config.object_max_bytes).await.map_err(|e| e.refusal())?);
         let signer: Arc<dyn Signer> = Arc::new(key);
         let journal_path = config.data.join("journal.sqlite");
+        // First of all the lock: a second manager on this folder touches nothing.
+        let journal = SqliteJournal::open(&journal_path).map_err(LeadError::from)?;
+        let objects = Arc::new(Objects::open(&config.data, config.object_max_bytes).await.map_err(|e| e.refusal())?);
         let parts = Parts {
-            journal: Box::new(SqliteJournal::open(&journal_path).map_err(LeadError::from)?),
+            journal: Box::new(journal),
             limits: Limits::default(),
             signer: signer.clone(),
             appointment: appointment.clone(),

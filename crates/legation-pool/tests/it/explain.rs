@@ -38,14 +38,12 @@ fn render(world: &World, task: TaskId) -> String {
         match (&said.placement, said.attempts.last()) {
             (Some(why), Some(last)) => {
                 let passed: Vec<_> = why.passed_over.iter().map(|p| format!("{} {}", p.enclaves, p.check)).collect();
+                let passed = if passed.is_empty() { "none".to_owned() } else { passed.join(", ") };
                 let of = format!("{} of {} eligible", why.eligible, why.considered);
                 writeln!(
                     out,
-                    "\n  -> {} {}, {}; {of}; passed over: {}",
-                    last.provider,
-                    last.region,
-                    why.decided_by,
-                    passed.join(", ")
+                    "\n  -> {} {}, {}; {of}; passed over: {passed}",
+                    last.provider, last.region, why.decided_by,
                 )
                 .unwrap();
             }
@@ -89,7 +87,7 @@ fn golden_decisions() {
         cheap,
         &expect![[r#"
         #0 part: (any) and (any)
-          -> alpha eu-1, first by name of 2 alike; 9 of 9 eligible; passed over: 
+          -> alpha eu-1, first by name of 2 alike; 9 of 9 eligible; passed over: none
              alpha ap-1: 0.003000 usd per hour
              alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
              alpha us-1: 0.002000 usd per hour

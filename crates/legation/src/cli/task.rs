@@ -16,6 +16,9 @@ use legation_pool::{FragmentView, Phase, TaskState, TaskView};
 
 use super::{Context, Exit, Failure, find_task, progress, say, table::table, tell};
 
+/// Largest output asked for, in MiB: what agents hold in memory.
+const OUTPUT_MIB_MAX: u64 = 256;
+
 #[derive(Args)]
 pub(super) struct Run {
     /// The module: a WASI preview 1 command. It reads standard input, writes standard output.
@@ -97,7 +100,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         memory: Size::mib(args.memory),
         fuel: Fuel(args.fuel.saturating_mul(1_000_000)),
         time: Millis(args.time.saturating_mul(1000)),
-        output: Size::mib(args.memory).min(OUTPUT_BYTES_MAX),
+        output: Size::mib(args.memory.min(OUTPUT_MIB_MAX)).min(OUTPUT_BYTES_MAX),
     };
     // Nothing has begun: a manager that is away is not waited for.
     let module = context.client()?.1.put_object(read(&args.module)?).await?;
@@ -142,6 +145,13 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         }
     };
     bar.finish_and_clear();
+    if let (Err(failure), Some(path)) = (&outcome, &args.receipt)
+        && failure.exit == Exit::TaskFailed
+        && let Ok(receipt) = runner.receipt(task, &[]).await
+    {
+        // A failure has evidence too.
+        write(path, receipt.to_text().as_bytes())?;
+    }
     let outcome = outcome?;
     if let Some(path) = &args.receipt {
         write(path, outcome.receipt.to_text().as_bytes())?;

@@ -68,7 +68,9 @@ async fn a_second_manager_on_the_same_journal_ends_and_the_first_does_not_notice
     // With a journal of its own it still cannot have the addresses.
     world.manager_config(|config| config.data = "other".into());
     let busy = world.deployment().addresses.agents.to_string();
-    program(&world.root, None, &manager(&world)).await.ended(1, &["cannot listen on", &busy, "configure another address"]);
+    program(&world.root, None, &manager(&world))
+        .await
+        .ended(1, &["cannot listen on", &busy, "configure another address"]);
     world.legation(&["run", &guest("noop")]).await.ended(0, &[]);
 }
 
@@ -96,7 +98,9 @@ async fn unknown_keys_and_wrong_files_are_named() {
     let chip = agent_file.with_file_name("chip.pem");
     fs::write(&chip, "not a chip").unwrap();
     program(&world.root, None, &agent).await.ended(2, &["chip.pem", "not a development chip"]);
-    program(&world.root, None, &["agent", "--config", "nowhere.toml"]).await.ended(2, &["nowhere.toml", "cannot be read"]);
+    program(&world.root, None, &["agent", "--config", "nowhere.toml"])
+        .await
+        .ended(2, &["nowhere.toml", "cannot be read"]);
 
     let manager_file = world.deployment().manager.clone();
     let good = fs::read_to_string(&manager_file).unwrap();
@@ -114,12 +118,16 @@ async fn unknown_keys_and_wrong_files_are_named() {
     world.manager_config(|config| config.api = "0.0.0.0:24442".parse().unwrap());
     program(&world.root, None, &manager(&world)).await.ended(2, &["a loopback address", "0.0.0.0", "api_behind_proxy"]);
     fs::write(&manager_file, &good).unwrap();
-    program(&world.root, None, &["manager", "--config", "nowhere.toml"]).await.ended(2, &["nowhere.toml", "a readable file"]);
+    program(&world.root, None, &["manager", "--config", "nowhere.toml"])
+        .await
+        .ended(2, &["nowhere.toml", "a readable file"]);
     program(&world.root, None, &["manager"]).await.ended(2, &["--config"]);
     // Keys that nobody appointed.
     let keys = manager_file.with_file_name("manager.key");
     fs::copy(manager_file.with_file_name("verifier.key"), keys).unwrap();
-    program(&world.root, None, &manager(&world)).await.ended(1, &["manager.appointment.json", "Manager", "appoint this key"]);
+    program(&world.root, None, &manager(&world))
+        .await
+        .ended(1, &["manager.appointment.json", "Manager", "appoint this key"]);
 }
 
 #[tokio::test]
@@ -151,8 +159,11 @@ async fn machines_that_are_not_what_they_should_be_are_not_let_in() {
 
     // A chip of a root that is not among the anchors.
     let stranger = World::of("second", &["cumulus"]);
-    fs::copy(stranger.agent_file("cumulus").with_file_name("chip.pem"), world.agent_file("cumulus").with_file_name("chip.pem"))
-        .unwrap();
+    fs::copy(
+        stranger.agent_file("cumulus").with_file_name("chip.pem"),
+        world.agent_file("cumulus").with_file_name("chip.pem"),
+    )
+    .unwrap();
     world.cloud.start_agent("cumulus").unwrap();
     world.logs("cumulus", &["turned away", "snp.root"], SOON).await;
     assert_eq!(world.client().pool().await.unwrap().enclaves_known, 1);
@@ -218,7 +229,11 @@ async fn bodies_that_are_too_large_are_refused_at_once() {
         send(api, post().json(body)).await.refused(status, "api.body");
     }
     send(api, post().body("{}")).await.refused(415, "api.body");
-    for (path, check) in [("/v1/tasks?wait=soon", "api.query"), ("/v1/tasks?hurry=1", "api.query"), ("/v1/tasks?page_token=zz", "page.token")] {
+    for (path, check) in [
+        ("/v1/tasks?wait=soon", "api.query"),
+        ("/v1/tasks?hurry=1", "api.query"),
+        ("/v1/tasks?page_token=zz", "page.token"),
+    ] {
         send(api, Request::get(path).token(&token)).await.refused(400, check);
     }
     send(api, Request::get("/v1/tasks/short").token(&token)).await.refused(400, "task.name");
@@ -291,7 +306,8 @@ async fn strangers_learn_nothing() {
         let path = format!("/v1/tasks/{task}{tail}");
         send(api, Request::new(method, &path).token("other-token")).await.refused(404, "task.unknown");
     }
-    let grants = Request::new("POST", &format!("/v1/tasks/{task}/grants")).token("other-token").json("{\"grants\": []}");
+    let grants =
+        Request::new("POST", &format!("/v1/tasks/{task}/grants")).token("other-token").json("{\"grants\": []}");
     send(api, grants).await.refused(404, "task.unknown");
     let stranger = Client::new(&api.to_string(), "other-token").unwrap();
     assert!(stranger.tasks(None).await.unwrap().tasks.is_empty());
