@@ -123,6 +123,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), authenticate))
         .route("/v1/openapi.json", get(openapi))
         .fallback(nowhere)
+        .method_not_allowed_fallback(otherwise)
         .with_state(app)
 }
 
@@ -145,6 +146,16 @@ async fn openapi() -> Response {
 async fn nowhere(request: Request) -> Problem {
     Problem::not_found(
         Rejection::new("api.path", "path of the request").expected("one of /v1/openapi.json").got(format!(
+            "{} {}",
+            request.method(),
+            request.uri().path()
+        )),
+    )
+}
+
+async fn otherwise(request: Request) -> Problem {
+    Problem::method_not_allowed(
+        Rejection::new("api.method", "method of the request").expected("one of /v1/openapi.json").got(format!(
             "{} {}",
             request.method(),
             request.uri().path()

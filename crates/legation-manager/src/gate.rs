@@ -116,9 +116,7 @@ impl Connection {
                 break self.sender.closed().await;
             }
         };
-        for (_, store) in stores {
-            store.abandon().await;
-        }
+        drop(stores);
         self.leave(&end).await;
     }
 

@@ -94,7 +94,7 @@ pub trait Journal: Send {
 
 /// Checks that a batch may follow `(last, newest)`.
 fn check_batch(batch: &[Record], last: Seq, newest: Term) -> Result<(), JournalError> {
-    let mut after = last;
+    let (mut after, mut newest) = (last, newest);
     for record in batch {
         if record.seq.0 != after.0 + 1 {
             return Err(JournalError::Gap { after, got: record.seq });
@@ -102,7 +102,7 @@ fn check_batch(batch: &[Record], last: Seq, newest: Term) -> Result<(), JournalE
         if record.term < newest {
             return Err(JournalError::Fenced { ours: record.term, newest });
         }
-        after = record.seq;
+        (after, newest) = (record.seq, record.term);
     }
     Ok(())
 }

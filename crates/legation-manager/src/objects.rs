@@ -74,14 +74,24 @@ impl ObjectError {
     }
 }
 
-/// An object on its way in.
+/// An object on its way in. Dropped before it is finished, however that comes about, it leaves nothing on the disk.
 pub(crate) struct Incoming<'a> {
     store: &'a Objects,
     announced: Digest,
-    path: PathBuf,
+    place: Unfinished,
     file: File,
     digest: DigestWriter,
     size: u64,
+}
+
+/// The file of an object that may not be kept: it goes when this is dropped. After a rename there is none.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Taking a name away does not wait for the disk; what cannot be removed is swept at the next start.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Objects {
@@ -116,9 +126,9 @@ impl Objects {
     /// The disk failed.
     pub(crate) async fn begin(&self, announced: Digest) -> Result<Incoming<'_>, ObjectError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join("incoming").join(number.to_string());
-        let file = File::create(&path).await.map_err(|source| ObjectError::Disk { what: "created", source })?;
-        Ok(Incoming { store: self, announced, path, file, digest: DigestWriter::new(), size: 0 })
+        let place = Unfinished(self.root.join("incoming").join(number.to_string()));
+        let file = File::create(&place.0).await.map_err(|source| ObjectError::Disk { what: "created", source })?;
+        Ok(Incoming { store: self, announced, place, file, digest: DigestWriter::new(), size: 0 })
     }
 
     /// Opens an object for reading; nothing when it is not there.
@@ -158,28 +168,20 @@ impl Incoming<'_> {
     /// Wrong digest, or the disk failed.
     pub(crate) async fn finish(self) -> Result<u64, ObjectError> {
         let disk = |source| ObjectError::Disk { what: "kept", source };
-        let Self { store, announced, path, mut file, digest, size } = self;
+        let Self { store, announced, place, mut file, digest, size } = self;
         let got = digest.finish();
         if got != announced {
-            drop(file);
-            let _ = fs::remove_file(&path).await;
             return Err(ObjectError::WrongDigest { announced, got });
         }
         file.flush().await.map_err(disk)?;
         file.sync_data().await.map_err(disk)?;
-        let place = store.path(&announced);
-        let folder = place.parent().unwrap_or(&store.root);
+        let path = store.path(&announced);
+        let folder = path.parent().unwrap_or(&store.root);
         fs::create_dir_all(folder).await.map_err(disk)?;
-        fs::rename(&path, &place).await.map_err(disk)?;
+        fs::rename(&place.0, &path).await.map_err(disk)?;
         // The name must survive too, or an acknowledged report could rest on nothing.
         File::open(folder).await.map_err(disk)?.sync_all().await.map_err(disk)?;
         Ok(size)
-    }
-
-    /// Removes what was written.
-    pub(crate) async fn abandon(self) {
-        drop(self.file);
-        let _ = fs::remove_file(&self.path).await;
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     pool::{Env, Pool},
     queue::Class,
     task::{Done, Phase, SKEW, Task, TaskState, unknown},
-    text::cut,
+    text::{cut, cut_rejection},
 };
 
 /// An execution may last this much longer than it should, in microseconds: its end is noticed at the engine's next tick.
@@ -62,8 +62,7 @@ impl Pool {
     ) -> Result<(), Rejection> {
         self.held_by(report.lease, enclave)?;
         if let Err(why) = self.check_report(enclave, &report, aggregate.as_ref(), &keys, env.now) {
-            self.end_lease(report.lease, LeaseEnd::Refused { why }, env, out)?;
-            return Ok(());
+            return self.end_lease(report.lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, out);
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
         let charged = self.charge(&report);

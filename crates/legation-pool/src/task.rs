@@ -278,7 +278,11 @@ impl Pool {
             }
         }
         if let Some(key) = idempotency {
-            self.idempotency.insert((request.client, key.key.clone()), (key.body, id));
+            let before = self.idempotency.insert((request.client, key.key.clone()), (key.body, id));
+            if let Some(task) = before.and_then(|(_, before)| self.tasks.get_mut(&before)) {
+                // As above: the name was free again.
+                task.idempotency = None;
+            }
         }
         self.expiries.insert((request.expires, id));
         self.tasks.insert(id, task);
@@ -347,10 +351,7 @@ impl Pool {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.forgotten.insert((task.request.expires, id));
         if let Some(key) = task.idempotency {
-            let name = (task.request.client, key.key);
-            if self.idempotency.get(&name).is_some_and(|(_, known)| *known == id) {
-                self.idempotency.remove(&name);
-            }
+            self.idempotency.remove(&(task.request.client, key.key));
         }
     }
 

@@ -544,6 +544,33 @@ fn reports() {
 }
 
 #[test]
+fn one_check_is_enough_to_refuse() {
+    // Lies that other checks would find as well in a world of ordinary numbers.
+    let claim = |bend: &dyn Fn(&str, Said<'_>, &Before)| {
+        let world = build(Plan { rounds: 1, ..Plan::default() }, bend);
+        verify(&world.receipt()).map(|_| ()).map_err(|invalid| invalid.why.claim)
+    };
+    let alike = |label: &str, said: Said<'_>, before: &Before| match (label, said) {
+        (_, Said::Enclave(judged)) => {
+            judged.configuration.provider = legation_core::ProviderId::new("one-for-all").unwrap();
+            judged.configuration.region = Region::new("eu").unwrap();
+        }
+        ("r1/report-3", Said::Report(report)) => report.prev[1] = before["r1/passport-enclave-north"],
+        _ => (),
+    };
+    assert_eq!(claim(&alike), Err("passport of the report".to_owned()));
+    let slow = |micros: u64| {
+        claim(&move |label, said, _| match (label, said) {
+            (_, Said::Grant(grant)) => grant.budget = MicroUsd(10_000),
+            ("r1/report-0", Said::Report(report)) => report.usage.micros = micros,
+            _ => (),
+        })
+    };
+    assert_eq!(slow(61_000_000), Ok(()), "a second more than asked for is the engine's tick");
+    assert_eq!(slow(61_000_001), Err("time used".to_owned()));
+}
+
+#[test]
 fn executions_outside_their_passport_and_request() {
     let finished = |at: u64, allocation: u64, expires: u64| {
         let world = build(Plan::single(), &|_, said, _| match said {

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use expect_test::expect;
 use legation_core::{
-    Receipt, RevocationEpoch,
+    Digest, PublicKey, Receipt, RevocationEpoch, Signature, Signer, TaskId,
     claims::{Anchor, Attested, TeeKind},
-    receipt::Standing,
+    dsse::{self, Predicate, Subject},
+    receipt::{ENVELOPES_MAX, Standing},
     statement::{GrantSubject, Outcome},
 };
 
@@ -173,6 +174,65 @@ fn a_later_revocation_does_not_change_a_receipt() {
         world.evidence.clone(),
     );
     assert_eq!(later.unwrap(), world.receipt());
+}
+
+#[test]
+fn revocations_of_an_earlier_task_are_its_own() {
+    // The first round ran in a pool that had revoked more often.
+    let world = build(Plan::default(), &|label, said, _| {
+        if let Said::Allocation(allocation) = said
+            && label.starts_with("r1/")
+        {
+            allocation.revocations = RevocationEpoch(40);
+        }
+    });
+    let receipt = world.receipt();
+    assert_eq!(receipt.revocations, EPOCH);
+    verify(&receipt).unwrap();
+}
+
+#[test]
+fn statements_are_counted() {
+    /// Says nothing but what it rests on; nobody signs it.
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Step {
+        prev: Vec<Digest>,
+    }
+    impl Predicate for Step {
+        const TYPE: &'static str = "https://legation.dev/step/v1";
+        fn prev(&self) -> &[Digest] {
+            &self.prev
+        }
+        fn subjects(&self) -> Vec<Subject> {
+            Vec::new()
+        }
+        fn signer(&self) -> PublicKey {
+            PublicKey::from_bytes([0; 32])
+        }
+    }
+    struct Nobody;
+    impl Signer for Nobody {
+        fn public_key(&self) -> PublicKey {
+            PublicKey::from_bytes([0; 32])
+        }
+        fn sign(&self, _: &[u8]) -> Signature {
+            Signature([0; 64])
+        }
+    }
+    let mut steps = Vec::new();
+    let mut last = Vec::new();
+    for _ in 0..=ENVELOPES_MAX {
+        let step = dsse::sign(Step { prev: last }, &Nobody);
+        last = vec![step.digest()];
+        steps.push(step.envelope().clone());
+    }
+    let assemble = |last: usize| {
+        Receipt::assemble(TaskId::new(steps[0].digest()), EPOCH, vec![steps[last].digest()], steps.clone(), [])
+    };
+    let most = assemble(ENVELOPES_MAX - 1).unwrap();
+    assert_eq!(most.envelopes.len(), ENVELOPES_MAX);
+    assert_eq!(verify(&most).unwrap_err().why.check, "receipt.kind");
+    assert_eq!(assemble(ENVELOPES_MAX).unwrap_err().check, "receipt.size");
 }
 
 #[test]

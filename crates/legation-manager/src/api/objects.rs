@@ -49,14 +49,8 @@ pub(crate) async fn store(
     let mut incoming = app.objects.begin(digest).await?;
     let mut stream = std::pin::pin!(body.into_data_stream());
     while let Some(chunk) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-        let written = match chunk {
-            Ok(bytes) => incoming.write(&bytes).await.map_err(Problem::from),
-            Err(e) => Err(Problem::bad_request(Rejection::new("object.body", "body of the request").got(e))),
-        };
-        if let Err(problem) = written {
-            incoming.abandon().await;
-            return Err(problem);
-        }
+        let cut = |e| Problem::bad_request(Rejection::new("object.body", "body of the request").got(e));
+        incoming.write(&chunk.map_err(cut)?).await?;
     }
     let size = incoming.finish().await?;
     app.metrics.stored(size);

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::rejection::JsonRejection,
+    extract::rejection::{JsonRejection, QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -62,6 +62,10 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, why)
     }
 
+    pub(crate) fn method_not_allowed(why: Rejection) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, why)
+    }
+
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Rejection::new("api.defect", "this program").got(error))
     }
@@ -108,6 +112,16 @@ impl From<JsonRejection> for Problem {
                 .got(error.body_text())
         };
         Self::new(status, why)
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(error: QueryRejection) -> Self {
+        Self::bad_request(
+            Rejection::new("api.query", "query of the request")
+                .expected("the parameters of /v1/openapi.json")
+                .got(error.body_text()),
+        )
     }
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::{
     Extension, Json,
-    extract::{Path, Query, State, rejection::JsonRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::HeaderMap,
 };
 use legation_core::{
@@ -103,6 +106,7 @@ pub struct ReceiptPieces {
 
 /// How to wait.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wait {
     /// Answer at once when the task ended or needs grants; else wait this many seconds for it, 60 at most.
@@ -112,6 +116,7 @@ pub struct Wait {
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     /// Token of the page, from the page before.
@@ -153,11 +158,11 @@ async fn visible<T: Send + 'static>(
 pub(crate) async fn submit(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Query(wait): Query<Wait>,
+    wait: Result<Query<Wait>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Json<Submission>, JsonRejection>,
 ) -> Result<Json<TaskNow>, Problem> {
-    let Json(Submission { request, grants }) = body?;
+    let (Query(wait), Json(Submission { request, grants })) = (wait?, body?);
     let Some(tenant) = app.config.tenants.iter().find(|t| t.name == request.tenant && t.key == request.client) else {
         return Err(Problem::forbidden(
             Rejection::new("request.client", "client of the request")
@@ -235,8 +240,9 @@ async fn settled(
 pub(crate) async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Query(page): Query<Page>,
+    page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<TaskPage>, Problem> {
+    let Query(page) = page?;
     let after = match page.page_token.as_deref().map(decode_token) {
         None => None,
         Some(Some(position)) => Some(position),
@@ -282,9 +288,9 @@ pub(crate) async fn show(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    Query(wait): Query<Wait>,
+    wait: Result<Query<Wait>, QueryRejection>,
 ) -> Result<Json<TaskNow>, Problem> {
-    let id = parse(&id)?;
+    let (id, Query(wait)) = (parse(&id)?, wait?);
     let changes = app.leader.watch(id);
     settled(&app, &caller, id, changes, wait.wait).await.map(Json)
 }
@@ -300,10 +306,10 @@ pub(crate) async fn grant(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    Query(wait): Query<Wait>,
+    wait: Result<Query<Wait>, QueryRejection>,
     body: Result<Json<Grants>, JsonRejection>,
 ) -> Result<Json<TaskNow>, Problem> {
-    let (id, Json(Grants { grants })) = (parse(&id)?, body?);
+    let (id, Query(wait), Json(Grants { grants })) = (parse(&id)?, wait?, body?);
     visible(&app, &caller, id, |_| Ok(())).await?;
     let changes = app.leader.watch(id);
     for GrantWithKeys { grant, keys } in grants {

@@ -38,7 +38,11 @@ fn render(world: &World, task: TaskId) -> String {
         match (&said.placement, said.attempts.last()) {
             (Some(why), Some(last)) => {
                 let passed: Vec<_> = why.passed_over.iter().map(|p| format!("{} {}", p.enclaves, p.check)).collect();
-                let passed = if passed.is_empty() { "none".to_owned() } else { passed.join(", ") };
+                let passed = if passed.is_empty() {
+                    "none".to_owned()
+                } else {
+                    if passed.is_empty() { "none".to_owned() } else { passed.join(", ") }
+                };
                 let of = format!("{} of {} eligible", why.eligible, why.considered);
                 writeln!(
                     out,

@@ -1,7 +1,7 @@
 //! Records: what cannot follow changes nothing, and what was stored is read back byte for byte.
 
 use legation_core::{EnclaveId, LeaseId, RevocationEpoch, Seq, TaskId, Term};
-use legation_pool::{Command, Corrupt, Event, LeaseEnd, Limits, Pool, Record, TaskState};
+use legation_pool::{Command, Corrupt, Event, IdempotencyKey, LeaseEnd, Limits, Pool, Record, TaskState};
 
 use crate::world::*;
 
@@ -122,5 +122,25 @@ fn a_pool_with_another_memory_reads_the_same_journal() {
         }
         pool.audit().unwrap();
         assert_eq!(pool.leases().len(), world.pool.leases().len());
+    }
+}
+
+#[test]
+fn a_pool_with_a_larger_memory_reads_what_a_smaller_one_had_forgotten() {
+    let mut world = World::with(Limits { ended_tasks_kept: 0, ..Limits::default() }, [Machine::new("a")]);
+    let body = legation_core::Digest::of(b"body");
+    for _ in 0..2 {
+        let request = world.signed(vec![fragment("short")]);
+        let key = IdempotencyKey { key: "the same".into(), body };
+        world.submit_with(&request, Vec::new(), Some(key)).unwrap();
+        world.apply(Command::Cancel { task: TaskId::new(request.digest()) }).unwrap();
+    }
+    for kept in [0, 1, 2] {
+        let mut pool = Pool::new(Limits { ended_tasks_kept: kept, ..Limits::default() });
+        for record in &world.records {
+            pool.absorb(record).unwrap();
+            pool.audit().unwrap();
+        }
+        assert_eq!(pool.tasks().len(), kept);
     }
 }

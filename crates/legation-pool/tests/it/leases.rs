@@ -45,6 +45,9 @@ fn a_lost_enclave_loses_its_work() {
     let applied = world.lose(lost);
     did(&applied, &["left", "lease-1 ended: the enclave was lost (reset)", "lease-2 for #0", "-> offer lease-2"]);
     did(&world.lose(lost), &[]);
+    // The promise says which one it replaces.
+    let allocations = &world.pool.tasks()[&task].fragments[0].allocations;
+    assert_eq!(allocations[1].prev[2], allocations[0].digest());
     // It comes back, still working: it is told to stop, and gets nothing of this fragment again.
     did(&world.arrive(lost, &[lease]), &["arrived", "-> cancel lease-1"]);
     let (second, other) = world.lease(task, 0).unwrap();

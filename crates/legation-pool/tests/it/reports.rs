@@ -120,13 +120,15 @@ fn a_report_that_does_not_hold_together_costs_the_lease() {
 #[test]
 fn what_was_not_offered_cannot_be_reported() {
     let mut world = World::new([Machine::new("a")]);
-    let request = world.signed(vec![fragment("guessed")]);
+    let request = world.signed(vec![reading(fragment("guessed"), vec![sealed("x", None)])]);
     let task = world.submit(&request);
     let (lease, enclave) = world.lease(task, 0).unwrap();
-    // An enclave that guesses the allocation and forges the rest: taken from a twin world where it was granted.
+    // The grant is there, its key is not: so far, no offer. What the report rests on was seen in a twin world, where it was.
+    let client = Key::new("client");
+    let (grant, _) = world.grant_to(lease, &client);
+    world.apply(Command::Grant { grant: Box::new(sign(grant, &client)), keys: Vec::new() }).unwrap();
     let mut twin = World::new([Machine::new("a")]);
     twin.submit(&request);
-    let client = Key::new("client");
     twin.grant(lease, &client);
     let forged = twin.reporting(enclave, twin.ran(lease));
     world.apply(forged).unwrap();
@@ -207,4 +209,59 @@ fn an_execution_ends_with_its_lease_and_its_request() {
         world.apply(world.reporting(enclave, ran)).unwrap();
         assert_eq!(world.phase(task, 0) == Phase::Done, taken, "{claim}");
     }
+}
+
+#[test]
+fn a_report_rests_on_a_passport_that_held_and_still_satisfies() {
+    type Renew = fn(&mut legation_core::statement::Passport);
+    let cases: [(&str, u64, Renew, bool); 4] = [
+        ("a good one", 0, |_| {}, true),
+        ("one that was over", 11, |p| p.expires = START.plus(10), false),
+        ("one that did not hold yet", 0, |p| p.issued = START.plus(61), false),
+        ("another product", 0, |p| p.claims.product.value = "older".into(), false),
+    ];
+    for (claim, later, renew, taken) in cases {
+        let mut world = World::new([Machine::new("a")]);
+        let mut asked = request("client", claim, world.now, vec![fragment("choosy")]);
+        asked.require = "product == \"milan\"".parse().unwrap();
+        let asked = sign(asked, &world.client);
+        let grant = sign(policy_grant(&asked, &world.client), &world.client);
+        world.submit_with(&asked, vec![grant], None).unwrap();
+        let task = TaskId::new(asked.digest());
+        let (lease, enclave) = world.lease(task, 0).unwrap();
+        let appointment = world.appointment(&world.verifier, legation_core::statement::Office::Verifier);
+        let machine = Machine::new("a");
+        let mut passport = machine.passport(START, START.plus(100), &world.verifier, appointment.digest());
+        renew(&mut passport);
+        world.now = passport.issued;
+        let renewed = Command::Attested {
+            passport: Box::new(sign(passport, &world.verifier)),
+            appointment: Box::new(appointment),
+            evidence: Box::new(machine.evidence()),
+        };
+        world.apply(renewed).unwrap();
+        let mut ran = world.ran(lease);
+        let finished = START.plus(later);
+        (ran.report.started, ran.report.finished) = (finished, finished);
+        world.now = world.now.max(finished);
+        world.apply(world.reporting(enclave, ran)).unwrap();
+        assert_eq!(world.phase(task, 0) == Phase::Done, taken, "{claim}");
+    }
+}
+
+#[test]
+fn a_report_names_no_grants_of_others() {
+    let mut world = World::new([Machine::new("a").slots(4)]);
+    let request = world.signed(vec![fragment("mine"), fragment("other")]);
+    let task = world.submit(&request);
+    let client = Key::new("client");
+    let (lease, enclave) = world.lease(task, 0).unwrap();
+    world.grant(lease, &client);
+    world.grant(world.lease(task, 1).unwrap().0, &client);
+    let mut ran = world.ran(lease);
+    let all: std::collections::BTreeSet<_> = world.pool.tasks()[&task].grants.iter().map(|g| g.digest()).collect();
+    ran.report.prev.truncate(2);
+    ran.report.prev.extend(all);
+    world.apply(world.reporting(enclave, ran)).unwrap();
+    assert_ne!(world.phase(task, 0), Phase::Done);
 }

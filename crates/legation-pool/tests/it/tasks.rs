@@ -77,6 +77,7 @@ fn keys_may_follow_their_grant() {
     did(&send(&keys[..1]), &["granted with 1 keys"]);
     did(&send(&keys[..1]), &[]);
     did(&send(&keys), &["granted with 1 keys", "-> offer lease-1"]);
+    assert_eq!(world.pool.tasks()[&task].grants.len(), 1, "one grant, though it came three times");
 }
 
 #[test]
@@ -111,6 +112,26 @@ fn grants_that_help_nobody_are_refused() {
     check("a key of 64 KiB", &unchanged, large, "grant.wrapped");
     assert_eq!(world.lease(task, 0), Some((lease, enclave)));
     did(&world.grant(lease, &client), &["granted with 1 keys"]);
+}
+
+#[test]
+fn who_holds_one_input_has_no_say_on_another() {
+    let mut world = World::new([Machine::new("a")]);
+    let parts =
+        vec![owned(fragment("north"), "north"), reading(fragment("sum"), vec![output_of(0), sealed("own", None)])];
+    let task = world.submit(&world.signed(parts));
+    let north = Key::new("north");
+    world.grant(world.lease(task, 0).unwrap().0, &north);
+    world.run(world.lease(task, 0).unwrap().0);
+    // North holds the output that is read, and sends a key of the client's object with it.
+    let (grant, mut keys) = world.grant_to(world.lease(task, 1).unwrap().0, &north);
+    let mut grant = Grant { releases: vec![grant.releases[0], object("own")], ..grant };
+    keys.push(wrapped(object("own"), keys[0].recipient));
+    let stray = Command::Grant { grant: Box::new(sign(grant.clone(), &north)), keys: keys.clone() };
+    assert_eq!(world.refused(stray), "grant.keys");
+    grant.releases.pop();
+    keys.pop();
+    did(&world.apply(Command::Grant { grant: Box::new(sign(grant, &north)), keys }).unwrap(), &["granted with 1 keys"]);
 }
 
 #[test]

@@ -16,6 +16,8 @@ use legation_pool::{FragmentView, Phase, TaskState, TaskView};
 
 use super::{Context, Exit, Failure, find_task, progress, say, table::table, tell};
 
+/// Most memory that can be asked for, in MiB: what 32 address bits of a module reach, and room for more to come.
+const MEMORY_MIB_MAX: u64 = 1 << 20;
 /// Largest output asked for, in MiB: what agents hold in memory.
 const OUTPUT_MIB_MAX: u64 = 256;
 
@@ -42,7 +44,7 @@ pub(super) struct Run {
     #[arg(long, default_value_t = 500, value_name = "MILLICORES")]
     cpu: u64,
     /// Memory for each fragment, in MiB.
-    #[arg(long, default_value_t = 64, value_name = "MIB")]
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MEMORY_MIB_MAX))]
     memory: u64,
     /// Work for each fragment, in millions of operators.
     #[arg(long, default_value_t = 20_000, value_name = "MFUEL")]
@@ -102,8 +104,12 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         time: Millis(args.time.saturating_mul(1000)),
         output: Size::mib(args.memory.min(OUTPUT_MIB_MAX)).min(OUTPUT_BYTES_MAX),
     };
+    // What is wrong here is said before anything is asked of the manager.
+    let module = read(&args.module)?;
+    let inputs = args.input.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let reduce = args.reduce.as_ref().map(read).transpose()?;
     // Nothing has begun: a manager that is away is not waited for.
-    let module = context.client()?.1.put_object(read(&args.module)?).await?;
+    let module = context.client()?.1.put_object(module).await?;
     let part = |name: String, module, inputs| Part {
         name,
         module,
@@ -114,17 +120,17 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         owner: None,
     };
     let mut parts = Vec::new();
-    for path in &args.input {
+    for (path, input) in args.input.iter().zip(inputs) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let sealed = runner.party.seal(&name, &read(path)?).map_err(|why| Failure::refused(Exit::Usage, &why))?;
+        let sealed = runner.party.seal(&name, &input).map_err(|why| Failure::refused(Exit::Usage, &why))?;
         runner.client.put_object(sealed.ciphertext.into()).await?;
         parts.push(part(name, module, vec![PartInput::Sealed(sealed.reference)]));
     }
     if parts.is_empty() {
         parts.push(part(args.name.clone(), module, Vec::new()));
     }
-    if let Some(path) = &args.reduce {
-        let reduce = runner.client.put_object(read(path)?).await?;
+    if let Some(reduce) = reduce {
+        let reduce = runner.client.put_object(reduce).await?;
         let inputs = (0..parts.len()).map(PartInput::Output).collect();
         let mut last = part("reduce".to_owned(), reduce, inputs);
         last.args = Vec::new();

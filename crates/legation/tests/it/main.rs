@@ -3,7 +3,10 @@
 //! Every test has a deployment of its own in a folder of its own, on a loopback address of its own, and waits for nothing
 //! without a bound. What it starts ends with it.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::expect_used, reason = "a test that panics says what it waited for")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod dev;
 mod evidence;
 mod http;
 mod openapi;

@@ -84,14 +84,16 @@ async fn what_cannot_start_says_what_to_mend() {
         let home = world.home();
         world.legation(&args).await.ended(7, &["cannot be reached", &home.config.api, "is it running?"]);
     }
-    let usage: [(&[&str], &[&str]); 8] = [
+    let usage: [(&[&str], &[&str]); 10] = [
         (&["--require", "region = \"eu-north\""], &["requirement is not understood", "column 8"]),
         (&["--require", "price <= 0.02"], &["requirement is not understood", "column"]),
         (&["--require", "colour == \"red\""], &["column 1", "colour"]),
         (&["--budget", "ten"], &["an amount", "dollars, such as 0.05", "ten"]),
         (&["--budget", "0.0000001"], &["an amount", "0.0000001"]),
         (&["--input", "nowhere"], &["cannot read nowhere"]),
+        (&["--reduce", "nowhere"], &["cannot read nowhere"]),
         (&["--fuel", "much"], &["--fuel", "much"]),
+        (&["--memory", "18446744073709551615"], &["--memory"]),
         (&["--no-such"], &["--no-such"]),
     ];
     for (args, said) in usage {
@@ -131,15 +133,15 @@ async fn a_task_that_fails_in_its_module_says_how() {
     let trap = r#"(module (func $deep unreachable) (func (export "_start") (call $deep)))"#;
     let grows = r#"(module (memory 1) (func (export "_start") (drop (memory.grow (i32.const 1600)))))"#;
     let spins = wasm(&world, "spins.wasm", SPINS);
-    let exits = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32))) (memory 1)
-        (export "memory" (memory 0)) (func (export "_start") (call $exit (i32.const 7))))"#;
+    let exits = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32))) (memory (export "memory") 1)
+        (func (export "_start") (call $exit (i32.const 7))))"#;
     let sockets = r#"(module (import "wasi_snapshot_preview1" "sock_accept" (func (param i32 i32 i32) (result i32)))
-        (func (export "_start")))"#;
+        (memory (export "memory") 1) (func (export "_start")))"#;
     let train = guest("train");
     // Arguments, the reason in the task, what its log says.
     let table: Vec<(Vec<&str>, &str, &str)> = vec![
         (vec![&train, "-i", &not_csv, "--", "epochs=2", "rate=0.1", "l2=0"], "exit-2", "train: rows: line 1, column 1"),
-        (vec![&train, "-i", &not_csv, "--", "epochs=none"], "exit-2", "train: epochs"),
+        (vec![&train, "-i", &not_csv, "--", "epochs=2"], "exit-2", "train: argument rate= is missing"),
         (vec!["exits.wasm"], "exit-7", "7"),
         (vec!["trap.wasm"], "trap", "unreachable"),
         (vec!["not.wasm"], "malformed-module", "legation: "),
@@ -165,6 +167,9 @@ async fn a_task_that_fails_in_its_module_says_how() {
         assert!(shown["state"]["reason"].as_str().unwrap().ends_with(reason), "{args:?}: {shown}");
         let logs = world.legation(&["task", "logs", task]).await.ended(0, &[]).out();
         assert!(logs.starts_with("--- #0 `") && logs.contains(log), "{args:?}: {logs}");
+        // A failure has evidence too.
+        let verified = world.legation(&["receipt", "verify", &receipt]).await.ended(0, &[]).out();
+        assert!(verified.contains(&format!("task {task} failed")), "{args:?}: {verified}");
     }
     // The enclave is none the worse for it.
     world.legation(&["run", &guest("echo"), "-i", &not_csv]).await.ended(0, &[]);

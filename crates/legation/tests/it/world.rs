@@ -289,16 +289,6 @@ impl World {
         all.iter().find(|e| e.chip == chip).map(|e| e.enclave).unwrap()
     }
 
-    /// The agent of an enclave.
-    pub(crate) async fn agent_of(&self, enclave: EnclaveId) -> String {
-        for (name, _) in &self.deployment().agents {
-            if self.enclave(name).await == enclave {
-                return name.clone();
-            }
-        }
-        panic!("no agent has enclave {enclave}");
-    }
-
     /// Process of an agent that runs.
     pub(crate) fn process(&self, agent: &str) -> u32 {
         self.cloud.agent_processes().find(|(name, _)| *name == agent).map(|(_, id)| id).unwrap()
