@@ -7,6 +7,8 @@
 //!
 //! `{"payloadType":"application/vnd.in-toto+json","payload":"<base64>","signatures":[{"keyid":"<hex>","sig":"<base64>"}]}`
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
@@ -25,10 +27,12 @@ pub const PAYLOAD_MAX: usize = 1 << 20;
 /// Most subjects in one statement.
 pub const SUBJECTS_MAX: usize = 4096;
 
-/// One signed statement as it travels.
+/// One signed statement as it travels. Clones share its bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
-    payload: Vec<u8>,
+    payload: Arc<[u8]>,
+    /// The payload in base64, kept because every envelope is written several times.
+    encoded: Arc<str>,
     keyid: KeyId,
     signature: Signature,
     digest: Digest,
@@ -152,24 +156,28 @@ pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
     let payload = serde_json::to_vec(&statement).unwrap_or_default();
     let key = signer.public_key();
     let signature = signer.sign(&pae(&payload));
-    Signed { envelope: Envelope::new(payload, key.id(), signature), predicate: statement.predicate }
+    let encoded = encoding::base64(&payload);
+    Signed { envelope: Envelope::new(payload, encoded, key.id(), signature), predicate: statement.predicate }
 }
 
 impl Envelope {
-    fn new(payload: Vec<u8>, keyid: KeyId, signature: Signature) -> Self {
-        let mut envelope = Self { payload, keyid, signature, digest: Digest::from_bytes([0; 32]) };
-        envelope.digest = Digest::of(envelope.to_json().as_bytes());
-        envelope
+    /// `encoded` is the base64 of `payload`.
+    fn new(payload: Vec<u8>, encoded: String, keyid: KeyId, signature: Signature) -> Self {
+        let key = keyid.to_string();
+        let sig = encoding::base64(&signature.0);
+        let digest = Digest::of_parts(&Self::pieces(&encoded, &key, &sig).map(str::as_bytes));
+        Self { payload: payload.into(), encoded: encoded.into(), keyid, signature, digest }
+    }
+
+    /// The one JSON spelling, in pieces.
+    fn pieces<'a>(encoded: &'a str, keyid: &'a str, sig: &'a str) -> [&'a str; 7] {
+        const HEAD: &str = r#"{"payloadType":"application/vnd.in-toto+json","payload":""#;
+        [HEAD, encoded, r#"","signatures":[{"keyid":""#, keyid, r#"","sig":""#, sig, r#""}]}"#]
     }
 
     /// The one JSON spelling.
     pub fn to_json(&self) -> String {
-        format!(
-            r#"{{"payloadType":"{PAYLOAD_TYPE}","payload":"{}","signatures":[{{"keyid":"{}","sig":"{}"}}]}}"#,
-            encoding::base64(&self.payload),
-            self.keyid,
-            encoding::base64(&self.signature.0),
-        )
+        Self::pieces(&self.encoded, &self.keyid.to_string(), &encoding::base64(&self.signature.0)).concat()
     }
 
     /// SHA-256 of [`Self::to_json`]: the name of this envelope in `prev`.
@@ -260,7 +268,7 @@ impl std::fmt::Debug for Envelope {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     #[serde(rename = "payloadType")]
@@ -295,18 +303,23 @@ impl TryFrom<Wire> for Envelope {
             return Err(EnvelopeError::TooLarge { what: "payload", max: PAYLOAD_MAX });
         }
         let sig = encoding::unbase64_array(&signature.sig).map_err(bad)?;
-        Ok(Self::new(payload, signature.keyid, Signature(sig)))
+        let keyid = signature.keyid;
+        // Only one base64 text gives these bytes: it is the one the encoder writes.
+        Ok(Self::new(payload, wire.payload, keyid, Signature(sig)))
     }
 }
 
 impl Serialize for Envelope {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        Wire {
-            payload_type: PAYLOAD_TYPE.to_owned(),
-            payload: encoding::base64(&self.payload),
-            signatures: vec![WireSignature { keyid: self.keyid, sig: encoding::base64(&self.signature.0) }],
+        #[derive(Serialize)]
+        struct Out<'a> {
+            #[serde(rename = "payloadType")]
+            payload_type: &'a str,
+            payload: &'a str,
+            signatures: [WireSignature; 1],
         }
-        .serialize(s)
+        let signature = WireSignature { keyid: self.keyid, sig: encoding::base64(&self.signature.0) };
+        Out { payload_type: PAYLOAD_TYPE, payload: &self.encoded, signatures: [signature] }.serialize(s)
     }
 }
 

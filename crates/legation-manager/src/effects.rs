@@ -94,6 +94,11 @@ impl Effects {
         self.send(enclave, ToLink::Close(why));
     }
 
+    /// Whether there is a channel to `enclave`.
+    pub(crate) fn is_attached(&self, enclave: EnclaveId) -> bool {
+        self.links().contains_key(&enclave)
+    }
+
     /// Channels open now.
     pub(crate) fn open(&self) -> usize {
         self.links().len()

@@ -36,6 +36,10 @@ const STORES_MAX: usize = 64;
 const CHUNK: usize = 256 * 1024;
 /// How long a report waits for the objects it names, which come on streams of their own.
 const OBJECT_WAIT: Duration = Duration::from_secs(30);
+/// Leases one agent may say it still works on.
+const RUNNING_MAX: usize = 4096;
+/// Pause before a loss that could not be recorded is tried again.
+const LOSS_AGAIN: Duration = Duration::from_millis(500);
 /// Reports of one agent that are being taken at once.
 const REPORTS_MAX: usize = 512;
 
@@ -51,6 +55,38 @@ pub(crate) struct Gate {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) stored: Notify,
+}
+
+impl Gate {
+    /// Records that an enclave is gone. While the journal or the leader cannot take it, it is tried again: work must move.
+    async fn lose(&self, enclave: EnclaveId, why: &str) {
+        loop {
+            match self.leader.apply(Command::Lost { enclave, why: why.to_owned() }).await {
+                Ok(_) => break,
+                Err(refusal) if transient(&refusal) => {
+                    warn!(%enclave, %refusal, "loss could not be recorded yet");
+                    tokio::time::sleep(LOSS_AGAIN).await;
+                    if self.effects.is_attached(enclave) {
+                        return;
+                    }
+                }
+                Err(refusal) => {
+                    warn!(%enclave, %refusal, "loss is not recorded");
+                    return;
+                }
+            }
+        }
+        // It came back while this was on its way: let it arrive anew, so that the books and the channel agree.
+        if self.effects.is_attached(enclave) {
+            let why = Rejection::new("channel.overtaken", "this channel").got("the end of the one before came later");
+            self.effects.close(enclave, why);
+        }
+    }
+}
+
+/// Whether the same may succeed in a moment.
+fn transient(why: &Rejection) -> bool {
+    matches!(why.check.as_str(), "manager.busy" | "journal.append")
 }
 
 /// Accepts agents until the listener ends.
@@ -132,10 +168,7 @@ impl Connection {
         writer.abort();
         if self.gate.effects.detach(enclave, self.number) {
             info!(%enclave, %end, "enclave left");
-            let lost = Command::Lost { enclave, why: end.to_string() };
-            if let Err(why) = self.gate.leader.apply(lost).await {
-                warn!(%enclave, %why, "loss could not be recorded");
-            }
+            self.gate.lose(enclave, &end.to_string()).await;
         }
     }
 
@@ -166,6 +199,10 @@ impl Connection {
             ToManager::Evidence(evidence) => self.evidence(*evidence).await,
             ToManager::Present { running, obeyed } => {
                 let enclave = self.enclave()?;
+                if running.len() > RUNNING_MAX {
+                    let why = Rejection::new("channel.running", "leases the agent still works on");
+                    return Err(why.expected(format!("at most {RUNNING_MAX}")).got(running.len()));
+                }
                 self.check_tail(obeyed).await?;
                 if self.present.is_none() {
                     let orders = self.gate.effects.attach(enclave, self.number);
@@ -180,8 +217,11 @@ impl Connection {
                 let enclave = self.enclave()?;
                 info!(%enclave, %lease, %why, "offer refused");
                 // The lease may have ended meanwhile.
-                let _ = self.gate.leader.apply(Command::Refuse { enclave, lease, why }).await;
-                Ok(())
+                match self.gate.leader.apply(Command::Refuse { enclave, lease, why }).await {
+                    // Closing makes it a loss, which is tried until it is recorded.
+                    Err(why) if transient(&why) => Err(why),
+                    _ => Ok(()),
+                }
             }
             ToManager::Report(reported) => {
                 let enclave = self.enclave()?;

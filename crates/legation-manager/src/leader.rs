@@ -75,19 +75,26 @@ impl Revoked {
 /// Wakes whoever waits for a task.
 #[derive(Default)]
 pub struct Changes {
-    waiting: std::sync::Mutex<BTreeMap<TaskId, (u64, watch::Sender<u64>)>>,
+    waiting: std::sync::Mutex<BTreeMap<TaskId, watch::Sender<u64>>>,
 }
+
+/// Tasks watched at which those that nobody watches any more are swept out.
+const WATCHED_SWEEP: usize = 1024;
 
 impl Changes {
     /// Watches a task: the value grows with every change.
     pub fn watch(&self, task: TaskId) -> watch::Receiver<u64> {
         let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        waiting.entry(task).or_insert_with(|| (0, watch::channel(0).0)).1.subscribe()
+        // Amortised: each sweep at least halves a map of the forgotten, or the map is as large as its watchers are many.
+        if waiting.len() >= WATCHED_SWEEP && waiting.len().is_power_of_two() {
+            waiting.retain(|_, sender| sender.receiver_count() > 0);
+        }
+        waiting.entry(task).or_insert_with(|| watch::channel(0).0).subscribe()
     }
 
     fn wake(&self, task: TaskId) {
         let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, sender)) = waiting.get(&task) {
+        if let Some(sender) = waiting.get(&task) {
             if sender.receiver_count() == 0 {
                 waiting.remove(&task);
             } else {

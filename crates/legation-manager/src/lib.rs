@@ -3,8 +3,8 @@
 //! It is *not* trusted with anything but availability and honest bookkeeping: it never holds a plaintext, a data key or a
 //! private key of an enclave, and every statement it passes on is checked by whoever relies on it.
 //!
-//! [`leader`] owns the pool and the [`journal`]; [`gate`] holds the channels of agents and is the verifier's door; [`api`] is
-//! the clients'; [`effects`] is what the pool decided, on its way out.
+//! [`leader`] owns the pool and the [`journal`]; `gate` holds the channels of agents and is the verifier's door; [`api`] is
+//! the clients'; `effects` is what the pool decided, on its way out.
 
 pub mod api;
 pub mod config;

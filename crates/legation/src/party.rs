@@ -9,7 +9,7 @@ use std::{
 use legation_attest::{Judge, Roots, passport};
 use legation_core::{
     Digest, FragmentIndex, ObjectId, PublicKey, Rejection, SealingPublicKey, Signed, Signer, TaskId, UnixTime,
-    claims::{Anchors, EvidenceJudge},
+    claims::{Anchors, EvidenceJudge, Role},
     dsse,
     requirement::Candidate,
     statement::{Appointment, Grant, GrantSubject, Office, Request},
@@ -84,12 +84,20 @@ impl Trust {
             && judged.binding.sealing == passport.sealing
             && judged.claims == passport.claims
             && judged.configuration == passport.configuration
-            && need.evidence.digest() == passport.evidence;
+            && need.evidence.digest() == passport.evidence
+            && judged.binding.role == Role::Agent
+            && passport.expires <= judged.binding.not_after;
         if !same {
             return Err(Rejection::new("client.passport", "what the passport says of the enclave")
                 .expected("what its evidence says")
                 .got("something else")
                 .fix("this verifier lies or is broken: tell its operator"));
+        }
+        if judged.claims.debug.value {
+            return Err(Rejection::new("client.debug", "debugging of the enclave")
+                .expected("not permitted")
+                .got("permitted: its host may read its memory")
+                .fix("no key is released to such an enclave, whatever its verifier says"));
         }
         let allocation = &need.allocation;
         if allocation.enclave != passport.enclave_id()
@@ -182,8 +190,8 @@ impl Party {
             let (object, key) = match input {
                 Input::Sealed(sealed) if holds(input) => (sealed.object, self.object_key(sealed.object)?),
                 Input::Sealed(_) => continue,
-                Input::Output { .. } => {
-                    let Some(written) = upstream.next() else {
+                Input::Output { fragment } => {
+                    let Some(written) = upstream.next().filter(|u| u.fragment == *fragment) else {
                         return Err(Rejection::new("client.upstream", "keys of the outputs to pass on")
                             .expected("one for each"));
                     };

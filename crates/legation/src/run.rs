@@ -6,7 +6,7 @@ use legation_core::{
     Digest, FragmentIndex, MicroUsd, Receipt, Rejection, Signed, TaskId, TenantId, UnixTime, dsse,
     requirement::Requirement,
     statement::{Assurance, Request},
-    task::{Demand, Direction, Fragment, Input, SealedRef},
+    task::{Demand, Direction, Fragment, Input, OutputRef, SealedRef},
 };
 use legation_keys::Entropy;
 use legation_manager::api::tasks::{Grants, Submission, TaskNow};
@@ -20,6 +20,12 @@ use crate::{
     party::{Party, Trust},
 };
 
+/// Refusals of a grant that mean: look again, something ended or was replaced meanwhile.
+const GONE: [&str; 5] = ["task.ended", "pool.enclave", "pool.revoked", "grant.recipient", "grant.wrapped"];
+/// Pause before grants are given again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// Passports in a row that may have lapsed on their way here.
+const STALE_MAX: u32 = 100;
 /// Seconds asked of the manager in one wait.
 const WAIT: u64 = 20;
 
@@ -184,6 +190,7 @@ impl Runner {
     /// The task did not complete, or something of it does not hold.
     pub async fn follow(&self, submitted: Submitted, mut watch: impl FnMut(&TaskView)) -> Result<Outcome, Failure> {
         let Submitted { task, request, parties, builds_on, mut now } = submitted;
+        let mut patience = STALE_MAX;
         loop {
             watch(&now.view);
             match &now.view.state {
@@ -193,9 +200,15 @@ impl Runner {
             }
             let mut grants = Vec::new();
             for need in &now.needs {
-                self.trust
-                    .judge_need(&request, need, (self.clock)())
-                    .map_err(|why| Failure::refused(Exit::Attestation, &why))?;
+                match self.trust.judge_need(&request, need, (self.clock)()) {
+                    Ok(()) => patience = STALE_MAX,
+                    // It lapsed on its way here, or clocks differ by a second: the next look shows a newer one.
+                    Err(why) if why.check == "passport.dates" && patience > 0 => {
+                        patience -= 1;
+                        continue;
+                    }
+                    Err(why) => return Err(Failure::refused(Exit::Attestation, &why)),
+                }
                 for party in &parties {
                     let grant = party.grant(&request, need).map_err(|why| Failure::refused(Exit::Failure, &why))?;
                     grants.extend(grant);
@@ -208,32 +221,30 @@ impl Runner {
             };
             now = match next {
                 Ok(next) => next,
-                // It ended meanwhile, or the lease did: look again.
-                Err(ClientError::Refused { why, .. }) if why.check == "task.ended" => self.client.task(task, 0).await?,
+                // The task or the lease ended meanwhile, or the enclave was replaced: look again.
+                Err(ClientError::Refused { why, .. }) if GONE.contains(&why.check.as_str()) => {
+                    self.client.task(task, 0).await?
+                }
                 Err(error) => return Err(error.into()),
             };
             if !now.needs.is_empty() && now.view.state == TaskState::Live {
                 // Grants that did not help would be given again at once.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
-        let results = self.open_results(&request, &now.view, &parties).await?;
+        // Results are what the verified receipt says, never what the manager says.
         let receipt = self.receipt(task, &builds_on).await?;
-        Ok(Outcome { task, view: now.view, results, receipt })
-    }
-
-    async fn open_results(
-        &self,
-        request: &Signed<Request>,
-        view: &TaskView,
-        parties: &[Arc<Party>],
-    ) -> Result<Vec<Zeroizing<Vec<u8>>>, Failure> {
+        let verdict = receipt
+            .verify(self.trust.anchors(), self.trust.judge())
+            .map_err(|invalid| Failure::new(Exit::Receipt, format!("receipt of the task is not valid at {invalid}")))?;
         let mut results = Vec::new();
-        for index in request.results() {
-            let found = self.open_left(request, view, index, parties, Direction::Output).await?;
-            results.push(found.unwrap_or_default());
+        for (index, left) in request.results().into_iter().zip(verdict.results) {
+            results.push(match left {
+                Some(left) => self.open(&request, &now.view, (index, &left), &parties, Direction::Output).await?,
+                None => Zeroizing::new(Vec::new()),
+            });
         }
-        Ok(results)
+        Ok(Outcome { task, view: now.view, results, receipt })
     }
 
     /// What a fragment left, opened by its owner; nothing when it left none.
@@ -250,16 +261,34 @@ impl Runner {
     ) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
         let Some(fragment) = view.fragments.iter().find(|f| f.fragment == index) else { return Ok(None) };
         let left = if direction == Direction::Log { &fragment.log } else { &fragment.output };
-        let (Some(left), Some(spec)) = (left, request.fragment(index)) else { return Ok(None) };
-        let owner = request.owner_key(spec);
-        let key = fragment.keys.iter().find(|k| k.object == left.object);
-        let (Some(party), Some(key)) = (parties.iter().find(|p| p.key() == owner), key) else {
-            return Ok(None);
+        match left {
+            Some(left) => self.open(request, view, (index, left), parties, direction).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens what a fragment left, with the key that the manager passes on: another key does not open it.
+    async fn open(
+        &self,
+        request: &Signed<Request>,
+        view: &TaskView,
+        (index, left): (FragmentIndex, &OutputRef),
+        parties: &[Arc<Party>],
+        direction: Direction,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let missing = |what: &str| {
+            let text = format!("what fragment {index} left cannot be opened: {what} is missing");
+            Failure::new(Exit::Refused, text)
         };
+        let spec = request.fragment(index).ok_or_else(|| missing("the fragment"))?;
+        let fragment = view.fragments.iter().find(|f| f.fragment == index);
+        let key = fragment.and_then(|f| f.keys.iter().find(|k| k.object == left.object));
+        let key = key.ok_or_else(|| missing("its key"))?;
+        let owner = request.owner_key(spec);
+        let party = parties.iter().find(|p| p.key() == owner).ok_or_else(|| missing("its owner"))?;
         let ciphertext = self.client.get_object(&left.ciphertext).await?;
         party
             .open(request, index, left, key, direction, &ciphertext)
-            .map(Some)
             .map_err(|why| Failure::refused(Exit::Refused, &why))
     }
 
@@ -269,6 +298,10 @@ impl Runner {
     /// The manager does not have it, or a piece is missing.
     pub async fn receipt(&self, task: TaskId, builds_on: &[Receipt]) -> Result<Receipt, Failure> {
         let pieces = self.client.receipt(task).await?;
+        if pieces.task != task {
+            let why = Rejection::new("client.receipt", "task of the receipt").expected(task).got(pieces.task);
+            return Err(Failure::refused(Exit::Receipt, &why));
+        }
         let envelopes = builds_on.iter().flat_map(|r| r.envelopes.iter().cloned()).chain(pieces.envelopes);
         let evidence = builds_on.iter().flat_map(|r| r.evidence.iter().cloned()).chain(pieces.evidence);
         Receipt::assemble(pieces.task, pieces.revocations, pieces.roots, envelopes, evidence)

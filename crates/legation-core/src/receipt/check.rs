@@ -225,6 +225,11 @@ impl<'a> Chain<'a> {
                 .expected(format!("one for {tee}"))
                 .got(anchor));
         }
+        if passport.claims.debug.value {
+            return Err(Rejection::new("receipt.debug", "debugging of the enclave")
+                .expected("not permitted")
+                .got("permitted: its host may read its memory"));
+        }
         let good = match passport.ear.status {
             Tier::Affirming => !development,
             Tier::Warning => true,

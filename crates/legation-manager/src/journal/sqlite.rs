@@ -109,9 +109,14 @@ impl Journal for SqliteJournal {
             .map_err(store)?;
         let mut rows = select.query([signed(after.0)]).map_err(store)?;
         while let Some(row) = rows.next().map_err(store)? {
-            let number = |i: usize| row.get::<_, i64>(i).map(i64::unsigned_abs).map_err(store);
-            let seq = Seq(number(0)?);
-            let version = u32::try_from(number(1)?).unwrap_or(u32::MAX);
+            // The query asks for positions above one that is not negative.
+            let seq = Seq(row.get::<_, i64>(0).map_err(store)?.unsigned_abs());
+            let number = |i: usize, name: &str| {
+                let value = row.get::<_, i64>(i).map_err(store)?;
+                let negative = |_| JournalError::Unreadable { seq, why: format!("its {name} is {value}") };
+                u64::try_from(value).map_err(negative)
+            };
+            let version = u32::try_from(number(1, "version")?).unwrap_or(u32::MAX);
             if version != RECORD_VERSION {
                 let why = format!("version {version}, and this program knows version {RECORD_VERSION}");
                 return Err(JournalError::Unreadable { seq, why });
@@ -119,7 +124,7 @@ impl Journal for SqliteJournal {
             let text: String = row.get(4).map_err(store)?;
             let event: Event =
                 serde_json::from_str(&text).map_err(|e| JournalError::Unreadable { seq, why: e.to_string() })?;
-            each(Record { version, seq, term: Term(number(2)?), at: UnixTime(number(3)?), event })?;
+            each(Record { version, seq, term: Term(number(2, "term")?), at: UnixTime(number(3, "time")?), event })?;
         }
         Ok(())
     }

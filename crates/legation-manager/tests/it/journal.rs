@@ -185,7 +185,9 @@ fn one_manager_at_a_time() {
 fn a_record_that_cannot_be_read_is_named() {
     let table = [
         ("update journal set version = 2 where seq = 3", "version 2, and this program knows version 1"),
-        ("update journal set version = -1 where seq = 3", "version"),
+        ("update journal set version = -1 where seq = 3", "its version is -1"),
+        ("update journal set term = -1 where seq = 3", "its term is -1"),
+        ("update journal set at = -1 where seq = 3", "its time is -1"),
         ("update journal set version = 4294967297 where seq = 3", "version"),
         ("update journal set record = '' where seq = 3", "EOF"),
         ("update journal set record = 'not json' where seq = 3", "expected"),

@@ -182,9 +182,13 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
+/// Results are for whoever asked: a new file is readable by its owner alone.
 fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes)
-        .map_err(|e| Failure::new(Exit::Failure, format!("cannot write {}: {e}", path.display())))
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let failed = |e: std::io::Error| Failure::new(Exit::Failure, format!("cannot write {}: {e}", path.display()));
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)
 }
 
 /// The signed request is kept at home: opening logs later needs it, and the manager's copy is not to be relied on.

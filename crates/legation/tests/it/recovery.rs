@@ -136,7 +136,7 @@ async fn an_agent_that_knows_more_than_the_journal_does_not_work_for_it() {
     world.logs("aurora", &["turned away", "manager.lost-tail"], SOON).await;
     world.ready(0).await;
     assert_eq!(world.client().pool().await.unwrap().enclaves_here, 0);
-    let args = ["run", &guest("noop"), "--timeout", "1"];
+    let args = ["run", &guest("noop"), "--timeout", "2"];
     world.legation(&args).await.ended(5, &["found no enclave"]);
     // One that has obeyed nothing yet may work for it.
     world.cloud.kill_agent("aurora").await.unwrap();

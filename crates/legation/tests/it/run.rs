@@ -135,8 +135,7 @@ async fn a_task_that_fails_in_its_module_says_how() {
     let spins = wasm(&world, "spins.wasm", SPINS);
     let exits = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32))) (memory (export "memory") 1)
         (func (export "_start") (call $exit (i32.const 7))))"#;
-    let sockets = r#"(module (import "wasi_snapshot_preview1" "sock_accept" (func (param i32 i32 i32) (result i32)))
-        (memory (export "memory") 1) (func (export "_start")))"#;
+    let asks = r#"(module (import "env" "secret" (func)) (func (export "_start")))"#;
     let train = guest("train");
     // Arguments, the reason in the task, what its log says.
     let table: Vec<(Vec<&str>, &str, &str)> = vec![
@@ -145,14 +144,14 @@ async fn a_task_that_fails_in_its_module_says_how() {
         (vec!["exits.wasm"], "exit-7", "7"),
         (vec!["trap.wasm"], "trap", "unreachable"),
         (vec!["not.wasm"], "malformed-module", "legation: "),
-        (vec!["sockets.wasm"], "malformed-module", "sock_accept"),
+        (vec!["asks.wasm"], "malformed-module", "secret"),
         (vec![&spins, "--fuel", "1"], "out-of-fuel", "out of fuel"),
         (vec![&spins, "--fuel", "1000000000", "--time", "1"], "deadline", "deadline passed"),
         (vec!["grows.wasm", "--memory", "16"], "out-of-memory", "16 MiB"),
     ];
     wasm(&world, "exits.wasm", exits);
     wasm(&world, "trap.wasm", trap);
-    wasm(&world, "sockets.wasm", sockets);
+    wasm(&world, "asks.wasm", asks);
     wasm(&world, "grows.wasm", grows);
     world.file("not.wasm", "not a module");
     let receipt = world.path("receipt.json");
@@ -189,7 +188,7 @@ async fn without_an_enclave_in_time_there_are_reasons() {
     ];
     // All at once: each waits until its time is over.
     let runs = table.iter().map(|(args, _)| {
-        let args: Vec<&str> = ["run", &echo, "--timeout", "1"].iter().chain(*args).copied().collect();
+        let args: Vec<&str> = ["run", &echo, "--timeout", "2"].iter().chain(*args).copied().collect();
         let child = spawn(&world.root, Some(&world.deployment().client), &args);
         finish(child)
     });

@@ -84,8 +84,8 @@ impl Ran {
 
 /// Runs the binary to its end, in `folder`, with no home but the one given.
 pub(crate) async fn program<S: AsRef<OsStr>>(folder: &Path, home: Option<&Path>, args: &[S]) -> Ran {
-    let child = spawn(folder, home, args);
-    finish(child).await
+    let shown: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
+    end(spawn(folder, home, args), &format!("legation {}", shown.join(" "))).await
 }
 
 /// Starts the binary, in `folder`, with no home but the one given.
@@ -101,8 +101,12 @@ pub(crate) fn spawn<S: AsRef<OsStr>>(folder: &Path, home: Option<&Path>, args: &
 
 /// Waits for a process that was started.
 pub(crate) async fn finish(child: Child) -> Ran {
+    end(child, "the program").await
+}
+
+async fn end(child: Child, what: &str) -> Ran {
     let output = tokio::time::timeout(SOON, child.wait_with_output()).await;
-    let output = output.expect("the program did not end in time").unwrap();
+    let output = output.unwrap_or_else(|_| panic!("did not end in time: {what}")).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Ran { code: output.status.code(), stdout: output.stdout, stderr }
 }
