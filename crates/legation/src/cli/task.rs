@@ -151,6 +151,12 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         }
     };
     bar.finish_and_clear();
+    if let Err(failure) = &outcome
+        && failure.exit != Exit::Unreachable
+    {
+        // If it has not ended, nobody follows it any more: it would hold enclaves until its time is over.
+        let _ = runner.client.cancel(task).await;
+    }
     if let (Err(failure), Some(path)) = (&outcome, &args.receipt)
         && failure.exit == Exit::TaskFailed
         && let Ok(receipt) = runner.receipt(task, &[]).await

@@ -11,15 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use legation::{client::Client, party::Party};
-use legation_core::{Digest, TaskId, TenantId};
+use legation::{client::Client, home::read_anchors, party::Party};
+use legation_core::{Digest, TaskId, TenantId, claims::Anchors};
 use legation_manager::{Tenant, api::tasks::Submission};
+use legation_pool::TaskState;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     http::{Answer, Request, receive, send},
     slow,
-    world::{PROGRAM, SOON, World, eventually, guest, program},
+    world::{PROGRAM, SOON, World, eventually, guest, program, with_template},
 };
 
 /// A body that nobody wants.
@@ -232,6 +233,42 @@ async fn a_production_policy_admits_no_development_enclave() {
     assert_eq!(client.pool().await.unwrap().enclaves_known, 0);
     let args = ["run", &guest("noop"), "--timeout", "2"];
     world.legation(&args).await.ended(5, &["found no enclave"]);
+}
+
+#[tokio::test]
+async fn a_client_believes_its_anchors_and_not_the_manager() {
+    let world = World::started(&["aurora"]).await;
+    let (input, out) = (world.file("input", "a secret"), world.path("out"));
+    let anchors = world.deployment().client.join("anchors.json");
+    let good = world.home().anchors;
+    let stranger = with_template("second", |template| read_anchors(&template.join("anchors.json")).unwrap());
+    for (trusted, said) in [
+        (Anchors { development: Vec::new(), ..good.clone() }, "development"),
+        (Anchors { development: stranger.development.clone(), ..good.clone() }, "snp.chain"),
+        (Anchors { operators: stranger.operators.clone(), ..good.clone() }, "client.manager"),
+    ] {
+        fs::write(&anchors, serde_json::to_string(&trusted).unwrap()).unwrap();
+        // It has something to lose: it judges first, and grants nothing.
+        let args = ["run", &guest("echo"), "--input", &input, "--out", &out, "--name", "sealed"];
+        let ran = world.legation(&args).await.ended(4, &[said]);
+        assert!(ran.stdout.is_empty(), "{ran:?}");
+        // It has nothing to lose: it judges what comes back, and shows none of it.
+        let args = ["run", &guest("noop"), "--out", &out, "--name", "bare"];
+        let ran = world.legation(&args).await.ended(6, &["receipt of the task is not valid at"]);
+        assert!(ran.stdout.is_empty() && !Path::new(&out).exists(), "{ran:?}");
+    }
+    let tasks = world.client().tasks(None).await.unwrap().tasks;
+    let sealed: Vec<_> = tasks.iter().filter(|t| t.name == "sealed").collect();
+    assert_eq!((tasks.len(), sealed.len()), (6, 3));
+    for task in sealed {
+        // What is not followed any more holds no enclave.
+        assert_eq!(task.state, TaskState::Cancelled, "{task:?}");
+        assert!(task.fragments.iter().all(|f| f.outcome.is_none()), "{task:?}");
+    }
+    assert_eq!(world.client().pool().await.unwrap().leases, 0);
+    fs::write(&anchors, serde_json::to_string(&good).unwrap()).unwrap();
+    world.legation(&["run", &guest("echo"), "--input", &input, "--out", &out]).await.ended(0, &[]);
+    assert_eq!(fs::read_to_string(&out).unwrap(), "a secret");
 }
 
 #[tokio::test]
