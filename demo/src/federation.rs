@@ -138,7 +138,7 @@ pub(crate) async fn run(legation: &Path, dir: &Path, kill: bool, progress: &Prog
     progress.say("verifying the receipt offline, with the anchors only");
     let receipt_file = dir.join("receipt.json");
     std::fs::write(&receipt_file, receipt.to_text())?;
-    let answer = verify(&std::fs::read(&receipt_file)?, &legation::home::read_anchors(&anchors_file)?)?;
+    let answer = verify(&std::fs::read(&receipt_file)?, &legation::home::read_anchors(&anchors_file)?, None)?;
     cloud.stop().await;
     Ok(Summary {
         rounds,

@@ -20,14 +20,16 @@ struct Bench {
     example: &'static str,
 }
 
-const BENCHES: [Bench; 2] = [
+const BENCHES: [Bench; 3] = [
     Bench { name: "e2e", package: "legation", example: "e2e" },
+    Bench { name: "attest", package: "legation", example: "attest" },
     Bench { name: "channel", package: "legation-net", example: "channel_bench" },
 ];
 
 /// For `--help`.
 pub(crate) const LIST: &str = "Measurements:
   e2e      tasks from end to end: manager, agents, client (legation, example e2e)
+  attest   judging machines: kinds, appraisal, a verifier behind HTTP, 100 agents joining (legation, example attest)
   channel  the attested channel: handshakes, throughput (legation-net, example channel_bench)";
 
 /// Runs the measurement `name` with `args` and writes what it found: to `bench/results/NAME-DATE.json`, or, as a smoke

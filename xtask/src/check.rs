@@ -13,9 +13,10 @@ pub(crate) fn fmt(repository: &Repository, check: bool) -> Result<()> {
 /// Clippy over all code, then rustdoc over ours: links and examples in documentation rot unseen otherwise.
 pub(crate) fn lint(repository: &Repository) -> Result<()> {
     prerequisites::to_build()?;
-    let mut clippy = repository.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    let features = prerequisites::features();
+    let mut clippy = repository.cargo(&["clippy", "--workspace", "--all-targets", features, "--", "-D", "warnings"]);
     process::run(&mut clippy, "mend the lints above, or expect one with a reason: #[expect(lint, reason = \"...\")]")?;
-    let mut doc = repository.cargo(&["doc", "--workspace", "--no-deps"]);
+    let mut doc = repository.cargo(&["doc", "--workspace", "--no-deps", features]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     process::run(&mut doc, "mend the documentation above (RUSTDOCFLAGS=\"-D warnings\")")
 }

@@ -31,7 +31,8 @@ pub(crate) fn run(repository: &Repository) -> Result<()> {
 /// Both binaries in one go, because the demonstration starts the other one, which lies beside it.
 fn build(repository: &Repository) -> Result<PathBuf> {
     prerequisites::to_build()?;
-    let mut cargo = repository.cargo(&["build", "--package=legation", "--package=legation-demo", "--bins"]);
+    let features = prerequisites::features();
+    let mut cargo = repository.cargo(&["build", "--package=legation", "--package=legation-demo", "--bins", features]);
     process::run(&mut cargo, "the demonstration does not compile; see above")?;
     Ok(Metadata::of_members(repository)?.target_directory.join("debug").join("legation-demo"))
 }

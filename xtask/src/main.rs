@@ -14,6 +14,7 @@ mod bench;
 mod check;
 mod ci;
 mod demo;
+mod fuzz;
 mod guests;
 mod metadata;
 mod prerequisites;
@@ -75,6 +76,14 @@ enum Xtask {
         #[arg(long)]
         check: bool,
     },
+    /// Fuzzes the parsers of strangers' bytes, guided by coverage; all of them, or those named
+    Fuzz {
+        /// Names of targets, such as `dcap-quote`
+        targets: Vec<String>,
+        /// How long for each
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measures, and writes bench/results/NAME-DATE.json with the facts of this machine
     #[command(after_help = bench::LIST)]
     Bench {
@@ -114,6 +123,7 @@ fn dispatch(command: Xtask) -> Result<()> {
         Xtask::Lint => check::lint(&repository),
         Xtask::Tidy => tidy::run(&repository),
         Xtask::Guests { check } => guests::run(repository.root(), check),
+        Xtask::Fuzz { targets, seconds } => fuzz::run(&repository, &targets, seconds),
         Xtask::Bench { name, smoke, args } => bench::run(&repository, &name, smoke, &args),
     }
 }

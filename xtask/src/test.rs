@@ -22,19 +22,20 @@ const ADVICE: &str = "see the failures above; one test again: `cargo xtask test 
 pub(crate) fn run(repository: &Repository, filter: Option<&str>) -> Result<()> {
     prerequisites::to_build()?;
     prerequisites::to_test();
+    let features = prerequisites::features();
     // The binaries too, because tests start them; with the tests in one go, or their dependencies would be built with
     // other features, twice.
-    let mut build = repository.cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]);
+    let mut build = repository.cargo(&["build", "--workspace", "--bins", "--tests", "--examples", features]);
     process::run(&mut build, "the tests do not compile; see above")?;
 
     if !prerequisites::on_path("cargo-nextest") {
         // It runs the documentation's tests as well.
-        let mut tests = repository.cargo(&["test", "--workspace", "--no-fail-fast"]);
+        let mut tests = repository.cargo(&["test", "--workspace", "--no-fail-fast", features]);
         return process::run(tests.args(filter), ADVICE);
     }
     let metadata = Metadata::of_members(repository)?;
     if documentation_has_tests(&metadata)? {
-        let mut doc = repository.cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]);
+        let mut doc = repository.cargo(&["test", "--workspace", "--doc", "--no-fail-fast", features]);
         process::run(doc.args(filter), ADVICE)?;
     }
     nextest(repository, &metadata.target_directory, filter)
@@ -48,7 +49,7 @@ fn nextest(repository: &Repository, target: &Path, filter: Option<&str>) -> Resu
         fs::remove_file(&record).with_context(|| format!("failed to remove {}", record.display()))?;
     }
     let color = if std::io::stderr().is_terminal() { "always" } else { "auto" };
-    let mut command = repository.cargo(&["nextest", "run", "--workspace", "--color", color]);
+    let mut command = repository.cargo(&["nextest", "run", "--workspace", prerequisites::features(), "--color", color]);
     command.args(filter).stderr(Stdio::piped());
     process::announce(&command);
     let summary = run_and_keep_summary(&mut command, &mut std::io::stderr())?;

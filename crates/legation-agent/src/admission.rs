@@ -4,11 +4,16 @@
 //! 1. what a peer will check ([`legation_attest::passport::open`]), as of now or, where the verifier's clock is a little ahead, as
 //!    of its issue;
 //! 2. it confirms this boot's keys and the configuration that was measured.
+//!
+//! Checks on a verifier's word on an attestation key, which this agent would hand on in its evidence:
+//! 1. an operator of this agent appointed the verifier, and that holds now;
+//! 2. the verifier signed it and rests it on that appointment;
+//! 3. it is not over.
 
 use legation_core::{
     Digest, PublicKey, Rejection, SealingPublicKey, Signed, UnixTime,
     claims::{Configuration, KeyBinding, Role},
-    statement::{Appointment, Passport},
+    statement::{Appointment, KeyAttestation, Office, Passport},
 };
 
 use crate::offer::SKEW;
@@ -71,4 +76,40 @@ impl Boot {
         }
         Ok(())
     }
+}
+
+/// The checks of this module on a verifier's word on an attestation key.
+pub(crate) fn check_key(
+    statement: &Signed<KeyAttestation>,
+    appointment: &Signed<Appointment>,
+    operators: &[PublicKey],
+    now: UnixTime,
+) -> Result<(), Rejection> {
+    let bad = |claim: &str| Rejection::new("agent.key-attestation", claim.to_owned());
+    let fix = "have the operator of this agent appoint the manager's verifier";
+    if !operators.contains(&appointment.operator) || appointment.office != Office::Verifier {
+        return Err(bad("appointment of the verifier")
+            .expected("of a verifier, by an operator of this agent")
+            .got(format!("of a {:?}, by {}", appointment.office, appointment.operator.id()))
+            .fix(fix));
+    }
+    if now < appointment.not_before || appointment.not_after < now {
+        return Err(bad("dates of the verifier's appointment")
+            .expected(format!("around {now}"))
+            .got(format!("{} to {}", appointment.not_before, appointment.not_after))
+            .fix(fix));
+    }
+    if statement.verifier != appointment.key || statement.prev != [appointment.digest()] {
+        return Err(bad("signer of the word on the attestation key")
+            .expected(format!("the appointed verifier {}, resting on its appointment", appointment.key.id()))
+            .got(statement.verifier.id())
+            .fix("run manager and verifier of one deployment"));
+    }
+    if statement.expires <= now || now.plus(SKEW) < statement.issued {
+        return Err(bad("dates of the word on the attestation key")
+            .expected(format!("around {now}"))
+            .got(format!("{} to {}", statement.issued, statement.expires))
+            .fix("set the clocks of agent and verifier"));
+    }
+    Ok(())
 }

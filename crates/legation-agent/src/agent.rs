@@ -7,13 +7,14 @@ use std::{
 };
 
 use legation_core::{
-    EnclaveId, Envelope, Rejection, Signed, Signer, UnixTime,
+    EnclaveId, Rejection, RevocationEpoch, Revoked, Signed, Signer, UnixTime,
     claims::{Configuration, Role},
-    statement::{Appointment, Passport},
+    revocation::REVOCATIONS_MAX,
+    statement::Passport,
     unit::Bytes,
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
-use legation_net::{AnchoredJudge, ChannelError, Clock, Credential, Endpoint, OsEntropy, tls::TlsError};
+use legation_net::{AnchoredJudge, ChannelError, Clock, Credential, Endpoint, OsEntropy, Revocations, tls::TlsError};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, sleep},
@@ -28,7 +29,9 @@ use crate::{
     engine::{Engine, EngineConfig, EngineError, INSTANCES_MAX},
     execution::Bench,
     intake::Intake,
-    patience::{LIFE_MIN, Patience},
+    offer::Work,
+    passports::{Admitted, Passports},
+    patience::Patience,
     resources::Machine,
     session::{self, Ended, Link},
     shutdown::{Shutdown, Stage},
@@ -67,23 +70,6 @@ pub enum Exit {
 /// An agent with the keys of this boot, not connected yet.
 pub struct Agent(Arc<Inner>);
 
-/// What a verifier gave, and why it may be believed.
-#[derive(Clone)]
-pub(crate) struct Admitted {
-    pub(crate) passport: Arc<Signed<Passport>>,
-    pub(crate) appointment: Envelope,
-}
-
-impl Admitted {
-    pub(crate) fn new(passport: Signed<Passport>, appointment: &Signed<Appointment>) -> Self {
-        Self { passport: Arc::new(passport), appointment: appointment.envelope().clone() }
-    }
-
-    pub(crate) fn credential(&self) -> Credential {
-        Credential::Passport { passport: self.passport.envelope().clone(), appointment: self.appointment.clone() }
-    }
-}
-
 /// Is called with everything that happens.
 type Listener = dyn Fn(&Status) + Send + Sync;
 
@@ -107,7 +93,9 @@ pub(crate) struct Inner {
     pub(crate) progress: Notify,
     leave_by: OnceLock<Instant>,
     books: Mutex<Books>,
-    admitted: Mutex<Option<Admitted>>,
+    passports: Mutex<Passports>,
+    /// What is revoked: shared with the judge of all channels.
+    pub(crate) revocations: Revocations,
     listener: OnceLock<Box<Listener>>,
 }
 
@@ -129,7 +117,9 @@ impl Agent {
         let sealing = SealingKey::generate(&mut OsEntropy);
         let boot = Boot::new(identity.public_key(), sealing.public().clone(), configuration);
         let clock: Clock = Arc::new(system_time);
-        let judge = AnchoredJudge::new(config.operators.clone()).admit(Role::Manager);
+        let revocations = Revocations::new();
+        let judge =
+            AnchoredJudge::new(config.operators.clone()).admit(Role::Manager).with_revocations(revocations.clone());
         let endpoint = Endpoint::new(identity.clone(), Role::Agent, Credential::None, Arc::new(judge), clock.clone())?;
         tracing::info!(
             enclave = %boot.identity.enclave_id().short(),
@@ -155,7 +145,8 @@ impl Agent {
             progress: Notify::new(),
             leave_by: OnceLock::new(),
             books: Mutex::new(Books::new(capacity)),
-            admitted: Mutex::new(None),
+            passports: Mutex::default(),
+            revocations,
             listener: OnceLock::new(),
             config,
         })))
@@ -238,13 +229,13 @@ impl Agent {
 impl Inner {
     /// One connection, from dialling to its end.
     async fn attend(self: &Arc<Self>, manager: &str, patience: &mut Patience) -> Ended {
-        let credential = self.admitted().map_or(Credential::None, |admitted| admitted.credential());
-        self.endpoint.set_credential(credential);
+        let shown = self.admitted();
+        self.endpoint.set_credential(shown.as_ref().map_or(Credential::None, Admitted::credential));
         let channel = match self.endpoint.connect(manager, None).await {
             Ok(channel) => channel,
             Err(error) => return self.lost(error),
         };
-        let ended = session::hold(self, channel, manager, patience).await;
+        let ended = session::hold(self, channel, manager, patience, shown).await;
         match ended {
             session::Over::Channel(error) => self.lost(error),
             session::Over::Here(ended) => ended,
@@ -255,7 +246,7 @@ impl Inner {
     fn lost(&self, error: ChannelError) -> Ended {
         match error {
             ChannelError::RefusedByPeer(why) => {
-                self.forget_passport();
+                self.passports().forget();
                 Ended::Turned(why)
             }
             ChannelError::Refused(why) => Ended::Turned(why),
@@ -277,26 +268,45 @@ impl Inner {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current passport, while it has life left.
+    pub(crate) fn passports(&self) -> MutexGuard<'_, Passports> {
+        // Every change leaves them whole.
+        self.passports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The passport to show, while it has life left.
     pub(crate) fn admitted(&self) -> Option<Admitted> {
-        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        admitted.as_ref().filter(|a| self.now().plus(LIFE_MIN) < a.passport.expires).cloned()
+        self.passports().to_show(self.now()).cloned()
     }
 
-    /// The last passport, to name in a report, whether or not much life is left.
-    pub(crate) fn passport(&self) -> Option<Arc<Signed<Passport>>> {
-        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.passport.clone())
+    /// The passport to name in the report of `work`: the freshest that holds, is of a verifier that is trusted with its
+    /// tenant's work, and satisfies its requirements.
+    pub(crate) fn passport_for(&self, work: &Work) -> Option<Arc<Signed<Passport>>> {
+        let now = self.now();
+        let good = self.passports().for_tenant(&work.tenant);
+        good.into_iter().map(|a| a.passport).find(|p| now <= p.expires && work.accepts(p))
     }
 
-    pub(crate) fn admit(&self, admitted: Admitted) {
-        let (enclave, until) = (admitted.passport.enclave_id(), admitted.passport.expires);
-        self.endpoint.set_credential(admitted.credential());
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
-        self.tell(Status::Attested { enclave, until });
-    }
-
-    fn forget_passport(&self) {
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Learns what is revoked, on top of what is known: nothing returns because a manager forgot it. Gives the epoch that is
+    /// heeded from now on.
+    ///
+    /// # Errors
+    /// More than is kept.
+    pub(crate) fn heed(&self, list: &legation_core::RevocationList) -> Result<RevocationEpoch, Rejection> {
+        let known = self.revocations.all();
+        if list.epoch <= known.epoch() {
+            return Ok(known.epoch());
+        }
+        let mut all: Revoked = (*known).clone();
+        list.revocations.iter().for_each(|r| all.insert(r.clone()));
+        if all.len() > REVOCATIONS_MAX {
+            return Err(Rejection::new("revocation.list", "revocations of this pool and of those before it")
+                .expected(format!("at most {REVOCATIONS_MAX}"))
+                .got(all.len()));
+        }
+        let all = Arc::new(all);
+        self.passports().heed(&all);
+        self.revocations.learn(all, self.now());
+        Ok(list.epoch)
     }
 
     pub(crate) fn tell(&self, status: Status) {

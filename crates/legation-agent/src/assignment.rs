@@ -29,6 +29,7 @@ use crate::{
     fetch::FetchError,
     intake::Unreadable,
     offer::{Standing, Work, judge_offer},
+    passports::none_for,
     session::Link,
     status::Status,
 };
@@ -194,7 +195,12 @@ enum Refusal {
 /// Judges and enters under one lock: what is left is what was judged.
 fn enter(agent: &Inner, offer: &Offer) -> Result<Option<(Work, Stop)>, Refusal> {
     let (lease, allocation) = (offer.allocation.lease, offer.allocation.digest());
-    let passport = agent.passport();
+    let tenant = &offer.request.tenant;
+    let (passports, none) = {
+        let held = agent.passports();
+        (held.for_tenant(tenant), held.is_empty())
+    };
+    let revoked = agent.revocations.all();
     let mut books = agent.books();
     match books.known(lease, allocation) {
         Some(Entry::Again(pending)) => return Err(Refusal::Again(pending)),
@@ -202,18 +208,26 @@ fn enter(agent: &Inner, offer: &Offer) -> Result<Option<(Work, Stop)>, Refusal> 
         None => {}
     }
     books.open().map_err(Refusal::Why)?;
-    let passport = passport.ok_or_else(|| {
-        Refusal::Why(Rejection::new("offer.passport", "passport of this enclave").expected("one").got("none yet"))
+    // By the freshest passport by which it may be run; if by none, why not by the freshest.
+    let mut refusal = None;
+    let work = passports.iter().find_map(|admitted| {
+        let standing = Standing {
+            passport: &admitted.passport,
+            appointment: &admitted.appointment,
+            revoked: &revoked,
+            operators: &agent.config.operators,
+            obeyed: books.obeyed(),
+            left: books.left(),
+            memory_max: agent.memory_max,
+            now: agent.now(),
+        };
+        let judged = judge_offer(offer, &standing);
+        judged.inspect_err(|why| refusal = refusal.take().or_else(|| Some(why.clone()))).ok()
+    });
+    let work = work.ok_or_else(|| {
+        let yet = || Rejection::new("offer.passport", "passport of this enclave").expected("one").got("none yet");
+        Refusal::Why(refusal.unwrap_or_else(|| if none { yet() } else { none_for(tenant) }))
     })?;
-    let standing = Standing {
-        passport: &passport,
-        operators: &agent.config.operators,
-        obeyed: books.obeyed(),
-        left: books.left(),
-        memory_max: agent.memory_max,
-        now: agent.now(),
-    };
-    let work = judge_offer(offer, &standing).map_err(Refusal::Why)?;
     let stop = books.enter(lease, allocation, work.plan.fragment.demand, (offer.term, offer.seq));
     Ok(Some((work, stop)))
 }
@@ -228,7 +242,7 @@ struct Gathered {
 fn run(work: &Work, ticket: Ticket, gathered: Gathered, stop: &Stop) -> Step {
     let agent = ticket.agent.clone();
     let Gathered { module, inputs, _room } = gathered;
-    let result = execute(&agent.bench, work, module, inputs, &stop.cancel, || agent.passport());
+    let result = execute(&agent.bench, work, module, inputs, &stop.cancel, || agent.passport_for(work));
     ticket.settle(result)
 }
 

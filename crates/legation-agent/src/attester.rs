@@ -1,62 +1,146 @@
-//! Where evidence comes from: the machine's own means of proving what runs on it.
+//! Where evidence comes from: the machine's own means of proving what runs on it, one [`Attester`] for each.
 //!
-//! There is one attester today, the development chip, which proves the protocol and never confidentiality. Hardware gets an
-//! [`Attester`] of its own beside it; until then a machine with a TEE is told so by [`Detection`], and an agent without any
-//! attester does not start.
+//! * [`configfs`]: the kernel's one door to SEV-SNP and TDX; `sev_snp` and `tdx` read what comes out of it.
+//! * `nitro` (feature `nitro`): the security module of AWS Nitro Enclaves.
+//! * [`tpm`]: TPM 2.0, real or emulated; it needs feature `tpm` and libtss2.
+//! * [`development`]: development chips, which prove the protocol and never confidentiality.
+//! * [`detection`]: which of them this machine has, and which is taken.
+//!
+//! Nothing is judged here: a verifier does that, far away. What is checked here is only what would make evidence useless, so
+//! that the machine's owner hears of it in the owner's words.
 
-use std::{
-    fmt, fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, fs, io, path::PathBuf};
 
-use aws_lc_rs::digest;
-use legation_attest::dev::{Chip, DevelopmentError, Guest};
+use legation_attest::dev::DevelopmentError;
 use legation_core::{
-    Digest, DigestWriter,
-    claims::{Evidence, KeyBinding, TeeKind},
+    Digest, DigestWriter, UnixTime,
+    claims::{Evidence, TeeKind},
+    dsse::Signed,
+    statement::{Appointment, KeyAttestation},
 };
-use zeroize::Zeroizing;
 
-use crate::config::AgentConfig;
+mod certificates;
+pub mod configfs;
+pub mod detection;
+pub mod development;
+#[cfg(feature = "nitro")]
+pub mod nitro;
+pub mod sev_snp;
+pub mod tdx;
+pub mod tpm;
 
-/// Largest file of a development chip, in bytes.
-pub const CHIP_FILE_MAX: u64 = 64 * 1024;
+pub use configfs::TsmError;
+pub use detection::{Detection, choose};
+pub use development::DevelopmentAttester;
+pub use tpm::TpmError;
+
 /// The program that runs, as Linux shows it to itself: also when the file was replaced meanwhile.
-const OWN_EXECUTABLE: &str = "/proc/self/exe";
+pub(crate) const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// Proves what runs here.
 pub trait Attester: Send + Sync {
     /// What kind of evidence it gives.
     fn kind(&self) -> TeeKind;
 
-    /// SHA-256 of the boot image, for [`KeyBinding::image`].
+    /// SHA-256 of the boot image as the software inside knows it, for
+    /// [`KeyBinding::image`](legation_core::claims::KeyBinding::image): the agent's own executable.
     fn image(&self) -> Digest;
 
-    /// Evidence over the encoded [`KeyBinding`] and configuration, as of now. May take tens of milliseconds.
+    /// Evidence over the encoded [`KeyBinding`](legation_core::claims::KeyBinding) and configuration, as of now. May take
+    /// tens of milliseconds, and seconds where hardware is slow.
     ///
     /// # Errors
     /// The machine would not attest.
     fn attest(&self, binding: &[u8], configuration: &[u8]) -> Result<Evidence, AttestError>;
+
+    /// The key that a verifier must have seen activated before this evidence is worth anything, where there is one.
+    fn activation(&self) -> Option<&dyn KeyActivation> {
+        None
+    }
+}
+
+/// An attestation key that nobody certified. A verifier encrypts a secret such that only the TPM that holds the endorsement
+/// key can read it, and only if that TPM holds the attestation key as well (TPM 2.0 Library, Part 1, section 24). Whoever has
+/// shown the secret gets the verifier's signed word for it.
+pub trait KeyActivation: Send + Sync {
+    /// The keys.
+    ///
+    /// # Errors
+    /// The TPM has failed.
+    fn keys(&self) -> Result<ActivationKeys, AttestError>;
+
+    /// The secret in a credential (`TPM2B_ID_OBJECT`, `TPM2B_ENCRYPTED_SECRET`).
+    ///
+    /// # Errors
+    /// It was made for other keys, or the TPM has failed.
+    fn activate(&self, credential: &[u8], secret: &[u8]) -> Result<Digest, AttestError>;
+
+    /// From here on evidence carries this word of a verifier. That it may be believed is the caller's to check.
+    ///
+    /// # Errors
+    /// It speaks of another key.
+    fn endorse(&self, statement: &Signed<KeyAttestation>, appointment: &Signed<Appointment>)
+    -> Result<(), AttestError>;
+
+    /// From when until when evidence carries a verifier's word, if it does.
+    fn endorsed(&self) -> Option<(UnixTime, UnixTime)>;
+
+    /// Forgets the verifier's word: the next evidence wants a new one.
+    fn forget(&self);
+}
+
+/// What a verifier needs to make a credential.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ActivationKeys {
+    /// The attestation key, `TPMT_PUBLIC`.
+    pub ak: Vec<u8>,
+    /// The endorsement key, `TPMT_PUBLIC`.
+    pub ek: Vec<u8>,
+    /// Certificates of the endorsement key, leaf first, DER; never the root.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// Why there is no evidence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttestError {
     /// The development chip would not sign.
     #[error("development chip: {0}")]
     Development(#[from] DevelopmentError),
+    /// The kernel's door to the hardware failed.
+    #[error("configfs-tsm: {0}")]
+    Tsm(#[from] TsmError),
+    /// What the hardware gave is not a report over what was asked.
+    #[error("{what}: expected {expected}, got {got}")]
+    Report {
+        /// What of it.
+        what: &'static str,
+        /// What would have been right.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// The host gave no certificate for the report's key, and none is configured.
+    #[error(
+        "no certificate of the chip's key: the host gives none with the report (its table {0}). Have the host load its \
+         certificates, or fetch this chip's VCEK from AMD's key service and name it as `vcek` in `[attester]`"
+    )]
+    NoCertificate(String),
+    /// The security module of a Nitro enclave failed.
+    #[error("/dev/nsm: {0}")]
+    Nitro(String),
+    /// The TPM failed.
+    #[error("TPM: {0}")]
+    Tpm(#[from] TpmError),
 }
 
 /// Why there is no attester.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttesterError {
-    /// This machine has none that this program can use.
-    #[error("this agent has nothing to attest with and does not start without: {0}")]
-    None(Detection),
+    /// This machine has none that this program can use, or not the one asked for.
+    #[error("this agent has nothing to attest with and does not start without:\n{0}")]
+    None(Box<Detection>),
     /// A file cannot be read.
     #[error("{}: cannot be read: {source}", file.display())]
     Read {
@@ -75,152 +159,64 @@ pub enum AttesterError {
         #[source]
         source: DevelopmentError,
     },
+    /// It does not hold certificates.
+    #[error("{}: {why}; expected certificates, leaf first, in PEM or one in DER", file.display())]
+    Certificates {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The hardware does not answer at the start.
+    #[error("the {kind} of this machine does not attest: {source}")]
+    Start {
+        /// What kind.
+        kind: TeeKind,
+        /// Why.
+        #[source]
+        source: AttestError,
+    },
 }
 
-/// A device that would make attestation by hardware possible.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Hardware {
-    /// What it is.
-    pub name: &'static str,
-    /// Where it shows.
-    pub device: &'static str,
-    /// Whether it is there.
-    pub present: bool,
+/// Evidence without devices. No GPU is asked for evidence of its own: see docs/attesters.md.
+pub(crate) fn evidence(
+    kind: TeeKind,
+    report: Vec<u8>,
+    endorsements: Vec<Vec<u8>>,
+    binding: &[u8],
+    configuration: &[u8],
+) -> Evidence {
+    let (binding, configuration) = (binding.to_vec(), configuration.to_vec());
+    Evidence { kind, report, endorsements, devices: Vec::new(), binding, configuration }
 }
 
-/// What this machine could attest with.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Detection {
-    /// Devices looked for.
-    pub hardware: Vec<Hardware>,
-    /// The development chip that is configured.
-    pub development_chip: Option<PathBuf>,
-}
-
-impl Detection {
-    /// Looks.
-    pub fn of(config: &AgentConfig) -> Self {
-        let look = |(name, device)| Hardware { name, device, present: Path::new(device).exists() };
-        Self {
-            hardware: [
-                ("AMD SEV-SNP", "/dev/sev-guest"),
-                ("Intel TDX", "/dev/tdx_guest"),
-                ("AWS Nitro", "/dev/nsm"),
-                ("TPM 2.0", "/dev/tpmrm0"),
-            ]
-            .map(look)
-            .to_vec(),
-            development_chip: config.development_chip.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Detection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found: Vec<_> =
-            self.hardware.iter().filter(|h| h.present).map(|h| format!("{} ({})", h.name, h.device)).collect();
-        if found.is_empty() {
-            f.write_str("no confidential hardware was found")?;
-        } else {
-            write!(f, "found {}, which this program cannot use yet", found.join(", "))?;
-        }
-        match &self.development_chip {
-            Some(chip) => write!(f, "; the development chip {} is configured", chip.display()),
-            None => f.write_str(
-                "; no development chip is configured: set `chip` in `[development]` to attest for development, \
-                 which never proves confidentiality",
-            ),
-        }
-    }
-}
-
-/// The attester of this machine under `config`.
+/// SHA-256 of the program that runs.
 ///
 /// # Errors
-/// There is none, or it cannot be used.
-pub fn choose(config: &AgentConfig) -> Result<Arc<dyn Attester>, AttesterError> {
-    let detection = Detection::of(config);
-    tracing::info!(%detection, "looked for something to attest with");
-    match &config.development_chip {
-        Some(file) => Ok(Arc::new(DevelopmentAttester::open(file)?)),
-        None => Err(AttesterError::None(detection)),
+/// It cannot be read.
+pub fn own_image() -> Result<Digest, AttesterError> {
+    let read = || -> io::Result<Digest> {
+        let mut digest = DigestWriter::new();
+        io::copy(&mut fs::File::open(OWN_EXECUTABLE)?, &mut Hashing(&mut digest))?;
+        Ok(digest.finish())
+    };
+    read().map_err(|source| AttesterError::Read { file: PathBuf::from(OWN_EXECUTABLE), source })
+}
+
+struct Hashing<'a>(&'a mut DigestWriter);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-/// Attests with a development chip. What it measures is this program's own executable, once, at the start.
-pub struct DevelopmentAttester {
-    chip: Chip,
-    guest: Guest,
-    image: Digest,
-}
-
-impl DevelopmentAttester {
-    /// Reads the chip's file and measures this program.
-    ///
-    /// # Errors
-    /// Either cannot be read, or the file is not a chip's.
-    pub fn open(file: &Path) -> Result<Self, AttesterError> {
-        let failed = |source| AttesterError::Read { file: file.to_owned(), source };
-        let mut text = Zeroizing::new(Vec::new());
-        fs::File::open(file).map_err(failed)?.take(CHIP_FILE_MAX).read_to_end(&mut text).map_err(failed)?;
-        let chip = Chip::from_pem(&text).map_err(|source| AttesterError::Chip { file: file.to_owned(), source })?;
-        let own = Path::new(OWN_EXECUTABLE);
-        let failed = |source| AttesterError::Read { file: own.to_owned(), source };
-        Self::measure(chip, fs::File::open(own).map_err(failed)?).map_err(failed)
-    }
-
-    /// Attests with `chip` that the program whose bytes come out of `image` runs.
-    ///
-    /// # Errors
-    /// The image cannot be read.
-    pub fn measure(chip: Chip, mut image: impl Read) -> io::Result<Self> {
-        let (mut sha256, mut sha384) = (DigestWriter::new(), digest::Context::new(&digest::SHA384));
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match image.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    sha256.update(&buffer[..n]);
-                    sha384.update(&buffer[..n]);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        let mut measurement = [0; 48];
-        measurement.copy_from_slice(sha384.finish().as_ref());
-        Ok(Self { chip, guest: Guest::new(measurement), image: sha256.finish() })
-    }
-
-    /// The launch measurement that its evidence carries: SHA-384 of the executable.
-    pub fn measurement(&self) -> &[u8; 48] {
-        &self.guest.measurement
-    }
-}
-
-impl Attester for DevelopmentAttester {
-    fn kind(&self) -> TeeKind {
-        TeeKind::DevSnp
-    }
-
-    fn image(&self) -> Digest {
-        self.image
-    }
-
-    fn attest(&self, binding: &[u8], configuration: &[u8]) -> Result<Evidence, AttestError> {
-        let report = self.chip.report(&self.guest, &KeyBinding::report_data(binding))?;
-        Ok(Evidence {
-            kind: TeeKind::DevSnp,
-            report: report.to_vec(),
-            endorsements: self.chip.endorsements(),
-            binding: binding.to_vec(),
-            configuration: configuration.to_vec(),
-        })
-    }
-}
-
-impl fmt::Debug for DevelopmentAttester {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DevelopmentAttester({:?}, image {})", self.chip, self.image.short())
-    }
+/// Shows bytes of a device's answer in a refusal: the first few.
+pub(crate) fn shown(bytes: &[u8]) -> impl fmt::Display {
+    legation_core::encoding::hex(&bytes[..bytes.len().min(8)])
 }

@@ -5,6 +5,7 @@
 //! provider = "alder"                        # who owns this machine
 //! region = "eu-north"                       # where it stands
 //! operators = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]   # roots whose appointments are obeyed
+//! slot = 0                                  # optional: which of the enclaves of its chip this is
 //!
 //! [rate]                                    # US dollars, as texts, at most six decimals
 //! core_hour_usd = "0.04"
@@ -15,8 +16,19 @@
 //! memory_mib = 1024
 //! slots = 32
 //!
+//! [attester]                                # all optional: what proves what runs here
+//! kind = "auto"                             # or sev-snp, tdx, nitro, tpm, dev-snp, dev-tpm: that one or none
+//! vcek = "vcek.pem"                         # sev-snp: certificate of the chip's key, where the host gives none
+//!
+//! [tpm]                                     # optional: which TPM, where it is not /dev/tpmrm0
+//! tcti = "device:/dev/tpmrm0"               # or "swtpm:host=127.0.0.1,port=2321"
+//! registers = [8, 9]                        # quoted besides 0 to 7
+//! chain = "ek-chain.pem"                    # intermediate certificates of its maker that it does not hold itself
+//!
 //! [development]                             # a machine without a TEE: proves the protocol, never confidentiality
-//! chip = "chip.pem"                         # relative to this file
+//! chip = "chip.pem"                         # relative to this file; or, instead of it, an emulated TPM:
+//! # tpm = "swtpm:host=127.0.0.1,port=2321"
+//! # tpm_chain = "issuer.pem"
 //!
 //! [reconnect]                               # all optional
 //! first_ms = 250
@@ -35,8 +47,14 @@ use std::{
     time::Duration,
 };
 
-use legation_core::{MicroUsd, Millicores, ProviderId, PublicKey, Region, claims::Rate, unit::Bytes};
+use legation_core::{
+    MicroUsd, Millicores, ProviderId, PublicKey, Region,
+    claims::{Rate, TeeKind},
+    unit::Bytes,
+};
 use toml::{Table, Value};
+
+use crate::attester::detection::ORDER;
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_MAX: u64 = 64 * 1024;
@@ -46,6 +64,11 @@ pub const MANAGERS_MAX: usize = 16;
 pub const SLOTS_MAX: u32 = 384;
 /// Most operators that one agent obeys.
 pub const OPERATORS_MAX: usize = 16;
+/// Most registers of a TPM quoted besides 0 to 7.
+pub const REGISTERS_MAX: usize = 16;
+/// Highest register of a TPM (PC Client Platform TPM Profile: 24 of them).
+pub const REGISTER_MAX: u8 = 23;
+const TCTI: &str = "the place of a TPM: \"device:/dev/tpmrm0\" or \"swtpm:host=127.0.0.1,port=2321\"";
 /// Highest price of a core or a GiB for an hour: a million dollars.
 pub const PRICE_MAX: MicroUsd = MicroUsd(1_000_000_000_000);
 
@@ -64,12 +87,99 @@ pub struct AgentConfig {
     pub capacity: CapacityCaps,
     /// What it costs.
     pub rate: Rate,
-    /// File of the development chip, if this machine has no other.
-    pub development_chip: Option<PathBuf>,
+    /// Which of the enclaves of its chip this is: a chip may hold several, each in a slot of its own.
+    pub slot: u16,
+    /// What proves what runs here.
+    pub attester: AttesterConfig,
+    /// Which TPM, where it is not the kernel's first.
+    pub tpm: Option<TpmConfig>,
+    /// What attests on a machine without confidential hardware: for development.
+    pub development: Option<Development>,
     /// How the agent comes back after it lost its manager.
     pub reconnect: Reconnect,
     /// How long running work may take after the agent was asked to stop.
     pub drain: Duration,
+}
+
+/// What proves what runs here.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AttesterConfig {
+    /// Which kind.
+    pub kind: Choice,
+    /// Certificate of the chip's key (SEV-SNP), where the host gives none with the report.
+    pub vcek: Option<PathBuf>,
+}
+
+/// Which attester is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Choice {
+    /// The first in [`crate::attester::detection::ORDER`] that this machine has.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(TeeKind),
+}
+
+impl Choice {
+    /// Whether `kind` is wanted.
+    pub fn admits(self, kind: TeeKind) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Only(only) => only == kind,
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Only(kind) => kind.name(),
+        })
+    }
+}
+
+/// Which TPM, and what of it is quoted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TpmConfig {
+    /// Where it is.
+    pub tcti: Tcti,
+    /// Registers quoted besides 0 to 7.
+    pub registers: Vec<u8>,
+    /// File of intermediate certificates of its maker that it does not hold itself.
+    pub chain: Option<PathBuf>,
+}
+
+/// Where a TPM is, in the words of the TPM software stack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tcti {
+    /// A device of this machine.
+    Device(PathBuf),
+    /// An emulator: `port` takes commands, and the port above it controls.
+    Swtpm {
+        /// IP address or name.
+        host: String,
+        /// Port of the commands.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Tcti {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(path) => write!(f, "device:{}", path.display()),
+            Self::Swtpm { host, port } => write!(f, "swtpm:host={host},port={port}"),
+        }
+    }
+}
+
+/// What attests for development: it proves the protocol, never confidentiality.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Development {
+    /// File of a development chip.
+    Chip(PathBuf),
+    /// An emulated TPM.
+    Tpm(TpmConfig),
 }
 
 /// How much of the machine is offered; nothing is as much as there is.
@@ -181,15 +291,10 @@ impl AgentConfig {
         };
         caps.end(&["cpu_millicores", "memory_mib", "slots"])?;
 
-        let mut development = root.section("development", false)?;
-        let chip = development.optional_text("chip", "the path of a development chip file", |p| {
-            if p.is_empty() { Err("nothing".to_owned()) } else { Ok(PathBuf::from(p)) }
-        })?;
-        if chip.is_none() && development.present() {
-            return Err(development.missing("chip", "the path of a development chip file"));
-        }
-        development.end(&["chip"])?;
         let folder = file.parent().unwrap_or(Path::new(""));
+        let attester = attester(root.section("attester", false)?, folder)?;
+        let tpm = tpm(root.section("tpm", false)?, folder)?;
+        let development = development(root.section("development", false)?, folder)?;
 
         let mut again = root.section("reconnect", false)?;
         let default = Reconnect::default();
@@ -214,7 +319,10 @@ impl AgentConfig {
             })?,
             capacity,
             rate: rates,
-            development_chip: chip.map(|p| folder.join(p)),
+            slot: root.number("slot", 0, u16::MAX.into())?.and_then(|n| u16::try_from(n).ok()).unwrap_or_default(),
+            attester,
+            tpm,
+            development,
             reconnect,
             drain: longest,
         };
@@ -223,14 +331,63 @@ impl AgentConfig {
             "provider",
             "region",
             "operators",
+            "slot",
             "rate",
             "capacity",
+            "attester",
+            "tpm",
             "development",
             "reconnect",
             "drain",
         ])?;
         Ok(config)
     }
+}
+
+fn attester(mut section: Section<'_>, folder: &Path) -> Result<AttesterConfig, ConfigError> {
+    let kinds = ORDER.map(TeeKind::name).join(", ");
+    let kind = section.optional_text("kind", &format!("auto, or one of {kinds}"), |text| match text {
+        "auto" => Ok(Choice::Auto),
+        other => ORDER.into_iter().find(|kind| kind.name() == other).map(Choice::Only).ok_or(format!("`{other}`")),
+    })?;
+    let vcek = section.optional_text("vcek", "the path of a file of certificates", path)?;
+    section.end(&["kind", "vcek"])?;
+    Ok(AttesterConfig { kind: kind.unwrap_or_default(), vcek: vcek.map(|p| folder.join(p)) })
+}
+
+fn tpm(mut section: Section<'_>, folder: &Path) -> Result<Option<TpmConfig>, ConfigError> {
+    let present = section.present();
+    let found = section.optional_text("tcti", TCTI, tcti)?;
+    let registers = section.numbers("registers", REGISTERS_MAX, u64::from(REGISTER_MAX))?;
+    let chain = section.optional_text("chain", "the path of a file of certificates", path)?.map(|p| folder.join(p));
+    if present && found.is_none() {
+        return Err(section.missing("tcti", TCTI));
+    }
+    section.end(&["tcti", "registers", "chain"])?;
+    let registers = registers.into_iter().filter_map(|r| u8::try_from(r).ok()).collect();
+    Ok(found.map(|tcti| TpmConfig { tcti, registers, chain }))
+}
+
+fn development(mut section: Section<'_>, folder: &Path) -> Result<Option<Development>, ConfigError> {
+    let present = section.present();
+    let chip = section.optional_text("chip", "the path of a development chip file", path)?;
+    let tpm = section.optional_text("tpm", TCTI, tcti)?;
+    let chain = section.optional_text("tpm_chain", "the path of a file of certificates", path)?;
+    let found = match (chip, tpm) {
+        (Some(chip), None) if chain.is_none() => Some(Development::Chip(folder.join(chip))),
+        (None, Some(tcti)) => {
+            let chain = chain.map(|p| folder.join(p));
+            Some(Development::Tpm(TpmConfig { tcti, registers: Vec::new(), chain }))
+        }
+        (None, None) if !present => None,
+        (None, None) => return Err(section.missing("chip", "the path of a development chip file, or `tpm`")),
+        (Some(_), _) => {
+            let expected = "either `chip`, or `tpm` and perhaps `tpm_chain`";
+            return Err(section.wrong("chip", expected, "both", "remove one of them"));
+        }
+    };
+    section.end(&["chip", "tpm", "tpm_chain"])?;
+    Ok(found)
 }
 
 /// One table of the file. What was read is taken out, so that what is left is unknown.
@@ -325,6 +482,23 @@ impl<'a> Section<'a> {
         }
     }
 
+    fn numbers(&mut self, key: &str, most: usize, largest: u64) -> Result<Vec<u64>, ConfigError> {
+        let expected = format!("a list of at most {most} whole numbers from 0 to {largest}");
+        let values = match self.table.remove(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(values)) => values,
+            Some(other) => return Err(self.wrong(key, &expected, kind(&other), "put the value in brackets")),
+        };
+        if values.len() > most {
+            return Err(self.wrong(key, &expected, format!("{} of them", values.len()), "correct the list"));
+        }
+        let number = |value: &Value| {
+            let number = value.as_integer().and_then(|n| u64::try_from(n).ok()).filter(|n| *n <= largest);
+            number.ok_or_else(|| self.wrong(key, &expected, value, "correct the list"))
+        };
+        values.iter().map(number).collect()
+    }
+
     fn end(self, known: &[&str]) -> Result<(), ConfigError> {
         match self.table.keys().next() {
             None => Ok(()),
@@ -338,6 +512,30 @@ impl<'a> Section<'a> {
 
 fn kind(value: &Value) -> String {
     format!("a value of type {}", value.type_str())
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("nothing".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// Reads where a TPM is. The TPM library reaches emulators by TCP alone, so Unix sockets are refused here, with the reason.
+fn tcti(text: &str) -> Result<Tcti, String> {
+    let bad = || format!("`{text}`");
+    if let Some(device) = text.strip_prefix("device:") {
+        return if device.starts_with('/') { Ok(Tcti::Device(PathBuf::from(device))) } else { Err(bad()) };
+    }
+    let place = text.strip_prefix("swtpm:").ok_or_else(bad)?;
+    if place.starts_with("path=") {
+        return Err(format!("`{text}`: the TPM library reaches an emulator by host and port only"));
+    }
+    let (host, port) = place.strip_prefix("host=").and_then(|rest| rest.split_once(",port=")).ok_or_else(bad)?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':');
+    // The port above is the emulator's control.
+    let port = port.parse().ok().filter(|port| (1..u16::MAX).contains(port)).ok_or_else(bad)?;
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
+        return Err(bad());
+    }
+    Ok(Tcti::Swtpm { host: host.to_owned(), port })
 }
 
 fn address(text: &str) -> Result<String, String> {

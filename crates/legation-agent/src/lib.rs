@@ -22,6 +22,7 @@ mod execution;
 mod fetch;
 mod intake;
 pub mod offer;
+mod passports;
 mod patience;
 pub mod resources;
 mod session;

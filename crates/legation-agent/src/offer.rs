@@ -7,15 +7,18 @@
 //! 3. the allocation is that manager's, rests on this request and this appointment, names this enclave with its own provider,
 //!    region and price, and its lease runs (`offer.allocation`, `offer.enclave`, `offer.price`, `offer.lease`);
 //! 4. the request is well formed and not over (`request.*`, `offer.request`), and has the fragment (`offer.fragment`);
-//! 5. the own passport holds and satisfies the requirements of task and fragment (`offer.passport`, `require.*`);
+//! 5. the own passport holds, is of a verifier that is trusted with the tenant's work, rests on nothing revoked, and satisfies
+//!    the requirements of task and fragment (`offer.passport`, `offer.verifier`, `revocation`, `require.*`);
 //! 6. what was read upstream is what completed reports of enclaves say that were themselves attested by an appointed verifier
-//!    and satisfy the requirements (`offer.upstream`);
+//!    of the same trust, satisfy the requirements (`offer.upstream`), and rested on nothing that was revoked when they
+//!    finished (`revocation`);
 //! 7. the grants let this enclave run the fragment and read its inputs (`grant.*`);
 //! 8. there is one key for each input, of its object, wrapped to this enclave (`offer.keys`);
 //! 9. the demand fits into what is left (`offer.capacity`), inputs and output into what is held in memory (`offer.size`).
 
 use legation_core::{
-    Digest, EnclaveId, Fuel, LeaseId, Millis, ObjectId, PublicKey, Rejection, Seq, Signed, TaskId, Term, UnixTime,
+    Digest, EnclaveId, Fuel, LeaseId, Millis, ObjectId, PublicKey, Rejection, Requirement, Revoked, Seq, Signed,
+    TaskId, TenantId, Term, UnixTime,
     claims::Capacity,
     grant::{self, Use},
     requirement::Candidate,
@@ -24,6 +27,8 @@ use legation_core::{
     unit::Bytes,
 };
 use legation_net::message::{Offer, Upstream};
+
+use crate::passports;
 
 /// How far clocks of different machines may differ, in seconds.
 pub const SKEW: u64 = 60;
@@ -35,8 +40,12 @@ pub const OUTPUT_BYTES_MAX: Bytes = Bytes::mib(256);
 /// What an agent knows of itself when it judges an offer.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    /// Its current passport, which also holds its configuration and its sealing key.
+    /// The passport it would name, which also holds its configuration and its sealing key.
     pub passport: &'a Signed<Passport>,
+    /// Appointment of that passport's verifier.
+    pub appointment: &'a Signed<Appointment>,
+    /// What is revoked, as far as it knows.
+    pub revoked: &'a Revoked,
     /// Roots it obeys.
     pub operators: &'a [PublicKey],
     /// Highest term and journal position it obeyed.
@@ -56,6 +65,10 @@ pub struct Work {
     pub lease: LeaseId,
     /// The task.
     pub task: TaskId,
+    /// For whom: not every verifier's passport counts for everybody.
+    pub tenant: TenantId,
+    /// What the task requires of every enclave, beside what the fragment requires.
+    pub require: Requirement,
     /// What to run, on what.
     pub plan: Plan,
     /// What it may use.
@@ -157,7 +170,13 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
             .got(format!("{} to {}", passport.issued, passport.expires))
             .fix("nothing: it is being renewed"));
     }
-    satisfies(passport, fragment, request)?;
+    if !standing.appointment.covers_tenant(&request.tenant) {
+        return Err(passports::none_for(&request.tenant));
+    }
+    if let Some(revocation) = standing.revoked.of(passport) {
+        return Err(revocation.refusal());
+    }
+    satisfies(passport, fragment, &request.require)?;
     let inputs = sources(offer, fragment, standing)?;
 
     let objects: Vec<_> = inputs.iter().map(|i| i.object).collect();
@@ -174,6 +193,8 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
     Ok(Work {
         lease: allocation.lease,
         task: allocation.task,
+        tenant: request.tenant.clone(),
+        require: request.require.clone(),
         limits: limits(fragment, allocation, binding()),
         rests_on: RestsOn {
             allocation: allocation.digest(),
@@ -286,15 +307,18 @@ fn allocated(offer: &Offer, fragment: &Fragment, standing: &Standing<'_>) -> Res
 }
 
 /// Check 5, for this enclave and for those upstream; the same as a receipt's.
-fn satisfies(passport: &Passport, fragment: &Fragment, request: &Request) -> Result<(), Rejection> {
+fn satisfies(passport: &Passport, fragment: &Fragment, require: &Requirement) -> Result<(), Rejection> {
     let demand = &fragment.demand;
-    let candidate = Candidate {
-        claims: &passport.claims,
-        configuration: &passport.configuration,
-        price_hour: passport.configuration.rate.per_hour(demand.cpu, demand.memory),
-    };
-    request.require.check(&candidate)?;
+    let candidate = Candidate { passport, price_hour: passport.configuration.rate.per_hour(demand.cpu, demand.memory) };
+    require.check(&candidate)?;
     fragment.require.check(&candidate)
+}
+
+impl Work {
+    /// Whether a report of it may name this passport, as far as the requirements go.
+    pub(crate) fn accepts(&self, passport: &Passport) -> bool {
+        satisfies(passport, &self.plan.fragment, &self.require).is_ok()
+    }
 }
 
 /// Checks 6 and 8: every input with its key.
@@ -387,7 +411,19 @@ fn reported<'a>(
             report.finished,
         ));
     }
-    satisfies(passport, fragment, request)
+    if !up.appointment.covers_tenant(&request.tenant) {
+        return Err(upstream_refusal(
+            index,
+            "verifier of the passport",
+            format!("one that is trusted with the work of {}", request.tenant),
+            passport.verifier_id(),
+        ));
+    }
+    if let Some(revocation) = standing.revoked.of(passport).filter(|r| r.at <= report.finished) {
+        let why = revocation.refusal();
+        return Err(Rejection { claim: format!("{} behind the output of fragment {index}", why.claim), ..why });
+    }
+    satisfies(passport, fragment, &request.require)
         .map_err(|why| Rejection { claim: format!("{} behind fragment {index}", why.claim), ..why })?;
     match (&report.outcome, &report.output) {
         (Outcome::Completed, Some(output)) => Ok(output),

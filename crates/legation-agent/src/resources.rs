@@ -105,6 +105,7 @@ impl Machine {
                 slots: caps.slots.unwrap_or_else(|| u32::try_from(slots).unwrap_or(u32::MAX)),
             },
             rate: config.rate,
+            slot: config.slot,
             operators: config.operators.clone(),
         })
     }

@@ -7,13 +7,16 @@
 //!                                                                                                v
 //!                                                                               Asked, Renewing again, beside the work
 //! ```
+//! Where the attestation key of this machine is a TPM's that nobody certified, Asked is preceded by Activating: credential,
+//! secret, the verifier's word on the key, which is kept while it holds.
+//!
 //! One task reads the channel and never waits for work: offers are judged and run elsewhere, data frames only copied and hashed.
 
 use std::{sync::Arc, time::Duration};
 
 use legation_core::{
-    Rejection,
-    statement::{Appointment, Passport},
+    Digest, Rejection, RevocationList, Signed,
+    statement::{Appointment, KeyAttestation, Passport},
 };
 use legation_net::{
     Channel, ChannelError, Incoming, Receiver, Sender,
@@ -26,11 +29,14 @@ use tokio::{
 };
 
 use crate::{
-    agent::{Admitted, Inner, random},
+    admission,
+    agent::{Inner, random},
     assignment::{self, Offered},
+    attester::AttestError,
     fetch::Fetches,
     intake,
-    patience::{Patience, renew_in},
+    passports::Admitted,
+    patience::Patience,
     shutdown::Stage,
     status::Status,
 };
@@ -39,6 +45,10 @@ use crate::{
 const ATTEST_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a renewal that failed is tried again, at least.
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
+/// Between two attestations that somebody else asked for, at least.
+const REATTEST_APART: Duration = Duration::from_secs(5);
+/// How long channels may take to look at what was revoked.
+const HEED_PATIENCE: Duration = Duration::from_secs(5);
 /// Objects sent at once. Those whose data waits in the channel's queue come on top: at most [`legation_net::DATA_QUEUE_MAX`].
 const STORES_MAX: usize = 16;
 /// News of a session's own helpers that wait to be heard.
@@ -73,6 +83,9 @@ pub(crate) enum Over {
     Here(Ended),
 }
 
+/// How much of the life of a verifier's word on an attestation key must be left for evidence to carry it: one part in this many.
+const KEY_LIFE_SHARE: u64 = 5;
+
 /// What a session's helpers found.
 enum News {
     /// The peer has accepted a new passport.
@@ -85,6 +98,8 @@ enum News {
 enum Attesting {
     /// Nothing to do before then.
     Resting { until: Instant },
+    /// The attestation key is being activated: `proving` from the credential on, until the word on the key comes.
+    Activating { give_up: Instant, proving: bool },
     /// A nonce is asked for; then evidence over it is made, sent and judged.
     Asked { give_up: Instant, proving: bool },
     /// The passport is being shown.
@@ -95,7 +110,7 @@ impl Attesting {
     fn wakes(&self) -> Instant {
         match self {
             Self::Resting { until } => *until,
-            Self::Asked { give_up, .. } | Self::Renewing { give_up } => *give_up,
+            Self::Activating { give_up, .. } | Self::Asked { give_up, .. } | Self::Renewing { give_up } => *give_up,
         }
     }
 }
@@ -105,18 +120,41 @@ struct Session<'a> {
     link: Arc<Link>,
     manager: &'a str,
     attesting: Attesting,
+    /// When the last attestation began.
+    began: Option<Instant>,
+    /// Somebody asked for another while one was under way.
+    again: bool,
+    /// The passport that the peer knows.
+    shown: Option<Digest>,
     present: bool,
     draining: Option<Instant>,
     news: mpsc::Sender<News>,
 }
 
 /// Serves a manager over `channel` until either ends.
-pub(crate) async fn hold(agent: &Arc<Inner>, channel: Channel, manager: &str, patience: &mut Patience) -> Over {
+pub(crate) async fn hold(
+    agent: &Arc<Inner>,
+    channel: Channel,
+    manager: &str,
+    patience: &mut Patience,
+    shown: Option<Admitted>,
+) -> Over {
     let (sender, mut receiver) = channel.split();
     let (news, mut heard) = mpsc::channel(NEWS_MAX);
     let link = Arc::new(Link { sender, fetches: Fetches::new(), stores: Semaphore::new(STORES_MAX) });
     let attesting = Attesting::Resting { until: Instant::now() };
-    let mut session = Session { agent, link, manager, attesting, present: false, draining: None, news };
+    let mut session = Session {
+        agent,
+        link,
+        manager,
+        attesting,
+        began: None,
+        again: false,
+        shown: shown.as_ref().map(Admitted::digest),
+        present: false,
+        draining: None,
+        news,
+    };
     let over = session.serve(&mut receiver, &mut heard, patience).await;
     agent.unlink(&session.link);
     over
@@ -129,13 +167,13 @@ impl Session<'_> {
         heard: &mut mpsc::Receiver<News>,
         patience: &mut Patience,
     ) -> Over {
-        if let Some(admitted) = self.agent.admitted()
-            && let Err(over) = self.admitted(&admitted, patience).await
+        if self.shown.is_some()
+            && let Err(over) = self.admitted(patience).await
         {
             return over;
         }
         loop {
-            let wakes = self.attesting.wakes();
+            let wakes = self.wakes();
             let leave_by = self.draining;
             let step = tokio::select! {
                 incoming = receiver.recv() => match incoming {
@@ -144,8 +182,9 @@ impl Session<'_> {
                 },
                 Some(news) = heard.recv() => match news {
                     News::Renewed(admitted) => {
-                        self.agent.admit(admitted.clone());
-                        self.admitted(&admitted, patience).await
+                        self.agent.endpoint.set_credential(admitted.credential());
+                        self.shown = Some(admitted.digest());
+                        self.admitted(patience).await
                     }
                     News::Unable(why) => self.failed(Rejection::new("agent.attest", "evidence of this machine").got(why)),
                 },
@@ -217,7 +256,7 @@ impl Session<'_> {
                 }
                 Ok(())
             }
-            ToAgent::Admitted { passport, appointment } => self.show(*passport, &appointment),
+            ToAgent::Admitted { passport, appointment } => self.take(*passport, *appointment),
             ToAgent::Refused { why } => self.failed(why),
             ToAgent::Offer(offer) => self.offered(Offered::Read(offer)).await,
             ToAgent::Cancel { lease } => {
@@ -232,6 +271,21 @@ impl Session<'_> {
                 self.agent.tell(Status::Acknowledged { lease });
                 Ok(())
             }
+            ToAgent::Activate { credential, secret } => {
+                if let Attesting::Activating { proving, .. } = &mut self.attesting
+                    && !*proving
+                {
+                    *proving = true;
+                    self.activate(credential, secret);
+                }
+                Ok(())
+            }
+            ToAgent::KeyAttested { statement, appointment } => self.key_attested(&statement, &appointment).await,
+            ToAgent::Reattest { why } => {
+                self.reattest(&why);
+                Ok(())
+            }
+            ToAgent::Revocations { list, appointment } => self.heed(&list, &appointment),
             ToAgent::Missing { stream } => {
                 self.link.fetches.missing(stream);
                 Ok(())
@@ -241,12 +295,18 @@ impl Session<'_> {
 
     /// Time to renew, or too long without an answer.
     async fn wake(&mut self) -> Result<(), Over> {
+        self.tell_overdue();
+        if Instant::now() < self.attesting.wakes() {
+            return Ok(());
+        }
         match self.attesting {
-            Attesting::Resting { .. } => {
-                self.attesting = Attesting::Asked { give_up: Instant::now() + ATTEST_PATIENCE, proving: false };
-                self.say(&ToManager::AskChallenge).await
+            Attesting::Resting { .. } if self.wants_activation() => {
+                self.attesting = Attesting::Activating { give_up: Instant::now() + ATTEST_PATIENCE, proving: false };
+                self.ask_activation();
+                Ok(())
             }
-            Attesting::Asked { .. } | Attesting::Renewing { .. } => self.failed(
+            Attesting::Resting { .. } => self.ask_challenge().await,
+            Attesting::Activating { .. } | Attesting::Asked { .. } | Attesting::Renewing { .. } => self.failed(
                 Rejection::new("agent.attest", "answer of the verifier")
                     .expected(format!("within {ATTEST_PATIENCE:?}"))
                     .got("none"),
@@ -254,19 +314,78 @@ impl Session<'_> {
         }
     }
 
+    async fn ask_challenge(&mut self) -> Result<(), Over> {
+        self.began = Some(Instant::now());
+        self.again = false;
+        self.attesting = Attesting::Asked { give_up: Instant::now() + ATTEST_PATIENCE, proving: false };
+        self.say(&ToManager::AskChallenge).await
+    }
+
+    /// Whether there is an attestation key without a verifier's word that has a while to hold.
+    fn wants_activation(&self) -> bool {
+        let Some(key) = self.agent.attester.activation() else { return false };
+        let now = self.agent.now();
+        key.endorsed().is_none_or(|(from, until)| now.plus(until.since(from) / KEY_LIFE_SHARE) >= until)
+    }
+
+    /// Asks for a credential for the attestation key.
+    fn ask_activation(&self) {
+        self.answer(|agent| {
+            let Some(key) = agent.attester.activation() else { return Ok(None) };
+            let keys = key.keys()?;
+            Ok(Some(ToManager::AskActivation { ak: keys.ak, ek: keys.ek, certificates: keys.certificates }))
+        });
+    }
+
+    /// Finds the secret in a credential elsewhere, and sends it.
+    fn activate(&self, credential: Vec<u8>, secret: Vec<u8>) {
+        self.answer(move |agent| {
+            let Some(key) = agent.attester.activation() else { return Ok(None) };
+            Ok(Some(ToManager::Activated { secret: key.activate(&credential, &secret)? }))
+        });
+    }
+
+    /// Keeps a verifier's word on the attestation key, and goes on to attest.
+    async fn key_attested(
+        &mut self,
+        statement: &Signed<KeyAttestation>,
+        appointment: &Signed<Appointment>,
+    ) -> Result<(), Over> {
+        let (Attesting::Activating { proving: true, .. }, Some(key)) =
+            (&self.attesting, self.agent.attester.activation())
+        else {
+            tracing::warn!("a word on an attestation key that was not asked for: ignored");
+            return Ok(());
+        };
+        let operators = &self.agent.boot.configuration.operators;
+        if let Err(why) = admission::check_key(statement, appointment, operators, self.agent.now()) {
+            return self.failed(why);
+        }
+        if let Err(error) = key.endorse(statement, appointment) {
+            return self.failed(Rejection::new("agent.key-attestation", "the verifier's word").got(error));
+        }
+        tracing::debug!(until = %statement.expires, "the attestation key is attested");
+        self.ask_challenge().await
+    }
+
     /// Makes evidence over `nonce` elsewhere, and sends it.
     fn attest(&self, nonce: legation_core::Digest) {
+        self.answer(move |agent| {
+            let binding = agent.boot.binding(agent.attester.image(), nonce, agent.now());
+            let evidence = agent.attester.attest(&binding.encode(), &agent.boot.encoded)?;
+            Ok(Some(ToManager::Evidence(Box::new(evidence))))
+        });
+    }
+
+    /// Has the hardware make an answer on a thread that may wait for it, and sends it.
+    fn answer(&self, make: impl FnOnce(&Inner) -> Result<Option<ToManager>, AttestError> + Send + 'static) {
         let (agent, link, news) = (self.agent.clone(), self.link.clone(), self.news.clone());
         tokio::spawn(async move {
-            let making = agent.clone();
-            let evidence = spawn_blocking(move || {
-                let binding = making.boot.binding(making.attester.image(), nonce, making.now());
-                making.attester.attest(&binding.encode(), &making.boot.encoded)
-            });
-            let why = match evidence.await {
-                Ok(Ok(evidence)) => {
+            let why = match spawn_blocking(move || make(&agent)).await {
+                Ok(Ok(None)) => return,
+                Ok(Ok(Some(answer))) => {
                     // When the channel has ended, the session knows already.
-                    let _ = link.sender.send_control(&ToManager::Evidence(Box::new(evidence))).await;
+                    let _ = link.sender.send_control(&answer).await;
                     return;
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -276,48 +395,136 @@ impl Session<'_> {
         });
     }
 
-    /// Checks a passport and shows it on this channel.
-    fn show(
-        &mut self,
-        passport: legation_core::Signed<Passport>,
-        appointment: &legation_core::Signed<Appointment>,
-    ) -> Result<(), Over> {
-        if !matches!(self.attesting, Attesting::Asked { .. }) {
-            tracing::warn!("a passport that was not asked for: ignored");
+    /// Takes a passport that its verifier gave for this boot, and shows it if it lives longest. There may be one of each
+    /// verifier for one evidence, as they come.
+    fn take(&mut self, passport: Signed<Passport>, appointment: Signed<Appointment>) -> Result<(), Over> {
+        let asked = matches!(self.attesting, Attesting::Asked { .. });
+        let now = self.agent.now();
+        let checked = self.agent.boot.check(&passport, &appointment, now);
+        let checked = checked.and_then(|()| self.agent.revocations.of(&passport).map_or(Ok(()), Err));
+        if let Err(why) = checked {
+            if asked {
+                return self.failed(why);
+            }
+            tracing::warn!(%why, "a passport that is of no use: ignored");
             return Ok(());
         }
-        if let Err(why) = self.agent.boot.check(&passport, appointment, self.agent.now()) {
-            return self.failed(why);
+        let (enclave, until) = (passport.enclave_id(), passport.expires);
+        if self.agent.passports().take(Admitted::new(passport, appointment), now) {
+            self.agent.tell(Status::Attested { enclave, until });
+        }
+        if !matches!(self.attesting, Attesting::Renewing { .. }) {
+            self.rest();
+            self.show();
+        }
+        Ok(())
+    }
+
+    /// Shows the passport that lives longest, unless the peer knows it or is being shown one.
+    fn show(&mut self) {
+        let best = self.agent.passports().longest().cloned();
+        let Some(best) = best.filter(|best| self.shown != Some(best.digest())) else { return };
+        if matches!(self.attesting, Attesting::Renewing { .. }) {
+            return;
         }
         self.attesting = Attesting::Renewing { give_up: Instant::now() + ATTEST_PATIENCE };
-        let admitted = Admitted::new(passport, appointment);
         let (sender, news) = (self.link.sender.clone(), self.news.clone());
         tokio::spawn(async move {
             // A failure ends the channel, and the session hears of it there.
-            if sender.renew(admitted.credential()).await.is_ok() {
-                let _ = news.send(News::Renewed(admitted)).await;
+            if sender.renew(best.credential()).await.is_ok() {
+                let _ = news.send(News::Renewed(best)).await;
             }
+        });
+    }
+
+    /// Nothing to do until a passport is to be renewed, or somebody who asked meanwhile is to be obeyed.
+    fn rest(&mut self) {
+        let renew = self.agent.passports().renew_in(self.agent.now(), random());
+        self.attesting = Attesting::Resting { until: self.soon(Instant::now() + renew) };
+        self.tell_overdue();
+    }
+
+    /// `until`, or as soon as may be when another attestation was asked for.
+    fn soon(&self, until: Instant) -> Instant {
+        let now = Instant::now();
+        let soonest = self.began.map_or(now, |began| (began + REATTEST_APART).max(now));
+        if self.again { until.min(soonest) } else { until }
+    }
+
+    /// Attests again, now or when the attestation that is under way is over, but not more often than is bearable.
+    fn reattest(&mut self, why: &str) {
+        tracing::info!(why = %why.chars().take(512).collect::<String>(), "asked to attest again");
+        self.again = true;
+        if let Attesting::Resting { until } = self.attesting {
+            self.attesting = Attesting::Resting { until: self.soon(until) };
+        }
+    }
+
+    fn wakes(&self) -> Instant {
+        let late = self.agent.passports().overdue_in(self.agent.now()).map(|left| Instant::now() + left);
+        late.map_or(self.attesting.wakes(), |late| late.min(self.attesting.wakes()))
+    }
+
+    fn tell_overdue(&self) {
+        let now = self.agent.now();
+        let overdue = self.agent.passports().overdue(now);
+        for late in overdue {
+            let (verifier, age_seconds, until) = (late.verifier, now.since(late.issued), late.expires);
+            self.agent.tell(Status::Overdue { verifier, age_seconds, until });
+        }
+    }
+
+    /// Heeds what is revoked: drops passports and, by the judge they share, channels. Answers when all channels have looked.
+    fn heed(&mut self, list: &Signed<RevocationList>, appointment: &Signed<Appointment>) -> Result<(), Over> {
+        let operators = &self.agent.boot.configuration.operators;
+        let opened = RevocationList::open(list.envelope(), appointment.envelope(), operators);
+        let heeded = opened.and_then(|list| self.agent.heed(&list));
+        let epoch = match heeded {
+            Ok(epoch) => epoch,
+            Err(why) => {
+                tracing::warn!(%why, "a list of revocations that cannot be believed: ignored");
+                return Ok(());
+            }
+        };
+        if epoch > list.epoch {
+            tracing::warn!(known = epoch.0, got = list.epoch.0, "an older list of revocations than is known: ignored");
+        }
+        self.show();
+        let (agent, link) = (self.agent.clone(), self.link.clone());
+        tokio::spawn(async move {
+            if tokio::time::timeout(HEED_PATIENCE, agent.revocations.settled(epoch)).await.is_err() {
+                tracing::warn!(epoch = epoch.0, "channels have not all looked at what was revoked");
+                return;
+            }
+            agent.tell(Status::Heeded { epoch });
+            // When the channel has ended, nobody waits for this.
+            let _ = link.sender.send_control(&ToManager::Heeded { epoch }).await;
         });
         Ok(())
     }
 
     /// Attestation failed: without a passport that is the end; with one, it is tried again while the passport lasts.
     fn failed(&mut self, why: Rejection) -> Result<(), Over> {
+        // The refusal may be of the word on the key: another verifier's, or one of a verifier that is revoked.
+        if let Some(key) = self.agent.attester.activation() {
+            key.forget();
+        }
         if !self.present {
             return Err(Over::Here(Ended::Turned(why)));
         }
-        let left = self.agent.passport().map_or(0, |p| p.expires.since(self.agent.now()));
+        let left = self.agent.passports().last().map_or(0, |a| a.passport.expires.since(self.agent.now()));
         let pause =
             Duration::from_secs(left / 4).clamp(RENEW_AGAIN, self.agent.config.reconnect.refused.max(RENEW_AGAIN));
-        self.attesting = Attesting::Resting { until: Instant::now() + pause };
+        self.attesting = Attesting::Resting { until: self.soon(Instant::now() + pause) };
+        self.tell_overdue();
         self.agent.tell(Status::Turned { manager: self.manager.to_owned(), why });
         Ok(())
     }
 
-    /// The peer knows the passport: rests until it is to be renewed, and is present if that is new.
-    async fn admitted(&mut self, admitted: &Admitted, patience: &mut Patience) -> Result<(), Over> {
-        let renew = renew_in(&admitted.passport, self.agent.now(), random());
-        self.attesting = Attesting::Resting { until: Instant::now() + renew };
+    /// The peer knows a passport: rests until one is to be renewed, and is present if that is new.
+    async fn admitted(&mut self, patience: &mut Patience) -> Result<(), Over> {
+        self.rest();
+        self.show();
         if self.present {
             return Ok(());
         }

@@ -1,6 +1,9 @@
 //! What an agent tells of itself as it happens: to its log, and to whoever asked to be told. Nothing here is secret.
 
-use legation_core::{EnclaveId, FragmentIndex, LeaseId, Rejection, Seq, TaskId, Term, UnixTime, statement::Outcome};
+use legation_core::{
+    EnclaveId, FragmentIndex, KeyId, LeaseId, Rejection, RevocationEpoch, Seq, TaskId, Term, UnixTime,
+    statement::Outcome,
+};
 
 /// Something happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,6 +15,20 @@ pub enum Status {
         enclave: EnclaveId,
         /// How long the passport holds.
         until: UnixTime,
+    },
+    /// A verifier has not renewed its passport although most of its life is over.
+    Overdue {
+        /// The verifier, by its key.
+        verifier: KeyId,
+        /// Age of the passport, in seconds.
+        age_seconds: u64,
+        /// How long it still holds.
+        until: UnixTime,
+    },
+    /// Knows of revocations, and has dropped what they cover.
+    Heeded {
+        /// The latest epoch.
+        epoch: RevocationEpoch,
     },
     /// Ready for offers.
     Present {
@@ -73,6 +90,10 @@ impl Status {
     pub(crate) fn log(&self) {
         match self {
             Self::Attested { enclave, until } => tracing::info!(enclave = %enclave.short(), %until, "attested"),
+            Self::Overdue { verifier, age_seconds, until } => {
+                tracing::warn!(verifier = %verifier.short(), age_seconds, %until, "passport is overdue for renewal: its verifier does not answer, or refuses");
+            }
+            Self::Heeded { epoch } => tracing::info!(epoch = epoch.0, "revocations heeded"),
             Self::Present { manager, running, obeyed: (term, seq) } => {
                 tracing::info!(%manager, running, term = term.0, seq = seq.0, "present");
             }

@@ -38,10 +38,16 @@ fn main() -> Result<(), Failure> {
     let chip = root.issue(&ChipSpec { product: Product::Milan, chip_id: [1; 64], tcb }, now)?;
     let guest = Guest::new([2; 48]);
     let report = chip.report(&guest, &[3; 64])?;
-    let roots = DevelopmentRoots::new(&Anchors { operators: Vec::new(), development: vec![root.anchor()] })?;
+    let roots =
+        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new() })?;
     let endorsements = chip.endorsements();
-    let presented =
-        Presented { report: &report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[] };
+    let presented = Presented {
+        report: &report,
+        leaf: &endorsements[0],
+        intermediate: Some(&endorsements[1]),
+        crls: &[],
+        grace: 0,
+    };
     let (cold, warm) = (ChainCache::new(0), ChainCache::default());
     verify(&presented, &roots, &warm, now)?;
     measure("report signed", || chip.report(&guest, &[3; 64]));

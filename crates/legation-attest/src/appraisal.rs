@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use legation_core::{
-    Rejection, UnixTime,
+    Digest, Rejection, UnixTime,
     claims::{Claims, Judged},
     encoding,
     statement::{Ear, Tier},
@@ -158,6 +158,36 @@ impl AppraisalPolicy {
     }
 }
 
+/// Decides whether what was judged is acceptable. Pure; a policy implements it.
+pub trait Appraiser: Send + Sync {
+    /// Appraises what was judged, as of `at`.
+    ///
+    /// # Errors
+    /// Why it is not acceptable.
+    fn appraise(&self, judged: &Judged, at: UnixTime) -> Result<Ear, Rejection>;
+
+    /// Life of a passport in seconds, at most [`PASSPORT_SECONDS_MAX`]: the shortest that the policy gives.
+    fn passport_seconds(&self) -> u64;
+
+    /// Appraises, and says how long a passport of this result lives, in seconds.
+    ///
+    /// # Errors
+    /// Why it is not acceptable.
+    fn appraise_for(&self, judged: &Judged, at: UnixTime) -> Result<(Ear, u64), Rejection> {
+        Ok((self.appraise(judged, at)?, self.passport_seconds()))
+    }
+}
+
+impl Appraiser for AppraisalPolicy {
+    fn appraise(&self, judged: &Judged, at: UnixTime) -> Result<Ear, Rejection> {
+        appraise(judged, self, at)
+    }
+
+    fn passport_seconds(&self) -> u64 {
+        self.passport_seconds
+    }
+}
+
 /// Holds what was judged against a policy as of `at`.
 ///
 /// # Errors
@@ -178,10 +208,12 @@ pub fn appraise(judged: &Judged, policy: &AppraisalPolicy, at: UnixTime) -> Resu
             .got("permitted: the host may read and write its memory")
             .fix("launch the guest with a policy that forbids debugging"));
     }
-    if claims.vmpl.value > policy.vmpl_max {
+    if let Some(vmpl) = &claims.vmpl
+        && vmpl.value > policy.vmpl_max
+    {
         return Err(refuse("appraisal.vmpl", "privilege level of the report")
             .expected(format!("at most {}", policy.vmpl_max))
-            .got(claims.vmpl.value)
+            .got(vmpl.value)
             .fix("ask for the report from a more privileged level, or raise `vmpl_max`"));
     }
     check_tcb(claims, policy)?;
@@ -193,7 +225,7 @@ fn check_tcb(claims: &Claims, policy: &AppraisalPolicy) -> Result<(), Rejection>
     let refuse = || Rejection::new("appraisal.tcb", format!("security version under policy `{}`", policy.name));
     let product: Product = claims.product.value.parse().map_err(|e| refuse().got(e))?;
     let Some(minimum) = policy.minimum_tcb.iter().find(|m| m.product == product) else { return Ok(()) };
-    let tcb: TcbVersion = claims.tcb.value.parse().map_err(|e| refuse().got(e))?;
+    let tcb: TcbVersion = claims.tcb.value.version.parse().map_err(|e| refuse().got(e))?;
     if tcb.at_least(&minimum.tcb) {
         return Ok(());
     }
@@ -243,12 +275,23 @@ fn grade(claims: &Claims, policy: &AppraisalPolicy) -> Ear {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
-    Ear { status: status(&vector), vector, policy: policy.name.clone() }
+    let text = serde_json::to_vec(policy).unwrap_or_default();
+    let images = policy.measurements.iter().filter(|v| v.measurement == claims.measurement.value);
+    let images: std::collections::BTreeSet<_> = images.map(|v| v.name.clone()).collect();
+    Ear {
+        status: status(&vector),
+        vector,
+        policy: policy.name.clone(),
+        policy_digest: Digest::of(&text),
+        tcb: claims.tcb.value.clone(),
+        images: images.into_iter().collect(),
+        grace: None,
+    }
 }
 
 /// The worst tier of a vector (draft-ietf-rats-ar4si section 2.3.2). Values that make no claim (-1 to 1) warn: ours all
 /// make one.
-pub(crate) fn status(vector: &BTreeMap<String, i8>) -> Tier {
+pub fn status(vector: &BTreeMap<String, i8>) -> Tier {
     let tier = |value: &i8| match value {
         2..=31 | -32..=-2 => Tier::Affirming,
         -1..=95 | -96..=-33 => Tier::Warning,

@@ -53,3 +53,14 @@ pub(crate) const AMD_FMC_SPL: &[u8] = &[3, 9];
 pub(crate) const AMD_HWID: &[u8] = &[4];
 /// cspID: the cloud provider that holds a VLEK, relative to [`AMD`].
 pub(crate) const AMD_CSP_ID: &[u8] = &[5];
+
+/// extKeyUsage of an endorsement key's certificate, 2.23.133.8.1 (TCG EK Credential Profile).
+pub(crate) const TCG_EK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
+/// extKeyUsage of an attestation key's certificate, 2.23.133.8.3 (TCG EK Credential Profile).
+pub(crate) const TCG_AK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x03];
+/// TPMManufacturer, 2.23.133.2.1 (TCG EK Credential Profile).
+pub(crate) const TCG_TPM_MANUFACTURER: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x01];
+/// subjectAltName, 2.5.29.17 (RFC 5280).
+pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+/// Google's description of a Compute Engine instance, 1.3.6.1.4.1.11129.2.1.21.
+pub(crate) const GOOGLE_INSTANCE: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x01, 0x15];

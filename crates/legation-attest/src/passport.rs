@@ -7,19 +7,20 @@
 //! 3. `passport.appointment-dates`: it holds at `now`, and held when the passport was issued.
 //! 4. `passport.signature`: the passport names the appointed key as its verifier and is signed by it.
 //! 5. `passport.prev`: the passport rests on this appointment and on nothing else.
-//! 6. `passport.life`: it lives more than nothing and at most [`PASSPORT_SECONDS_MAX`].
-//! 7. `passport.dates`: it holds at `now`.
-//! 8. `passport.status`: its status is the worst of its vector and not contraindicated; a development enclave is not
+//! 6. `passport.scope`: the verifier is appointed for machines of this kind.
+//! 7. `passport.life`: it lives more than nothing and at most [`PASSPORT_SECONDS_MAX`].
+//! 8. `passport.dates`: it holds at `now`.
+//! 9. `passport.status`: its status is the worst of its vector and not contraindicated; a development enclave is not
 //!    affirmed; anchor and kind of machine agree.
 
 use legation_core::{
     Digest, Envelope, PublicKey, Rejection, Signed, Signer, UnixTime,
-    claims::{Evidence, EvidenceJudge, Judged, TeeKind},
+    claims::{Evidence, EvidenceJudge, Judged, Shelf},
     dsse,
     statement::{Appointment, Ear, Office, Passport, Tier},
 };
 
-use crate::appraisal::{self, AppraisalPolicy, PASSPORT_SECONDS_MAX, appraise};
+use crate::appraisal::{self, Appraiser, PASSPORT_SECONDS_MAX};
 
 /// What a verifier works with.
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ pub struct Verifier<'a> {
     /// What it judges evidence with.
     pub judge: &'a dyn EvidenceJudge,
     /// What it accepts.
-    pub policy: &'a AppraisalPolicy,
+    pub policy: &'a dyn Appraiser,
 }
 
 /// What a verifier does for one enclave: judges the evidence, holds its nonce against the one given out, appraises, and
@@ -42,18 +43,19 @@ pub struct Verifier<'a> {
 pub fn admit(
     verifier: &Verifier<'_>,
     evidence: &Evidence,
+    shelf: &Shelf,
     nonce: &Digest,
     now: UnixTime,
 ) -> Result<Signed<Passport>, Rejection> {
-    let judged = verifier.judge.judge(evidence, now)?;
+    let judged = verifier.judge.judge(evidence, shelf, now)?;
     if judged.binding.nonce != *nonce {
         return Err(Rejection::new("admit.nonce", "nonce in the key binding")
             .expected(nonce)
             .got(judged.binding.nonce)
             .fix("ask for a nonce and make evidence over it: old evidence is not taken again"));
     }
-    let ear = appraise(&judged, verifier.policy, now)?;
-    issue(verifier.signer, verifier.appointment, &judged, evidence, ear, now, verifier.policy.passport_seconds)
+    let (ear, seconds) = verifier.policy.appraise_for(&judged, now)?;
+    issue(verifier.signer, verifier.appointment, &judged, evidence, ear, now, seconds)
 }
 
 /// Issues a passport for what was judged and appraised at `at`, for `seconds` or until the binding or the appointment
@@ -85,10 +87,18 @@ pub fn issue(
             ))
             .fix("have the operator appoint this key"));
     }
+    let kind = judged.claims.tee.value;
+    if !appointment.covers_kind(kind) {
+        return Err(Rejection::new("passport.scope", "kinds of machines this verifier is trusted with")
+            .expected(kind)
+            .got("not among them")
+            .fix("have this kind judged by a verifier that is appointed for it"));
+    }
     if ear.status == Tier::Contraindicated {
         return Err(contraindicated(&ear));
     }
-    let expires = at.plus(seconds).min(judged.binding.not_after).min(appointment.not_after);
+    let grace = ear.grace.as_ref().map_or(UnixTime(u64::MAX), |g| g.until);
+    let expires = at.plus(seconds).min(judged.binding.not_after).min(appointment.not_after).min(grace);
     check_life(at, expires)?;
     if seconds > PASSPORT_SECONDS_MAX {
         return Err(life(seconds));
@@ -103,6 +113,7 @@ pub fn issue(
         claims: judged.claims.clone(),
         configuration: judged.configuration.clone(),
         evidence: evidence.digest(),
+        collateral: judged.collateral.clone(),
         prev: vec![appointment.digest()],
     };
     Ok(dsse::sign(passport, verifier))
@@ -132,6 +143,12 @@ pub fn open(
             .expected(appointment.digest())
             .got(passport.prev.iter().map(Digest::to_string).collect::<Vec<_>>().join(", "))
             .fix("send the passport with the appointment it was issued under"));
+    }
+    if !appointment.covers_kind(passport.claims.tee.value) {
+        return Err(Rejection::new("passport.scope", "kinds of machines the verifier is trusted with")
+            .expected(passport.claims.tee.value)
+            .got("not among them")
+            .fix("have this kind judged by a verifier that is appointed for it"));
     }
     check_life(passport.issued, passport.expires)?;
     appointment_covers(&appointment, passport.issued)?;
@@ -219,7 +236,7 @@ fn check_status(passport: &Passport) -> Result<(), Rejection> {
     if development && ear.status == Tier::Affirming {
         return refuse("status of a development enclave", "Warning".to_owned(), format!("{:?}", ear.status));
     }
-    if development != (claims.tee.value == TeeKind::DevSnp) {
+    if development != claims.tee.value.is_development() {
         return refuse("anchor of the passport", format!("one for {}", claims.tee.value), claims.anchor.to_string());
     }
     Ok(())

@@ -20,8 +20,8 @@
 //!  7. `snp.chain`: the root's key signed the intermediate, the intermediate's key the leaf, by raw bytes; names match;
 //!     root and intermediate are authorities with certificate signing in their key usage, the leaf is none.
 //!  8. `snp.dates`: leaf, intermediate and root are inside their dates at `at`.
-//!  9. `snp.crl`: every revocation list at hand of that root is signed by it, fresh at `at`, and does not name the
-//!     intermediate.
+//!  9. `snp.crl`: every revocation list at hand of that root is signed by it, was issued by `at`, is not past its next
+//!     update (by more than the grace, which the claims then say), and does not name the intermediate.
 //! 10. `snp.extensions`: the leaf has AMD's extensions, well-formed, with either a chip's id (VCEK) or a cloud
 //!     provider's (VLEK), a common name that says the same, and was issued by the intermediate for that kind of leaf.
 //! 11. `snp.signing-key`: SIGNING_KEY names the kind of the leaf, MASK_CHIP_KEY is clear (the signature would be
@@ -53,7 +53,7 @@ mod tests;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use legation_core::{
     Rejection, UnixTime,
-    claims::{Attested, Claims},
+    claims::{Attested, Claims, Tcb},
     encoding,
 };
 
@@ -66,11 +66,11 @@ pub use report::{
     Cpuid, FirmwareVersion, GuestPolicy, KeyFlags, REPORT_LEN, RawTcb, Report, SIGNED_LEN, SigningKey, VMPL_HYPERVISOR,
     VMPL_MAX,
 };
-pub use roots::{AmdRoots, DEVELOPMENT, DEVELOPMENT_ROOTS_MAX, DevelopmentRoots, LeafKind, Root, RootSet, Roots};
+pub use roots::{AmdRoots, DEVELOPMENT, DEVELOPMENT_ROOTS_MAX, DevelopmentRoots, LeafKind, Root, RootSet};
 pub use tcb::{Product, TcbError, TcbVersion};
 
+pub(crate) use crate::check::Trail;
 pub(crate) use certificate::{Certificate, Key};
-pub(crate) use check::Trail;
 use leaf::{Holder, Leaf};
 pub(crate) use leaf::{Holder as LeafHolder, Leaf as LeafCertificate};
 pub(crate) use roots::DEVELOPMENT_ASK;
@@ -86,6 +86,8 @@ pub struct Presented<'a> {
     pub intermediate: Option<&'a [u8]>,
     /// Revocation lists, of any root: those of the chain's root are checked.
     pub crls: &'a [Crl],
+    /// Seconds for which a list past its next update is still believed; 0 for not at all.
+    pub grace: u64,
 }
 
 /// The bytes of a report that its signature covers: what to hash where a report needs an identity.
@@ -119,34 +121,38 @@ pub(crate) fn verify_on<R: RootSet>(
     let leaf = &chain.leaf;
 
     check_signing_key(&report, &leaf.holder)?;
-    passed(Check::SigningKey);
+    passed(Check::SigningKey.id());
     check_product(&report, leaf.product, chain.root_product)?;
-    passed(Check::Product);
+    passed(Check::Product.id());
     check_chip(&report, leaf)?;
-    passed(Check::ChipId);
+    passed(Check::ChipId.id());
     check_tcb(&report, leaf)?;
-    passed(Check::Tcb);
+    passed(Check::Tcb.id());
     check_signature(presented.report, &report, leaf)?;
-    passed(Check::Signature);
+    passed(Check::Signature.id());
     check_migration(&report)?;
-    passed(Check::Migration);
+    passed(Check::Migration.id());
     if report.vmpl > VMPL_MAX {
         return Err(Check::Vmpl
             .refuse("privilege level", format!("0 to {VMPL_MAX}"), report.vmpl)
             .fix("ask for the report from inside the guest"));
     }
-    passed(Check::Vmpl);
+    passed(Check::Vmpl.id());
 
+    let claims = Claims::basic(
+        R::KIND,
+        chain.anchor.clone(),
+        encoding::hex(&report.measurement),
+        chip(&report, leaf),
+        Attested::hardware(Tcb::unknown(leaf.tcb.to_string())),
+        Attested::endorsed(leaf.product.name().to_owned()),
+        encoding::hex(&report.report_data),
+    );
     Ok(Claims {
-        tee: Attested::hardware(R::KIND),
-        anchor: chain.anchor.clone(),
-        measurement: Attested::hardware(encoding::hex(&report.measurement)),
-        chip: chip(&report, leaf),
-        tcb: Attested::hardware(leaf.tcb.to_string()),
         debug: Attested::hardware(report.policy.debug()),
-        product: Attested::endorsed(leaf.product.name().to_owned()),
-        vmpl: Attested::hardware(report.vmpl),
-        report_data: encoding::hex(&report.report_data),
+        vmpl: Some(Attested::hardware(report.vmpl)),
+        stale_since: chain.stale_since,
+        ..claims
     })
 }
 

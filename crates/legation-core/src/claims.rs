@@ -1,229 +1,28 @@
-//! What an enclave was shown to be: evidence as it travels, the claims a verifier drew from it, and the anchor it rests on.
+//! What an enclave was shown to be: the claims a verifier drew from evidence, each with its source and confidence.
+//!
+//! * `kind`: kinds of machines; `evidence`: evidence as it travels; `binding`: what a boot binds to it;
+//! * `collateral`: what vendors publish about machines, by name and digest; `tcb`: how current a machine's firmware is;
+//! * `anchor`: what a verdict rests on.
 
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    digest::{Digest, sha512},
-    encoding::{b64, b64_list},
-    id::{ProviderId, Region},
-    key::{PublicKey, SealingPublicKey},
-    time::UnixTime,
-    unit::{Bytes, MicroUsd, Millicores},
-};
+use crate::{digest::Digest, id::Region, rejection::Rejection, time::UnixTime, unit::Bytes};
 
-/// Largest evidence, endorsements included, in bytes.
-pub const EVIDENCE_MAX: usize = 256 * 1024;
-/// Most endorsements beside one piece of evidence.
-pub const ENDORSEMENTS_MAX: usize = 8;
-/// Domain of the hash that binds keys to evidence.
-pub const KEY_BINDING_DOMAIN: &[u8] = b"legation-key-v1";
+mod anchor;
+mod binding;
+mod collateral;
+mod evidence;
+mod kind;
+mod tcb;
 
-/// Kind of evidence, hence of the machine behind it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TeeKind {
-    /// AMD SEV-SNP.
-    SevSnp,
-    /// Byte-exact SEV-SNP reports under a development root: proves the protocol, never confidentiality.
-    DevSnp,
-}
-
-impl TeeKind {
-    /// Every kind, in the order of their names in the requirement language.
-    pub const ALL: [Self; 2] = [Self::SevSnp, Self::DevSnp];
-
-    /// Name in policies, requirements and output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SevSnp => "sev-snp",
-            Self::DevSnp => "dev-snp",
-        }
-    }
-}
-
-impl fmt::Display for TeeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Evidence as it travels: what the hardware signed, what endorses it, and what it binds.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Evidence {
-    /// What kind of evidence `report` is.
-    pub kind: TeeKind,
-    /// The signed report or quote.
-    #[serde(with = "b64")]
-    pub report: Vec<u8>,
-    /// Certificates for the report's key, leaf first, DER; never the root.
-    #[serde(with = "b64_list")]
-    pub endorsements: Vec<Vec<u8>>,
-    /// The [`KeyBinding`] in the bytes that were hashed into the report.
-    #[serde(with = "b64")]
-    pub binding: Vec<u8>,
-    /// The [`Configuration`] in the bytes whose digest the binding carries.
-    #[serde(with = "b64")]
-    pub configuration: Vec<u8>,
-}
-
-impl Evidence {
-    /// SHA-256 of the compact JSON: the content address of this evidence in a receipt. Never an identity.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
-    }
-
-    /// Bytes of all parts together, to be held against [`EVIDENCE_MAX`].
-    pub fn size(&self) -> usize {
-        self.report.len()
-            + self.endorsements.iter().map(Vec::len).sum::<usize>()
-            + self.binding.len()
-            + self.configuration.len()
-    }
-}
-
-/// What a party does in the pool; part of every binding and channel.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Runs tasks inside an enclave.
-    Agent,
-    /// Keeps the journal, places tasks.
-    Manager,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Agent => "agent",
-            Self::Manager => "manager",
-        })
-    }
-}
-
-/// What one boot of an enclave binds to its evidence. It is hashed in the bytes that travel.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyBinding {
-    /// What the enclave does.
-    pub role: Role,
-    /// Identity key of this boot.
-    pub identity: PublicKey,
-    /// Sealing key of this boot.
-    pub sealing: SealingPublicKey,
-    /// SHA-256 of the boot image, as the software inside knows it.
-    pub image: Digest,
-    /// SHA-256 of the configuration that steers the agent.
-    pub configuration: Digest,
-    /// The keys are not used before.
-    pub not_before: UnixTime,
-    /// The keys are not used after.
-    pub not_after: UnixTime,
-    /// The verifier's nonce.
-    pub nonce: Digest,
-}
-
-impl KeyBinding {
-    /// The bytes that travel.
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    /// `SHA-512("legation-key-v1" || encoded)`: what the hardware report carries.
-    pub fn report_data(encoded: &[u8]) -> [u8; 64] {
-        sha512(&[KEY_BINDING_DOMAIN, encoded])
-    }
-}
-
-/// What an agent says of itself and what steers it; measured into the evidence, so it cannot change unseen, but
-/// region, provider and price remain the provider's word.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Configuration {
-    /// Who owns the machine.
-    pub provider: ProviderId,
-    /// Where it stands.
-    pub region: Region,
-    /// How much of it is offered.
-    pub capacity: Capacity,
-    /// What it costs.
-    pub rate: Rate,
-    /// Keys whose appointments this agent obeys (the operator's roots).
-    pub operators: Vec<PublicKey>,
-}
-
-impl Configuration {
-    /// The bytes that travel.
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-}
-
-/// How much an enclave offers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capacity {
-    /// Compute.
-    pub cpu: Millicores,
-    /// Memory for tasks.
-    pub memory: Bytes,
-    /// Fragments at once.
-    pub slots: u32,
-}
-
-/// What an enclave costs; an hour of a fragment costs `cpu * core_hour + memory * gib_hour`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// One core for one hour.
-    pub core_hour: MicroUsd,
-    /// One GiB of memory for one hour.
-    pub gib_hour: MicroUsd,
-}
-
-impl Rate {
-    /// Price of one hour of this much, rounded up.
-    pub fn per_hour(&self, cpu: Millicores, memory: Bytes) -> MicroUsd {
-        let core = (u128::from(self.core_hour.0) * u128::from(cpu.0)).div_ceil(1000);
-        let gib = (u128::from(self.gib_hour.0) * u128::from(memory.0)).div_ceil(1 << 30);
-        MicroUsd(u64::try_from(core + gib).unwrap_or(u64::MAX))
-    }
-
-    /// Price of this much for `micros` microseconds, rounded up: what a fragment is charged.
-    pub fn charge(&self, cpu: Millicores, memory: Bytes, micros: u64) -> MicroUsd {
-        let hour = u128::from(self.per_hour(cpu, memory).0);
-        MicroUsd(u64::try_from((hour * u128::from(micros)).div_ceil(3_600_000_000)).unwrap_or(u64::MAX))
-    }
-}
-
-/// What a verdict rests on in the end. Production and development are different variants, not different names: nothing
-/// turns one into the other.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "name", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Anchor {
-    /// A hardware vendor's root compiled into the verifier, such as `amd-milan`.
-    Production(String),
-    /// A development root of the given name. Says nothing about confidentiality.
-    Development(String),
-}
-
-impl Anchor {
-    /// Whether anything resting on this says *development*.
-    pub fn is_development(&self) -> bool {
-        matches!(self, Self::Development(_))
-    }
-}
-
-impl fmt::Display for Anchor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Production(name) => write!(f, "production({name})"),
-            Self::Development(name) => write!(f, "development({name})"),
-        }
-    }
-}
+pub use anchor::{Anchor, Anchors, DevelopmentAnchor, TpmAnchor};
+pub use binding::{Capacity, Configuration, KEY_BINDING_DOMAIN, KeyBinding, Rate, Role};
+pub use collateral::{COLLATERAL_MAX, COLLATERAL_NAME_MAX, CollateralItem, Shelf};
+pub use evidence::{DEVICES_MAX, DeviceEvidence, DeviceKind, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence};
+pub use kind::TeeKind;
+pub use tcb::{Shortfall, Tcb, TcbStatus};
 
 /// Where a claim comes from, strongest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -278,7 +77,8 @@ impl<T> Attested<T> {
     }
 }
 
-/// What a verifier found in evidence. Typed and finite; one variant of evidence fills all of it or is refused.
+/// What a verifier found in evidence. Typed and finite: what a kind of machine cannot show is absent, and whatever asks
+/// for what is absent is refused. docs/confidence.md has the rules by which sources become confidence.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
@@ -286,20 +86,86 @@ pub struct Claims {
     pub tee: Attested<TeeKind>,
     /// What the verdict rests on.
     pub anchor: Anchor,
-    /// Launch measurement, lower-case hex.
+    /// What was launched, lower-case hex: SEV-SNP launch measurement, TDX MRTD, SGX MRENCLAVE, Nitro PCR0; of a TPM, the
+    /// SHA-256 over the quoted registers.
     pub measurement: Attested<String>,
+    /// Further measurements by name (`rtmr0`, `pcr4`, `mrsigner`), lower-case hex, from the same source.
+    pub registers: BTreeMap<String, String>,
     /// Opaque identity of the chip (or of the endorsement key's holder), lower-case hex.
     pub chip: Attested<String>,
-    /// Security version reported by the hardware, as the vendor writes it.
-    pub tcb: Attested<String>,
+    /// Security version, and how current it is.
+    pub tcb: Attested<Tcb>,
     /// Whether the owner may look inside.
     pub debug: Attested<bool>,
+    /// Whether memory is hidden from the host: a TPM alone hides nothing.
+    pub confidential: Attested<bool>,
     /// Hardware generation or product, such as `milan`.
     pub product: Attested<String>,
     /// Privilege level the report was asked from (SEV-SNP VMPL).
-    pub vmpl: Attested<u32>,
-    /// What the report binds, lower-case hex of the 64-byte report data.
+    pub vmpl: Option<Attested<u32>>,
+    /// Where it stands, where somebody but the provider says so.
+    pub region: Option<Attested<Region>>,
+    /// Who operates the machine, where somebody but the provider says so: a cloud provider's name or account.
+    pub operator: Option<Attested<String>>,
+    /// Processor and platform features that the hardware reports, by name, such as `smt`.
+    pub features: Option<Attested<BTreeSet<String>>>,
+    /// Memory of the machine.
+    pub memory: Option<Attested<Bytes>>,
+    /// Accelerators with evidence of their own.
+    pub gpus: Vec<Attested<Gpu>>,
+    /// Since when a piece of collateral behind this is past its next update: believed within a dated grace alone.
+    pub stale_since: Option<UnixTime>,
+    /// What the report binds, lower-case hex: the 64 bytes of [`KeyBinding::report_data`], or the first 32 of them where
+    /// the hardware has no room for more.
     pub report_data: String,
+}
+
+/// An accelerator as its own evidence shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// Architecture, such as `hopper`.
+    pub model: String,
+    /// Version of the driver.
+    pub driver: String,
+    /// Version of the firmware.
+    pub firmware: String,
+    /// Identity of the chip: SHA-256 of its device certificate's key, lower-case hex.
+    pub chip: String,
+}
+
+impl Claims {
+    /// Claims with the hardware's own word on what every kind of machine shows, and nothing else: no registers, no
+    /// privilege level, nothing that only some machines show.
+    pub fn basic(
+        tee: TeeKind,
+        anchor: Anchor,
+        measurement: String,
+        chip: Attested<String>,
+        tcb: Attested<Tcb>,
+        product: Attested<String>,
+        report_data: String,
+    ) -> Self {
+        Self {
+            tee: Attested::hardware(tee),
+            anchor,
+            measurement: Attested::hardware(measurement),
+            registers: BTreeMap::new(),
+            chip,
+            tcb,
+            debug: Attested::hardware(false),
+            confidential: Attested::hardware(true),
+            product,
+            vmpl: None,
+            region: None,
+            operator: None,
+            features: None,
+            memory: None,
+            gpus: Vec::new(),
+            stale_since: None,
+            report_data,
+        }
+    }
 }
 
 /// What judging evidence against anchors gives: the claims, and what the evidence binds.
@@ -311,36 +177,15 @@ pub struct Judged {
     pub binding: KeyBinding,
     /// The configuration it binds.
     pub configuration: Configuration,
+    /// The collateral that was taken into account, ascending.
+    pub collateral: Vec<Digest>,
 }
 
 /// Judges evidence as of a time against fixed anchors. Pure; `legation-attest` implements it.
 pub trait EvidenceJudge {
-    /// Verifies `evidence` as of `at`.
+    /// Verifies `evidence` as of `at`, with the collateral on `shelf`.
     ///
     /// # Errors
     /// The first check that refuses.
-    fn judge(&self, evidence: &Evidence, at: UnixTime) -> Result<Judged, crate::rejection::Rejection>;
-}
-
-/// What a reader trusts: operators' roots, and development roots where the reader admits them at all. Vendors' roots are
-/// compiled in. This is the anchor file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub struct Anchors {
-    /// Roots that appoint verifiers and managers.
-    pub operators: Vec<PublicKey>,
-    /// Development roots, by name. An empty list refuses every development enclave.
-    #[serde(default)]
-    pub development: Vec<DevelopmentAnchor>,
-}
-
-/// A development root as an anchor file names it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DevelopmentAnchor {
-    /// Its name, shown in every verdict.
-    pub name: String,
-    /// Self-signed certificate of the development ARK, DER.
-    #[serde(with = "b64")]
-    pub ark: Vec<u8>,
+    fn judge(&self, evidence: &Evidence, shelf: &Shelf, at: UnixTime) -> Result<Judged, Rejection>;
 }

@@ -29,4 +29,6 @@ pub use dsse::{Envelope, Predicate, Signed};
 pub use requirement::Requirement;
 pub mod grant;
 pub mod receipt;
+pub mod revocation;
 pub use receipt::Receipt;
+pub use revocation::{Revocable, Revocation, RevocationList, Revoked};

@@ -13,8 +13,12 @@
 //! 6. the roots are the results of the task the receipt names, or exactly reports that failed; and the revocation it names
 //!    is the latest that the allocations of the task took into account.
 //!
+//! A reader who also has a list of revocations ([`Receipt::verify_with`]) checks in addition:
+//! 7. no report was finished, nor its work allocated, after something that it rests on was revoked. What was revoked later is
+//!    a warning: the work was done before.
+//!
 //! What it cannot show: that nothing was left out which no statement rests on, such as a second fragment's failure in a task
-//! that failed, or a revocation after the last allocation.
+//! that failed, or a revocation after the last allocation, to whoever has no list of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +28,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    claims::{Anchor, Anchors, Evidence, EvidenceJudge},
+    claims::{Anchor, Anchors, CollateralItem, Evidence, EvidenceJudge},
     digest::Digest,
     dsse::{Envelope, EnvelopeError, Predicate, Signed},
     id::{EnclaveId, FragmentIndex, RevocationEpoch, TaskId},
     rejection::Rejection,
+    revocation::{RevocationList, Revoked},
     statement::{Aggregate, Allocation, Appointment, Grant, Outcome, Passport, Report, Request},
     task::OutputRef,
     time::UnixTime,
@@ -62,6 +67,9 @@ pub struct Receipt {
     pub envelopes: Vec<Envelope>,
     /// The evidence behind the passports, ascending by digest.
     pub evidence: Vec<Evidence>,
+    /// The collateral that judging it took into account, ascending by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collateral: Vec<CollateralItem>,
 }
 
 /// How a valid receipt is to be read.
@@ -91,6 +99,8 @@ pub struct Verdict {
     pub anchors: Vec<String>,
     /// The results, sealed, in the order of the fragments.
     pub results: Vec<Option<OutputRef>>,
+    /// What a reader should know although nothing is wrong: dated exceptions that were made.
+    pub warnings: Vec<String>,
     /// Every link in the order of the receipt.
     pub links: Vec<Link>,
 }
@@ -142,17 +152,19 @@ impl Receipt {
         roots: Vec<Digest>,
         envelopes: impl IntoIterator<Item = Envelope>,
         evidence: impl IntoIterator<Item = Evidence>,
+        collateral: impl IntoIterator<Item = CollateralItem>,
     ) -> Result<Self, Rejection> {
         let all: BTreeMap<Digest, Envelope> = envelopes.into_iter().map(|e| (e.digest(), e)).collect();
         let order = walk(&roots, |d| all.get(d))?;
         let mut chosen = Vec::with_capacity(order.len());
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, mut wanted_collateral) = (BTreeSet::new(), BTreeSet::new());
         let mut revocations = None;
         for digest in &order {
             // `walk` found every digest it returned.
             let Some(envelope) = all.get(digest) else { continue };
             if let Ok(passport) = envelope.peek::<Passport>() {
                 wanted.insert(passport.evidence);
+                wanted_collateral.extend(passport.collateral);
             } else if let Ok(allocation) = envelope.peek::<Allocation>()
                 && allocation.task == task
             {
@@ -176,7 +188,16 @@ impl Receipt {
                 .fix("ask the manager, or take it from the receipt of the earlier task"));
         }
         let evidence = evidence.into_values().collect();
-        Ok(Self { version: VERSION.to_owned(), task, revocations, roots, envelopes: chosen, evidence })
+        let mut collateral: BTreeMap<_, _> = collateral.into_iter().map(|c| (c.digest(), c)).collect();
+        collateral.retain(|digest, _| wanted_collateral.contains(digest));
+        if let Some(digest) = wanted_collateral.iter().find(|d| !collateral.contains_key(d)) {
+            return Err(Rejection::new("receipt.collateral", "collateral behind a passport")
+                .expected(digest)
+                .got("nothing")
+                .fix("ask the manager, or take it from the receipt of the earlier task"));
+        }
+        let collateral = collateral.into_values().collect();
+        Ok(Self { version: VERSION.to_owned(), task, revocations, roots, envelopes: chosen, evidence, collateral })
     }
 
     /// The one spelling: compact JSON and a newline.
@@ -217,7 +238,20 @@ impl Receipt {
     /// # Errors
     /// The first link that fails, and why.
     pub fn verify(&self, anchors: &Anchors, judge: &dyn EvidenceJudge) -> Result<Verdict, Invalid> {
-        check::Chain::new(self, anchors, judge)?.verify()
+        self.verify_with(anchors, judge, None)
+    }
+
+    /// As [`Self::verify`], knowing also what was revoked: a list that [`RevocationList::open`] has opened.
+    ///
+    /// # Errors
+    /// The first link that fails, and why.
+    pub fn verify_with(
+        &self,
+        anchors: &Anchors,
+        judge: &dyn EvidenceJudge,
+        revocations: Option<&RevocationList>,
+    ) -> Result<Verdict, Invalid> {
+        check::Chain::new(self, anchors, judge, revocations)?.verify()
     }
 }
 

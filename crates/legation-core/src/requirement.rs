@@ -12,15 +12,16 @@
 //! Attributes and their types are those of [`Attribute`]; `confidence(attribute)` is a number from 0 to 1. A requirement is
 //! kept with its source: the source is what is signed.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    claims::{Claims, Configuration, TeeKind},
+    claims::{Attested, Confidence, TcbStatus, TeeKind},
     digest::Digest,
     encoding,
     rejection::Rejection,
+    statement::Passport,
     unit::{Bytes, MicroUsd, Millicores},
 };
 
@@ -54,6 +55,28 @@ pub enum Attribute {
     Cpu,
     /// `memory`: what it offers in all, in `KiB`, `MiB` or `GiB`.
     Memory,
+    /// `confidential`: whether its memory is hidden from its host.
+    Confidential,
+    /// `tcb.status`: how current its firmware is, such as `up-to-date`.
+    TcbStatus,
+    /// `tcb.shortfall`: how many components of its firmware are behind.
+    TcbShortfall,
+    /// `grace`: whether it was admitted for a time although something must be mended.
+    Grace,
+    /// `image`: name of a reference value that it runs.
+    Image,
+    /// `measurement`: what was launched, hexadecimal.
+    Measurement,
+    /// `operator`: who operates the machine, where somebody but the provider says so.
+    Operator,
+    /// `gpu`: model of an accelerator with evidence of its own.
+    Gpu,
+    /// `gpus`: how many accelerators have evidence of their own.
+    Gpus,
+    /// `feature`: a processor or platform feature that the hardware reports.
+    Feature,
+    /// `verifier`: name of the key that signed its passport.
+    Verifier,
 }
 
 /// Type of an attribute.
@@ -66,10 +89,14 @@ enum Type {
     Cpu,
     Memory,
     Share,
+    TcbStatus,
+    Count,
+    /// Several names: equal to each of them.
+    Names,
 }
 
 impl Attribute {
-    const ALL: [(&'static str, Self, Type); 9] = [
+    const ALL: [(&'static str, Self, Type); 20] = [
         ("tee", Self::Tee, Type::Tee),
         ("region", Self::Region, Type::Name),
         ("provider", Self::Provider, Type::Name),
@@ -79,6 +106,17 @@ impl Attribute {
         ("price", Self::Price, Type::Price),
         ("cpu", Self::Cpu, Type::Cpu),
         ("memory", Self::Memory, Type::Memory),
+        ("confidential", Self::Confidential, Type::YesNo),
+        ("tcb.status", Self::TcbStatus, Type::TcbStatus),
+        ("tcb.shortfall", Self::TcbShortfall, Type::Count),
+        ("grace", Self::Grace, Type::YesNo),
+        ("image", Self::Image, Type::Names),
+        ("measurement", Self::Measurement, Type::Name),
+        ("operator", Self::Operator, Type::Name),
+        ("gpu", Self::Gpu, Type::Names),
+        ("gpus", Self::Gpus, Type::Count),
+        ("feature", Self::Feature, Type::Names),
+        ("verifier", Self::Verifier, Type::Name),
     ];
 
     fn name(self) -> &'static str {
@@ -116,6 +154,11 @@ enum Value {
     Memory(u64),
     /// Thousandths.
     Share(u64),
+    TcbStatus(TcbStatus),
+    Count(u64),
+    Names(BTreeSet<String>),
+    /// Nobody says. Never literal; equal to nothing, and different from nothing.
+    Absent,
 }
 
 impl fmt::Display for Value {
@@ -128,6 +171,11 @@ impl fmt::Display for Value {
             Self::Cpu(milli) => Millicores(*milli).fmt(f),
             Self::Memory(bytes) => Bytes(*bytes).fmt(f),
             Self::Share(milli) => write!(f, "{}.{:03}", milli / 1000, milli % 1000),
+            Self::TcbStatus(status) => status.fmt(f),
+            Self::Count(count) => count.fmt(f),
+            Self::Names(names) if names.is_empty() => f.write_str("none"),
+            Self::Names(names) => f.write_str(&names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
+            Self::Absent => f.write_str("nothing: its evidence does not say"),
         }
     }
 }
@@ -144,6 +192,11 @@ enum Operator {
 
 impl Operator {
     fn holds(self, left: &Value, right: &Value) -> bool {
+        match (left, right) {
+            (Value::Absent, _) => return false,
+            (Value::Names(names), Value::Name(name)) => return names.contains(name) == (self == Self::Equal),
+            _ => {}
+        }
         match self {
             Self::Equal => left == right,
             Self::NotEqual => left != right,
@@ -190,41 +243,65 @@ pub struct RequirementError {
 /// What of an enclave a requirement can see.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// What was attested.
-    pub claims: &'a Claims,
-    /// What it says of itself.
-    pub configuration: &'a Configuration,
+    /// What was attested and appraised, and what it says of itself.
+    pub passport: &'a Passport,
     /// One hour of the fragment's demand there.
     pub price_hour: MicroUsd,
 }
 
 impl Candidate<'_> {
     fn value(&self, term: Term) -> Value {
-        let (c, d) = (self.claims, self.configuration);
-        match term {
-            Term::Confidence(attribute) => Value::Share(u64::from(self.confidence(attribute))),
-            Term::Value(Attribute::Tee) => Value::Tee(c.tee.value),
-            Term::Value(Attribute::Region) => Value::Name(d.region.to_string()),
-            Term::Value(Attribute::Provider) => Value::Name(d.provider.to_string()),
-            Term::Value(Attribute::Product) => Value::Name(c.product.value.clone()),
-            Term::Value(Attribute::Development) => Value::YesNo(c.anchor.is_development()),
-            Term::Value(Attribute::Debug) => Value::YesNo(c.debug.value),
-            Term::Value(Attribute::Price) => Value::Price(self.price_hour.0),
-            Term::Value(Attribute::Cpu) => Value::Cpu(d.capacity.cpu.0),
-            Term::Value(Attribute::Memory) => Value::Memory(d.capacity.memory.0),
+        let attribute = match term {
+            Term::Confidence(attribute) => return Value::Share(u64::from(self.confidence(attribute))),
+            Term::Value(attribute) => attribute,
+        };
+        let (c, d, ear) = (&self.passport.claims, &self.passport.configuration, &self.passport.ear);
+        let count = |n: usize| Value::Count(u64::try_from(n).unwrap_or(u64::MAX));
+        match attribute {
+            Attribute::Tee => Value::Tee(c.tee.value),
+            Attribute::Region => Value::Name(c.region.as_ref().map_or(&d.region, |r| &r.value).to_string()),
+            Attribute::Provider => Value::Name(d.provider.to_string()),
+            Attribute::Product => Value::Name(c.product.value.clone()),
+            Attribute::Development => Value::YesNo(c.anchor.is_development()),
+            Attribute::Debug => Value::YesNo(c.debug.value),
+            Attribute::Price => Value::Price(self.price_hour.0),
+            Attribute::Cpu => Value::Cpu(d.capacity.cpu.0),
+            Attribute::Memory => Value::Memory(d.capacity.memory.0),
+            Attribute::Confidential => Value::YesNo(c.confidential.value),
+            Attribute::TcbStatus => Value::TcbStatus(ear.tcb.status),
+            Attribute::TcbShortfall => count(ear.tcb.shortfall.len()),
+            Attribute::Grace => Value::YesNo(ear.grace.is_some()),
+            Attribute::Image => Value::Names(ear.images.iter().cloned().collect()),
+            Attribute::Measurement => Value::Name(c.measurement.value.clone()),
+            Attribute::Operator => c.operator.as_ref().map_or(Value::Absent, |o| Value::Name(o.value.clone())),
+            Attribute::Gpu => Value::Names(c.gpus.iter().map(|gpu| gpu.value.model.clone()).collect()),
+            Attribute::Gpus => count(c.gpus.len()),
+            Attribute::Feature => c.features.as_ref().map_or(Value::Absent, |f| Value::Names(f.value.clone())),
+            Attribute::Verifier => Value::Name(self.passport.verifier_id().to_string()),
         }
     }
 
+    /// In thousandths; 0 of what nobody says. docs/confidence.md has the rules.
     fn confidence(&self, attribute: Attribute) -> u16 {
-        let c = self.claims;
-        match attribute {
-            Attribute::Tee => c.tee.confidence.0,
-            Attribute::Product => c.product.confidence.0,
-            Attribute::Debug => c.debug.confidence.0,
-            Attribute::Development => 1000,
-            // The provider's word, measured into the evidence but not checked against the world.
-            Attribute::Region | Attribute::Provider | Attribute::Price | Attribute::Cpu | Attribute::Memory => 300,
-        }
+        let c = &self.passport.claims;
+        let declared = Attested::declared(()).confidence;
+        let of = match attribute {
+            Attribute::Tee => c.tee.confidence,
+            Attribute::Product => c.product.confidence,
+            Attribute::Debug => c.debug.confidence,
+            Attribute::Confidential => c.confidential.confidence,
+            Attribute::Measurement | Attribute::Image => c.measurement.confidence,
+            Attribute::TcbStatus | Attribute::TcbShortfall => c.tcb.confidence,
+            Attribute::Development | Attribute::Grace | Attribute::Verifier => Confidence(1000),
+            Attribute::Operator => c.operator.as_ref().map_or(Confidence(0), |o| o.confidence),
+            Attribute::Feature => c.features.as_ref().map_or(Confidence(0), |f| f.confidence),
+            // As sure as the least sure of them.
+            Attribute::Gpu | Attribute::Gpus => c.gpus.iter().map(|g| g.confidence).min().unwrap_or(Confidence(0)),
+            // Where nobody else says: the provider's word, measured into the evidence but not checked against the world.
+            Attribute::Region => c.region.as_ref().map_or(declared, |r| r.confidence),
+            Attribute::Provider | Attribute::Price | Attribute::Cpu | Attribute::Memory => declared,
+        };
+        of.0
     }
 }
 
@@ -260,6 +337,10 @@ impl Requirement {
         self.unmet(&self.expression, candidate).map_or(Ok(()), Err)
     }
 
+    fn whole(&self) -> Span {
+        (0, self.source.len())
+    }
+
     fn text(&self, (from, to): Span) -> &str {
         self.source.get(from..to).unwrap_or(&self.source)
     }
@@ -287,6 +368,10 @@ impl Requirement {
                 let check = found.first().map_or("require", |r| r.check.as_str());
                 Some(Rejection::new(check, "none of the alternatives").expected(self.text(*span)).got(got))
             }
+            // What nobody says is neither so nor not so.
+            Expression::Not(inner, _) if let Some(term) = absent(inner, candidate) => {
+                Some(refusal(&term, self.whole()))
+            }
             Expression::Not(inner, span) => match self.unmet(inner, candidate) {
                 Some(_) => None,
                 None => Some(
@@ -297,8 +382,21 @@ impl Requirement {
                 (!operator.holds(&candidate.value(*term), value)).then(|| refusal(term, *span))
             }
             Expression::In(term, values, span) => {
-                (!values.contains(&candidate.value(*term))).then(|| refusal(term, *span))
+                let found = candidate.value(*term);
+                (!values.iter().any(|value| Operator::Equal.holds(&found, value))).then(|| refusal(term, *span))
             }
+        }
+    }
+}
+
+/// The first attribute in `expression` that nobody says anything about.
+fn absent(expression: &Expression, candidate: &Candidate<'_>) -> Option<Term> {
+    match expression {
+        Expression::Any => None,
+        Expression::Not(inner, _) => absent(inner, candidate),
+        Expression::And(parts) | Expression::Or(parts, _) => parts.iter().find_map(|part| absent(part, candidate)),
+        Expression::Compare(term, ..) | Expression::In(term, ..) => {
+            (candidate.value(*term) == Value::Absent).then_some(*term)
         }
     }
 }

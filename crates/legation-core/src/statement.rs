@@ -12,9 +12,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    claims::{Claims, Configuration},
+    claims::{Claims, Configuration, Tcb, TeeKind},
     digest::Digest,
     dsse::{Predicate, Subject},
+    encoding::{b64, b64_list},
     id::{
         EnclaveId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, RevocationEpoch, TaskId, TenantId, Term,
     },
@@ -45,10 +46,37 @@ pub struct Appointment {
     pub key: PublicKey,
     /// To what.
     pub office: Office,
+    /// For what a verifier is trusted; for everything without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Not before.
     pub not_before: UnixTime,
     /// Not after.
     pub not_after: UnixTime,
+}
+
+/// For whom and for which machines a verifier's word counts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// For the work of these tenants, ascending; of all without a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<TenantId>>,
+    /// On machines of these kinds, ascending; on all without a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<TeeKind>>,
+}
+
+impl Appointment {
+    /// Whether a verifier of this appointment is trusted with machines of `kind`.
+    pub fn covers_kind(&self, kind: TeeKind) -> bool {
+        self.scope.as_ref().and_then(|s| s.kinds.as_ref()).is_none_or(|kinds| kinds.contains(&kind))
+    }
+
+    /// Whether a verifier of this appointment is trusted with the work of `tenant`.
+    pub fn covers_tenant(&self, tenant: &TenantId) -> bool {
+        self.scope.as_ref().and_then(|s| s.tenants.as_ref()).is_none_or(|tenants| tenants.contains(tenant))
+    }
 }
 
 impl Predicate for Appointment {
@@ -394,6 +422,43 @@ impl Predicate for Aggregate {
     }
 }
 
+/// A verifier's word that an attestation key lives in the TPM of an endorsement key: it saw a credential activated there
+/// (TPM 2.0 Library, Part 1, section 24). Where a cloud certifies attestation keys itself, nobody needs this.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyAttestation {
+    /// The verifier, who signs this.
+    pub verifier: PublicKey,
+    /// The attestation key, `TPMT_PUBLIC`.
+    #[serde(with = "b64")]
+    pub ak: Vec<u8>,
+    /// Certificates of the endorsement key, leaf first, DER; never the root.
+    #[serde(with = "b64_list")]
+    pub ek: Vec<Vec<u8>>,
+    /// When it was seen.
+    pub issued: UnixTime,
+    /// Until when this may be shown.
+    pub expires: UnixTime,
+    /// The verifier's appointment.
+    pub prev: Vec<Digest>,
+}
+
+impl Predicate for KeyAttestation {
+    const TYPE: &'static str = "https://legation.dev/attestation-key/v1";
+
+    fn signer(&self) -> PublicKey {
+        self.verifier
+    }
+
+    fn prev(&self) -> &[Digest] {
+        &self.prev
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject::new("ak", Digest::of(&self.ak))]
+    }
+}
+
 /// Longest life of a passport, in seconds.
 pub const PASSPORT_LIFE_MAX: u64 = 3600;
 
@@ -419,6 +484,29 @@ pub struct Ear {
     pub vector: std::collections::BTreeMap<String, i8>,
     /// Which policy appraised it.
     pub policy: String,
+    /// SHA-256 of the policy's text.
+    pub policy_digest: Digest,
+    /// The machine's security version, with what the verifier knows of it: where the vendor publishes no status, held
+    /// against the verifier's reference values.
+    pub tcb: Tcb,
+    /// Names of the reference values that its measurements are equal to, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Until when it is admitted although something must be mended, and what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Grace>,
+}
+
+/// A dated exception: admitted now, refused after.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grace {
+    /// Last second of it.
+    pub until: UnixTime,
+    /// Which rule grants it.
+    pub rule: String,
+    /// What must be mended until then.
+    pub why: String,
 }
 
 /// Passport: a verifier's attestation result that confirms an enclave's keys.
@@ -443,6 +531,9 @@ pub struct Passport {
     pub configuration: Configuration,
     /// Content address of the evidence.
     pub evidence: Digest,
+    /// The collateral that was taken into account, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collateral: Vec<Digest>,
     /// The verifier's appointment.
     pub prev: Vec<Digest>,
 }

@@ -23,13 +23,19 @@ use axum::{
 use legation_core::{Digest, Rejection, TenantId};
 use utoipa::OpenApi;
 
-use crate::{Clock, config::ManagerConfig, effects::Effects, leader::Leader, metrics::Metrics, objects::Objects};
+use crate::{
+    Clock, config::ManagerConfig, doors::Doors, effects::Effects, leader::Leader, metrics::Metrics, objects::Objects,
+    refusals::Refusals,
+};
 
 pub mod enclaves;
 mod objects;
+pub mod policies;
 mod problem;
+pub mod references;
 mod schema;
 pub mod tasks;
+pub mod trust;
 
 pub use problem::Problem;
 use schema::Security;
@@ -46,6 +52,11 @@ pub(crate) struct App {
     pub(crate) effects: Effects,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
+    /// Dry runs of policies at once.
+    pub(crate) trials: Arc<tokio::sync::Semaphore>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) keeper: Arc<legation_verifier::collateral::Keeper>,
 }
 
 /// Who calls.
@@ -69,6 +80,14 @@ impl Caller {
         }
     }
 
+    /// Who it is, as the journal writes it.
+    pub(crate) fn author(&self) -> String {
+        match self {
+            Self::Operator => "operator".to_owned(),
+            Self::Tenant(tenant) => format!("tenant {tenant}"),
+        }
+    }
+
     pub(crate) fn may_see(&self, tenant: &TenantId) -> bool {
         match self {
             Self::Operator => true,
@@ -84,7 +103,10 @@ impl Caller {
         Statements are DSSE envelopes signed by their makers; the manager sees ciphertext and metadata only."),
     paths(
         tasks::submit, tasks::list, tasks::show, tasks::grant, tasks::cancel, tasks::explain, tasks::receipt,
-        enclaves::pool, enclaves::list, enclaves::show, enclaves::revoke, enclaves::drain,
+        enclaves::pool, enclaves::list, enclaves::show, enclaves::drain, enclaves::reattest,
+        trust::revoke, trust::revocations, trust::signed_revocations, trust::verifiers, trust::collateral, trust::refusals,
+        references::list, references::add, references::show, references::expire,
+        policies::list, policies::show, policies::set, policies::versions, policies::test, policies::diff,
         objects::store, objects::fetch, objects::look
     ),
     modifiers(&Security)
@@ -107,8 +129,21 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/pool", get(enclaves::pool))
         .route("/v1/enclaves", get(enclaves::list))
         .route("/v1/enclaves/{id}", get(enclaves::show))
-        .route("/v1/enclaves/{id}/revoke", post(enclaves::revoke))
+        .route("/v1/enclaves/{id}/reattest", post(enclaves::reattest))
+        .route("/v1/revocations", get(trust::revocations).post(trust::revoke))
+        .route("/v1/revocations/signed", get(trust::signed_revocations))
+        .route("/v1/verifiers", get(trust::verifiers))
+        .route("/v1/collateral", get(trust::collateral))
+        .route("/v1/refusals", get(trust::refusals))
         .route("/v1/enclaves/{id}/drain", post(enclaves::drain))
+        .route("/v1/references", get(references::list).post(references::add))
+        .route("/v1/references/{name}", get(references::show))
+        .route("/v1/references/{name}/expire", post(references::expire))
+        .route("/v1/policies", get(policies::list))
+        .route("/v1/policies/{name}", get(policies::show).put(policies::set))
+        .route("/v1/policies/{name}/versions", get(policies::versions))
+        .route("/v1/policies/{name}/test", post(policies::test))
+        .route("/v1/policies/{name}/diff", post(policies::diff))
         .route("/v1/tasks", post(tasks::submit).get(tasks::list))
         .route("/v1/tasks/{id}", get(tasks::show))
         .route("/v1/tasks/{id}/grants", post(tasks::grant))
@@ -165,7 +200,13 @@ async fn otherwise(request: Request) -> Problem {
 
 async fn ready(State(app): State<App>) -> Result<String, Problem> {
     let view = app.leader.ask(legation_pool::Pool::view).await?;
-    Ok(format!("ok term={} seq={} enclaves={}\n", view.term.0, view.seq.0, view.enclaves_here))
+    let verifiers = app.doors.views();
+    let silent: Vec<_> = verifiers.iter().filter(|v| v.silent).map(|v| v.name.as_str()).collect();
+    let silent = if silent.is_empty() { String::new() } else { format!(" silent={}", silent.join(",")) };
+    let (term, seq) = (view.term.0, view.seq.0);
+    let here = view.enclaves_here;
+    let warnings: String = app.keeper.warnings().iter().map(|warning| format!("WARNING {warning}\n")).collect();
+    Ok(format!("ok term={term} seq={seq} enclaves={here} verifiers={}{silent}\n{warnings}", verifiers.len()))
 }
 
 async fn metrics(State(app): State<App>) -> String {

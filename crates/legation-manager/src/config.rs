@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use legation_attest::AppraisalPolicy;
 use legation_core::{Bytes, Digest, PublicKey, Rejection, TenantId};
+use legation_verifier::config::CollateralConfig;
 use serde::{Deserialize, Serialize};
 
 /// A manager's configuration.
@@ -39,14 +39,48 @@ pub struct ManagerConfig {
     /// Who may submit tasks.
     #[serde(default, rename = "tenant")]
     pub tenants: Vec<Tenant>,
-    /// What enclaves must be.
-    pub appraisal: AppraisalPolicy,
+    /// What enclaves must be: the Cedar text that the journal begins with (docs/policy.md). Later ones are set by
+    /// `legation policy set`.
+    pub policy: PathBuf,
+    /// Reference values: a JSON list. At every start, those that are new or newer than the journal's are taken in.
+    pub references: PathBuf,
+    /// Whether this manager's verifier admits development enclaves, where the policy does. No policy can say so.
+    #[serde(default)]
+    pub allow_development: bool,
+    /// What vendors publish about machines: where it is kept and fetched from (docs/collateral.md). Without it, a folder
+    /// `collateral` in `data`, into which `legation collateral import` puts items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collateral: Option<CollateralConfig>,
+    /// Further verifiers that are asked beside this manager's own.
+    #[serde(default, rename = "verifier", skip_serializing_if = "Vec::is_empty")]
+    pub verifiers: Vec<RemoteVerifierConfig>,
     /// Largest object.
     #[serde(default = "object_max")]
     pub object_max_bytes: Bytes,
     /// Most connections of agents.
     #[serde(default = "connections_max")]
     pub agent_connections_max: usize,
+    /// Enclaves that one chip may hold at once, each in a slot of its own.
+    #[serde(default = "slots_per_chip")]
+    pub slots_per_chip: u16,
+}
+
+/// A verifier behind HTTP.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteVerifierConfig {
+    /// What people call it.
+    pub name: String,
+    /// Base URLs of its replicas, in the order they are tried: `https://`, or `http://` on loopback.
+    pub urls: Vec<String>,
+    /// The operator's appointment of its key (JSON).
+    pub appointment: PathBuf,
+    /// File with the token it wants, if it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file of the authorities of its certificates; the system's without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
 }
 
 /// A tenant as the operator registered it.
@@ -63,6 +97,10 @@ pub struct Tenant {
 
 fn object_max() -> Bytes {
     Bytes::gib(4)
+}
+
+fn slots_per_chip() -> u16 {
+    1
 }
 
 fn connections_max() -> usize {
@@ -89,14 +127,31 @@ impl ManagerConfig {
             &mut config.verifier_key,
             &mut config.verifier_appointment,
             &mut config.anchors,
+            &mut config.policy,
+            &mut config.references,
         ] {
             *file = folder.join(&*file);
+        }
+        let near = |file: &mut PathBuf| *file = folder.join(&*file);
+        for verifier in &mut config.verifiers {
+            near(&mut verifier.appointment);
+            verifier.token_file.iter_mut().chain(&mut verifier.authorities).for_each(near);
+        }
+        if let Some(collateral) = &mut config.collateral {
+            near(&mut collateral.dir);
+            collateral.authorities.iter_mut().for_each(near);
         }
         if !config.api.ip().is_loopback() && !config.api_behind_proxy {
             return Err(at("`api` in")
                 .expected("a loopback address: the API speaks plain HTTP")
                 .got(config.api)
                 .fix("put a TLS proxy before it and say `api_behind_proxy = true`"));
+        }
+        if config.slots_per_chip == 0 {
+            return Err(at("`slots_per_chip` in")
+                .expected("1 or more")
+                .got(0)
+                .fix("leave it out for one enclave a chip"));
         }
         if !config.admin.ip().is_loopback() {
             return Err(at("`admin` in").expected("a loopback address").got(config.admin));

@@ -3,13 +3,16 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use legation_core::{EnclaveId, LeaseId, Rejection};
+use legation_core::{EnclaveId, LeaseId, Rejection, RevocationEpoch};
 use legation_net::message::{Offer, ToAgent, Upstream};
 use legation_pool::OfferParts;
 use tokio::sync::mpsc;
 use tracing::debug;
+
+use crate::revocations::{Pushed, RevocationsView, SignedRevocations};
 
 /// What is to be sent to one agent, or done to its channel.
 pub(crate) enum ToLink {
@@ -22,6 +25,7 @@ pub(crate) enum ToLink {
 #[derive(Clone, Default)]
 pub(crate) struct Effects {
     links: Arc<Mutex<Links>>,
+    pushed: Pushed,
 }
 
 /// The channel of each enclave, by its number, and the way to it.
@@ -50,6 +54,8 @@ impl Effects {
         if ours {
             links.remove(&enclave);
         }
+        drop(links);
+        self.pushed.gone(enclave, connection);
         ours
     }
 
@@ -92,6 +98,55 @@ impl Effects {
 
     pub(crate) fn close(&self, enclave: EnclaveId, why: Rejection) {
         self.send(enclave, ToLink::Close(why));
+    }
+
+    /// Asks an agent to attest again; says whether there is a channel to it.
+    pub(crate) fn reattest(&self, enclave: EnclaveId, why: &str) -> bool {
+        self.send(enclave, ToLink::Say(ToAgent::Reattest { why: why.to_owned() }));
+        self.is_attached(enclave)
+    }
+
+    /// Sends a new list of revocations to every agent that is present. `began` is when the command came.
+    pub(crate) fn revocations(&self, signed: SignedRevocations, began: Instant) {
+        let message = signed.message();
+        // Under the lock: whoever attaches after this is told the list when it does.
+        let links = self.links();
+        self.pushed.push(signed, links.iter().map(|(enclave, (number, _))| (*enclave, *number)), began);
+        for (_, link) in links.values() {
+            let _ = link.send(ToLink::Say(message.clone()));
+        }
+    }
+
+    /// What a manager that begins to lead has to say to whoever comes.
+    pub(crate) fn begin_with(&self, signed: SignedRevocations) {
+        self.pushed.push(signed, std::iter::empty(), Instant::now());
+    }
+
+    /// Tells an agent that is present now what is revoked.
+    pub(crate) fn tell_revocations(&self, enclave: EnclaveId) {
+        if let Some(signed) = self.pushed.latest().filter(|s| s.list.epoch > RevocationEpoch(0)) {
+            self.send(enclave, ToLink::Say(signed.message()));
+        }
+    }
+
+    /// An agent heeded the revocations; gives how long it took all that were present, when it was the last.
+    pub(crate) fn heeded(&self, enclave: EnclaveId, connection: u64, epoch: RevocationEpoch) -> Option<Duration> {
+        self.pushed.heeded(enclave, connection, epoch)
+    }
+
+    /// How far the last revocation has come.
+    pub(crate) fn revocations_view(&self) -> RevocationsView {
+        self.pushed.view()
+    }
+
+    /// The signed list.
+    pub(crate) fn signed_revocations(&self) -> Option<SignedRevocations> {
+        self.pushed.latest()
+    }
+
+    /// Enclaves with a channel.
+    pub(crate) fn attached(&self) -> Vec<EnclaveId> {
+        self.links().keys().copied().collect()
     }
 
     /// Whether there is a channel to `enclave`.

@@ -4,14 +4,14 @@
 //! One task per channel reads; one writes what the leader decides. An agent that misbehaves loses its channel, and with it
 //! its leases: the pool moves the work.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
-
-use legation_attest::{AppraisalPolicy, Judge as EvidenceJudge, Verifier, admit};
-use legation_core::{
-    Digest, EnclaveId, Rejection, Signed,
-    statement::{Appointment, Outcome},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
-use legation_keys::{Entropy, IdentityKey};
+
+use legation_core::{Digest, EnclaveId, Rejection, statement::Outcome};
+use legation_keys::Entropy;
 use legation_net::{
     Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, Sender, Standing, StreamId,
     message::{Reported, ToAgent, ToManager},
@@ -22,10 +22,13 @@ use tracing::{info, warn};
 
 use crate::{
     Clock,
+    attestation::Attestation,
+    doors::Doors,
     effects::{Effects, ToLink},
     leader::Leader,
     metrics::Metrics,
     objects::{Incoming as IncomingObject, Objects, fill},
+    refusals::Refusals,
 };
 
 /// Objects one agent may fetch at once.
@@ -40,6 +43,10 @@ const OBJECT_WAIT: Duration = Duration::from_secs(30);
 const RUNNING_MAX: usize = 4096;
 /// Pause before a loss that could not be recorded is tried again.
 const LOSS_AGAIN: Duration = Duration::from_millis(500);
+/// Longest time over which agents are asked to attest again.
+const REATTEST_SPREAD_MAX: Duration = Duration::from_secs(60);
+/// Between two of them where that is shorter.
+const REATTEST_APART: Duration = Duration::from_millis(20);
 /// Reports of one agent that are being taken at once.
 const REPORTS_MAX: usize = 512;
 
@@ -48,16 +55,44 @@ pub(crate) struct Gate {
     pub(crate) leader: Leader,
     pub(crate) effects: Effects,
     pub(crate) objects: Arc<Objects>,
-    pub(crate) judge: EvidenceJudge,
-    pub(crate) policy: AppraisalPolicy,
-    pub(crate) verifier_key: IdentityKey,
-    pub(crate) verifier_appointment: Signed<Appointment>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) stored: Notify,
+    /// The last call to attest again, while it is being spread.
+    pub(crate) spreading: Mutex<Option<tokio::task::AbortHandle>>,
 }
 
 impl Gate {
+    /// Has every present agent attest again, because of `why`, spread over a bounded time so that verifiers are not asked by
+    /// all at once. A later call takes the place of one that is still being spread.
+    pub(crate) fn reattest_all(&self, why: &str) {
+        let mut enclaves = self.effects.attached();
+        let jitter = |n: usize| {
+            let mut bytes = [0; 8];
+            OsEntropy.fill(&mut bytes);
+            usize::try_from(u64::from_le_bytes(bytes) % (n.max(1) as u64)).unwrap_or(0)
+        };
+        for last in (1..enclaves.len()).rev() {
+            enclaves.swap(last, jitter(last + 1));
+        }
+        info!(enclaves = enclaves.len(), why, "all are asked to attest again");
+        let (effects, why) = (self.effects.clone(), why.to_owned());
+        let number = u32::try_from(enclaves.len()).unwrap_or(u32::MAX).max(1);
+        let pause = REATTEST_APART.min(REATTEST_SPREAD_MAX / number);
+        let spreading = tokio::spawn(async move {
+            for enclave in enclaves {
+                effects.reattest(enclave, &why);
+                tokio::time::sleep(pause).await;
+            }
+        });
+        let mut current = self.spreading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(before) = current.replace(spreading.abort_handle()) {
+            before.abort();
+        }
+    }
+
     /// Records that an enclave is gone. While the journal or the leader cannot take it, it is tried again: work must move.
     async fn lose(&self, enclave: EnclaveId, why: &str) {
         loop {
@@ -109,7 +144,7 @@ struct Connection {
     sender: Sender,
     receiver: Receiver,
     standing: Standing,
-    nonce: Option<Digest>,
+    attestation: Attestation,
     /// Set once the agent said it is present: its enclave, and what writes to it.
     present: Option<(EnclaveId, tokio::task::JoinHandle<()>)>,
     fetches: Arc<Semaphore>,
@@ -124,7 +159,8 @@ impl Connection {
         let (sender, receiver) = channel.split();
         let standing = sender.standing();
         let (fetches, reports) = (Arc::new(Semaphore::new(FETCHES_MAX)), Arc::new(Semaphore::new(REPORTS_MAX)));
-        Self { gate, number, sender, receiver, standing, nonce: None, present: None, fetches, reports }
+        let attestation = Attestation::new(gate.clone(), sender.clone());
+        Self { gate, number, sender, receiver, standing, attestation, present: None, fetches, reports }
     }
 
     async fn run(mut self) {
@@ -189,14 +225,10 @@ impl Connection {
         message: ToManager,
     ) -> Result<(), Rejection> {
         match message {
-            ToManager::AskChallenge => {
-                let mut nonce = [0; 32];
-                OsEntropy.fill(&mut nonce);
-                let nonce = Digest::from_bytes(nonce);
-                self.nonce = Some(nonce);
-                self.say(&ToAgent::Challenge { nonce }).await
-            }
-            ToManager::Evidence(evidence) => self.evidence(*evidence).await,
+            message @ (ToManager::AskChallenge
+            | ToManager::Evidence(_)
+            | ToManager::AskActivation { .. }
+            | ToManager::Activated { .. }) => self.attestation.step(message).await,
             ToManager::Present { running, obeyed } => {
                 let enclave = self.enclave()?;
                 if running.len() > RUNNING_MAX {
@@ -208,6 +240,7 @@ impl Connection {
                     let orders = self.gate.effects.attach(enclave, self.number);
                     let writer = tokio::spawn(write(self.sender.clone(), orders));
                     self.present = Some((enclave, writer));
+                    self.gate.effects.tell_revocations(enclave);
                 }
                 self.gate.leader.apply(Command::Arrived { enclave, running }).await?;
                 info!(%enclave, "enclave is present");
@@ -253,6 +286,13 @@ impl Connection {
                 stores.insert(StreamId(stream), incoming);
                 Ok(())
             }
+            ToManager::Heeded { epoch } => {
+                let enclave = self.enclave()?;
+                if let Some(took) = self.gate.effects.heeded(enclave, self.number, epoch) {
+                    self.gate.metrics.heeded(took);
+                }
+                Ok(())
+            }
             ToManager::Draining => {
                 let enclave = self.enclave()?;
                 info!(%enclave, "enclave drains");
@@ -273,56 +313,6 @@ impl Connection {
             self.gate.stored.notify_waiters();
         }
         Ok(())
-    }
-
-    /// The verifier's part: evidence over the nonce that was just given, judged, appraised, admitted.
-    async fn evidence(&mut self, evidence: legation_core::claims::Evidence) -> Result<(), Rejection> {
-        let nonce = self.nonce.take().ok_or_else(|| {
-            Rejection::new("attest.nonce", "nonce of the evidence")
-                .expected("one asked for on this channel and not used before")
-                .got("none")
-        })?;
-        let peer = *self.sender.peer();
-        let (gate, now) = (self.gate.clone(), (self.gate.clock)());
-        let judged = tokio::task::spawn_blocking(move || {
-            let verifier = Verifier {
-                signer: &gate.verifier_key,
-                appointment: &gate.verifier_appointment,
-                judge: &gate.judge,
-                policy: &gate.policy,
-            };
-            admit(&verifier, &evidence, &nonce, now).map(|passport| (passport, evidence))
-        });
-        let verdict = judged.await.unwrap_or_else(|e| Err(Rejection::new("attest.defect", "the verifier").got(e)));
-        let verdict = match verdict {
-            Ok((passport, _)) if passport.enclave != peer => Err(Rejection::new("attest.key", "key in the evidence")
-                .expected(format!("the key of this channel, {}", peer.id()))
-                .got(passport.enclave.id())),
-            other => other,
-        };
-        let admitted = match verdict {
-            Ok((passport, evidence)) => {
-                let command = Command::Attested {
-                    passport: Box::new(passport.clone()),
-                    appointment: Box::new(self.gate.verifier_appointment.clone()),
-                    evidence: Box::new(evidence),
-                };
-                self.gate.leader.apply(command).await.map(|_| passport)
-            }
-            Err(why) => Err(why),
-        };
-        match admitted {
-            Ok(passport) => {
-                info!(enclave = %passport.enclave_id(), anchor = %passport.claims.anchor, until = %passport.expires, "enclave attested");
-                let appointment = Box::new(self.gate.verifier_appointment.clone());
-                self.say(&ToAgent::Admitted { passport: Box::new(passport), appointment }).await
-            }
-            Err(why) => {
-                warn!(agent = %self.name(), %why, "evidence refused");
-                self.gate.metrics.refused(&why);
-                self.say(&ToAgent::Refused { why }).await
-            }
-        }
     }
 
     /// An agent that obeyed what this journal does not hold has seen records that were lost: working with it could break
@@ -346,13 +336,6 @@ impl Connection {
             .fix("if agents agree, the journal lost its end: restore a newer copy of it before this pool goes on");
         tracing::error!(%why, "an agent knows more than the journal");
         Err(why)
-    }
-
-    async fn say(&self, message: &ToAgent) -> Result<(), Rejection> {
-        self.sender
-            .send_control(message)
-            .await
-            .map_err(|e| Rejection::new("channel.send", "a message to the agent").got(e))
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use legation_core::{
-    EnclaveId, Rejection, RevocationEpoch, Seq, Signed, Signer, TaskId, Term, UnixTime, statement::Appointment,
-};
+use legation_core::{Rejection, Seq, Signed, Signer, TaskId, Term, UnixTime, statement::Appointment};
+use legation_net::Revocations;
+use legation_policy::{Policy, Scope};
 use legation_pool::{Applied, Command, Effect, Limits, Pool};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, error, info, warn};
@@ -21,6 +21,7 @@ use crate::{
     effects::Effects,
     journal::{Journal, JournalError},
     metrics::Metrics,
+    revocations::SignedRevocations,
 };
 
 /// Commands and questions that may wait for the leader.
@@ -48,28 +49,9 @@ enum Job {
 #[derive(Clone)]
 pub struct Leader {
     jobs: mpsc::SyncSender<Job>,
-    revoked: watch::Receiver<Revoked>,
+    appraisal: watch::Receiver<Option<Arc<Policy>>>,
     changes: Arc<Changes>,
     began: (Term, Seq),
-}
-
-/// Enclaves that are not trusted any more, with the operator's reason, as of an epoch.
-#[derive(Clone, Debug, Default)]
-pub struct Revoked {
-    epoch: RevocationEpoch,
-    enclaves: Arc<BTreeMap<EnclaveId, String>>,
-}
-
-impl Revoked {
-    fn of(pool: &Pool) -> Self {
-        let revoked = pool.enclaves().iter().filter_map(|(id, e)| Some((*id, e.revoked.clone()?)));
-        Self { epoch: pool.revocations(), enclaves: Arc::new(revoked.collect()) }
-    }
-
-    /// Why an enclave is revoked, if it is.
-    pub fn why(&self, enclave: &EnclaveId) -> Option<&str> {
-        self.enclaves.get(enclave).map(String::as_str)
-    }
 }
 
 /// Wakes whoever waits for a task.
@@ -111,14 +93,20 @@ pub(crate) struct Parts {
     pub(crate) signer: Arc<dyn Signer>,
     pub(crate) appointment: Signed<Appointment>,
     pub(crate) effects: Effects,
+    /// What the channels are told, once it is durable.
+    pub(crate) revocations: Revocations,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// Whether the verifier beside this leader admits development enclaves.
+    pub(crate) allow_development: bool,
 }
 
 struct Worker {
     parts: Parts,
     pool: Pool,
-    revoked: watch::Sender<Revoked>,
+    /// The policy in force, and the record that made it so.
+    appraisal: watch::Sender<Option<Arc<Policy>>>,
+    appraisal_as_of: Seq,
     changes: Arc<Changes>,
 }
 
@@ -131,10 +119,13 @@ impl Leader {
         let (jobs, inbox) = mpsc::sync_channel(QUEUE_MAX);
         let mut parts = parts;
         let pool = replay(&mut *parts.journal, parts.limits)?;
-        let (revoked, revoked_watch) = watch::channel(Revoked::of(&pool));
+        parts.revocations.learn(Arc::new(pool.revoked().clone()), (parts.clock)());
+        let (appraisal, appraisal_watch) = watch::channel(appraisal(&pool, parts.allow_development));
+        let appraisal_as_of = pool.policies_changed();
         let changes = Arc::new(Changes::default());
-        let mut worker = Worker { parts, pool, revoked, changes: changes.clone() };
+        let mut worker = Worker { parts, pool, appraisal, appraisal_as_of, changes: changes.clone() };
         worker.begin_term()?;
+        worker.parts.effects.begin_with(worker.signed_revocations());
         let began = (worker.pool.term(), worker.pool.seq());
         let failed = |source| LeadError::Thread { source };
         std::thread::Builder::new().name("leader".into()).spawn(move || worker.run(&inbox)).map_err(failed)?;
@@ -147,7 +138,7 @@ impl Leader {
                 }
             })
             .map_err(failed)?;
-        Ok(Self { jobs, revoked: revoked_watch, changes, began })
+        Ok(Self { jobs, appraisal: appraisal_watch, changes, began })
     }
 
     /// Applies a command; returns when it is durable.
@@ -183,9 +174,9 @@ impl Leader {
         self.began
     }
 
-    /// Enclaves that are revoked, as of now and durably.
-    pub fn revoked(&self) -> watch::Receiver<Revoked> {
-        self.revoked.clone()
+    /// The pool's policy with its reference values, as of now and durably; nothing until one was set.
+    pub fn appraisal(&self) -> watch::Receiver<Option<Arc<Policy>>> {
+        self.appraisal.clone()
     }
 
     /// Stops after what has come in is durable.
@@ -212,6 +203,11 @@ pub enum LeadError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// The policy in force, as the verifier beside this leader applies it.
+fn appraisal(pool: &Pool, allow_development: bool) -> Option<Arc<Policy>> {
+    pool.policy(&Scope::Pool).map(|policy| Arc::new(policy.allowing_development(allow_development)))
 }
 
 fn replay(journal: &mut dyn Journal, limits: Limits) -> Result<Pool, JournalError> {
@@ -254,7 +250,7 @@ impl Worker {
     }
 
     fn batch(&mut self, batch: Vec<Job>) -> Option<oneshot::Sender<()>> {
-        let now = (self.parts.clock)();
+        let (now, began) = ((self.parts.clock)(), std::time::Instant::now());
         let (mut records, mut effects, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         let (mut questions, mut stop) = (Vec::new(), None);
         for job in batch {
@@ -278,15 +274,19 @@ impl Worker {
                 return stop;
             }
             self.parts.metrics.committed(records.len());
-            let epoch = self.pool.revocations();
-            if self.revoked.borrow().epoch != epoch {
-                self.revoked.send_replace(Revoked::of(&self.pool));
+            if self.parts.revocations.epoch() != self.pool.revocations() {
+                self.parts.revocations.learn(Arc::new(self.pool.revoked().clone()), now);
+            }
+            let changed = self.pool.policies_changed();
+            if self.appraisal_as_of != changed {
+                self.appraisal_as_of = changed;
+                self.appraisal.send_replace(appraisal(&self.pool, self.parts.allow_development));
             }
         }
         for (reply, result) in replies {
             let _ = reply.send(result);
         }
-        self.perform(effects);
+        self.perform(effects, began);
         for question in questions {
             question(&self.pool);
         }
@@ -337,8 +337,16 @@ impl Worker {
         }
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) {
+    fn signed_revocations(&self) -> SignedRevocations {
+        let Parts { signer, appointment, clock, .. } = &self.parts;
+        SignedRevocations::of(self.pool.revoked(), &**signer, appointment, clock())
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, began: std::time::Instant) {
         let mut changed: Vec<TaskId> = Vec::new();
+        if effects.iter().any(|e| matches!(e, Effect::Revocations)) {
+            self.parts.effects.revocations(self.signed_revocations(), began);
+        }
         for effect in effects {
             match effect {
                 Effect::TaskChanged { task } => {
@@ -351,6 +359,10 @@ impl Worker {
                     // The lease ended in the same batch.
                     Err(why) => debug!(%why, "offer is moot"),
                 },
+                Effect::Revocations => {}
+                Effect::Reattest { enclave, why } => {
+                    self.parts.effects.reattest(enclave, &why);
+                }
                 Effect::Cancel { enclave, lease } => self.parts.effects.cancel(enclave, lease),
                 Effect::Close { enclave, why } => {
                     warn!(%enclave, %why, "closing channel");

@@ -3,11 +3,13 @@
 //! It is *not* trusted with anything but availability and honest bookkeeping: it never holds a plaintext, a data key or a
 //! private key of an enclave, and every statement it passes on is checked by whoever relies on it.
 //!
-//! [`leader`] owns the pool and the [`journal`]; `gate` holds the channels of agents and is the verifier's door; [`api`] is
-//! the clients'; `effects` is what the pool decided, on its way out.
+//! [`leader`] owns the pool and the [`journal`]; `gate` holds the channels of agents, `attestation` asks the
+//! verifiers (`doors`) about them; [`api`] is the clients'; `effects` is what the pool decided, on its way out.
 
 pub mod api;
+mod attestation;
 pub mod config;
+mod doors;
 mod effects;
 mod gate;
 pub mod journal;
@@ -15,9 +17,16 @@ pub mod leader;
 mod manager;
 mod metrics;
 mod objects;
+mod own;
+mod refusals;
+mod revocations;
+mod seed;
 
 pub use config::{ManagerConfig, Tenant};
+pub use doors::VerifierView;
 pub use manager::{Addresses, Manager, StartError, system_clock};
+pub use refusals::Refusal;
+pub use revocations::{RevocationsView, SignedRevocations};
 
 /// Where time comes from.
 pub type Clock = std::sync::Arc<dyn Fn() -> legation_core::UnixTime + Send + Sync>;

@@ -1,31 +1,43 @@
 //! Starting and stopping a manager.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use legation_attest::{Judge as EvidenceJudge, Roots};
 use legation_core::{
-    Envelope, KeyId, PublicKey, Rejection, Signed, Signer, UnixTime,
+    Envelope, PublicKey, Rejection, Signed, Signer, UnixTime,
     claims::{Anchors, Role},
     statement::{Appointment, Office},
 };
 use legation_keys::IdentityKey;
-use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener};
+use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener, Revocations};
+use legation_policy::Policy;
 use legation_pool::Limits;
+use legation_verifier::{Appraisers, Door, collateral::Keeper};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tracing::{info, warn};
 
 use crate::{
     Clock,
     api::{self, App},
     config::ManagerConfig,
+    doors::Doors,
     effects::Effects,
     gate::{self, Gate},
     journal::sqlite::SqliteJournal,
     leader::{LeadError, Leader, Parts},
     metrics::Metrics,
     objects::Objects,
+    own::{self, Own},
+    refusals::Refusals,
+    seed,
 };
+
+/// How often it is looked whether collateral changed.
+const COLLATERAL_LOOK: Duration = Duration::from_secs(5);
 
 /// Where a manager listens; written to `addresses.json` in its data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +85,9 @@ pub struct Manager {
     /// Where it listens.
     pub addresses: Addresses,
     leader: Leader,
+    gate: Arc<Gate>,
     stop: Arc<Notify>,
+    stop_keeper: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -83,6 +97,18 @@ impl Manager {
     /// # Errors
     /// What is wrong and what to do.
     pub async fn start(config: ManagerConfig, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with(config, clock, Vec::new()).await
+    }
+
+    /// As [`Self::start`], asking these verifiers too.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(
+        config: ManagerConfig,
+        clock: Clock,
+        verifiers: Vec<Arc<dyn Door>>,
+    ) -> Result<Self, StartError> {
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| StartError::File { path, source }
@@ -94,11 +120,10 @@ impl Manager {
         let verifier_key = read_key(&config.verifier_key)?;
         let verifier_appointment =
             read_appointment(&config.verifier_appointment, &anchors, &verifier_key, Office::Verifier)?;
-        let roots = Roots::new(&anchors)?;
-        if config.appraisal.development {
+        if config.allow_development {
             warn!("this manager admits DEVELOPMENT enclaves: they prove the protocol, not confidentiality");
         }
-        let (effects, metrics) = (Effects::default(), Metrics::default());
+        let (effects, metrics, revocations) = (Effects::default(), Metrics::default(), Revocations::new());
         let signer: Arc<dyn Signer> = Arc::new(key);
         let journal_path = config.data.join("journal.sqlite");
         // First of all the lock: a second manager on this folder touches nothing.
@@ -106,26 +131,30 @@ impl Manager {
         let objects = Arc::new(Objects::open(&config.data, config.object_max_bytes).await.map_err(|e| e.refusal())?);
         let parts = Parts {
             journal: Box::new(journal),
-            limits: Limits::default(),
+            limits: Limits { slots_per_chip: config.slots_per_chip, ..Limits::default() },
             signer: signer.clone(),
             appointment: appointment.clone(),
             effects: effects.clone(),
+            revocations: revocations.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            allow_development: config.allow_development,
         };
         let leader = tokio::task::spawn_blocking(move || Leader::start(parts))
             .await
             .map_err(|e| Rejection::new("manager.start", "the leader").got(e))??;
-        let revoked = leader.revoked();
-        let revoked = move |key: KeyId| {
-            let why = revoked.borrow().why(&key.into())?.to_owned();
-            let refuse = Rejection::new("pool.revoked", "the enclave of this key").expected("not revoked");
-            Some(refuse.got(format!("revoked: {why}")))
-        };
+        seed::seed(&leader, &config).await?;
+        let policy = leader.appraisal().borrow().clone().ok_or_else(seed::no_policy)?;
+        let own = Own::new(&config, &anchors, verifier_key, verifier_appointment, policy, clock.clone())?;
+        let remote = config.verifiers.iter().map(|verifier| own::remote(verifier, &anchors));
+        let remote = remote.collect::<Result<Vec<_>, _>>()?;
+        let doors = std::iter::once(own.door).chain(remote).chain(verifiers).collect();
+        let doors = Arc::new(Doors::new(doors, anchors.operators.clone(), clock.clone(), metrics.clone()));
+        let refusals = Arc::new(Refusals::default());
         let judge = AnchoredJudge::new(anchors.operators.clone())
             .admit(Role::Agent)
             .admit_applicants()
-            .with_revocations(revoked);
+            .with_revocations(revocations);
         let credential = Credential::Appointment { appointment: appointment.envelope().clone() };
         let endpoint = Arc::new(Endpoint::new(signer, Role::Manager, credential, Arc::new(judge), clock.clone())?);
         let listen = |address: SocketAddr| move |source| StartError::Listen { address, source };
@@ -146,22 +175,30 @@ impl Manager {
             effects: effects.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
+            trials: api::policies::trials(),
+            doors: doors.clone(),
+            refusals: refusals.clone(),
+            keeper: own.keeper.clone(),
         };
         let gate = Arc::new(Gate {
             leader: leader.clone(),
             effects,
             objects,
-            judge: EvidenceJudge::new(roots),
-            policy: config.appraisal.clone(),
-            verifier_key,
-            verifier_appointment,
+            doors: doors.clone(),
+            refusals,
             clock,
             metrics,
             stored: Notify::new(),
+            spreading: std::sync::Mutex::new(None),
         });
         let stop = Arc::new(Notify::new());
+        let (stop_keeper, stopped) = watch::channel(false);
         let tasks = vec![
-            tokio::spawn(gate::serve(gate, agents)),
+            tokio::spawn(gate::serve(gate.clone(), agents)),
+            tokio::spawn(doors.watch()),
+            tokio::spawn(follow(leader.appraisal(), own.appraisers, gate.clone())),
+            tokio::spawn(keep(own.keeper.clone(), stopped)),
+            tokio::spawn(follow_collateral(own.keeper, gate.clone())),
             serve_http(api, api::router(app.clone()), stop.clone()),
             serve_http(admin, api::admin(app), stop.clone()),
         ];
@@ -169,17 +206,59 @@ impl Manager {
         let text = serde_json::to_string(&addresses).unwrap_or_default();
         std::fs::write(&path, text).map_err(file(&path))?;
         info!(agents = %addresses.agents, api = %addresses.api, admin = %addresses.admin, "manager is up");
-        Ok(Self { addresses, leader, stop, tasks })
+        Ok(Self { addresses, leader, gate, stop, stop_keeper, tasks })
+    }
+
+    /// What verdicts rest on has changed (policy, reference values, collateral): has every present agent attest again, spread
+    /// over at most a minute.
+    pub fn appraisals_changed(&self, why: &str) {
+        self.gate.reattest_all(why);
     }
 
     /// Stops: takes no more, finishes what is being answered, leaves the journal complete.
     pub async fn stop(self) {
         self.stop.notify_waiters();
+        self.stop_keeper.send_replace(true);
         self.leader.stop().await;
         for task in &self.tasks {
             task.abort();
         }
         info!("manager stopped");
+    }
+}
+
+/// Whenever the policy or its reference values change: has this manager's verifier appraise by them, and agents attest
+/// again.
+async fn follow(mut policy: watch::Receiver<Option<Arc<Policy>>>, appraisers: Arc<Appraisers>, gate: Arc<Gate>) {
+    while policy.changed().await.is_ok() {
+        let now = policy.borrow_and_update().clone();
+        if let Some(now) = now {
+            appraisers.set(own::appraising(now));
+        }
+        gate.reattest_all("the policy or its reference values changed");
+    }
+}
+
+/// Keeps collateral current until the manager stops.
+async fn keep(keeper: Arc<Keeper>, stopped: watch::Receiver<bool>) {
+    keeper.run(stopped).await;
+}
+
+/// Has agents attest again whenever collateral changes: a new list may name a certificate, a new level a firmware.
+async fn follow_collateral(keeper: Arc<Keeper>, gate: Arc<Gate>) {
+    let mut before = keeper.shelf().get();
+    loop {
+        tokio::time::sleep(COLLATERAL_LOOK).await;
+        let now = keeper.shelf().get();
+        if Arc::ptr_eq(&before, &now) {
+            continue;
+        }
+        let replaced = before.items().any(|item| now.get(&item.name).is_none_or(|(digest, _)| digest != item.digest()));
+        let lists = now.items().any(|item| item.name.ends_with("/crl") && before.get(&item.name).is_none());
+        if replaced || lists {
+            gate.reattest_all("collateral changed");
+        }
+        before = now;
     }
 }
 

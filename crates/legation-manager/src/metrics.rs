@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     refusals: Family<Check, Counter>,
     channels: Gauge,
     objects: Counter,
+    silent: Gauge,
+    heeded: Histogram,
 }
 
 impl Default for Metrics {
@@ -38,8 +40,16 @@ impl Default for Metrics {
         registry.register("journal_batch_records", "Records in one durable batch", batches.clone());
         registry.register("refusals", "Commands refused, by check", refusals.clone());
         registry.register("channels", "Channels to attested agents", channels.clone());
+        let silent = Gauge::default();
+        let heeded = Histogram::new([1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0]);
+        registry.register("silent_verifiers", "Verifiers silent for longer than their passports live", silent.clone());
+        registry.register(
+            "revocation_heeded_ms",
+            "Milliseconds from a revocation to the last present agent having heeded it",
+            heeded.clone(),
+        );
         registry.register("object_bytes", "Bytes of objects stored", objects.clone());
-        Self { registry: Arc::new(registry), records, batches, refusals, channels, objects }
+        Self { registry: Arc::new(registry), records, batches, refusals, channels, objects, silent, heeded }
     }
 }
 
@@ -56,6 +66,14 @@ impl Metrics {
 
     pub(crate) fn channels(&self, open: usize) {
         self.channels.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn silent_verifiers(&self, silent: i64) {
+        self.silent.set(silent);
+    }
+
+    pub(crate) fn heeded(&self, took: std::time::Duration) {
+        self.heeded.observe(took.as_secs_f64() * 1000.0);
     }
 
     pub(crate) fn stored(&self, bytes: u64) {

@@ -34,6 +34,7 @@ use crate::{
     handshake::{Hello, Proof, Session},
     judge::{Credential, Judge, Standing},
     renewal::Renewals,
+    revocations::{Revocations, Watcher},
     wire::{FrameReader, write_batch},
 };
 
@@ -204,7 +205,7 @@ impl Shared {
                 Rejection::new("channel.renewal", "time for a renewal").expected(format!("at most {after:?}")),
             ));
         }
-        self.judge.judge(self.peer_role, self.session.peer(), &theirs, now).map(drop).map_err(ChannelError::Refused)
+        self.judge.recheck(self.peer_role, self.session.peer(), &theirs, now).map(drop).map_err(ChannelError::Refused)
     }
 
     fn micros(&self) -> u64 {
@@ -359,6 +360,24 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queues: Queues, shared:
     why
 }
 
+/// Waits until something is revoked.
+async fn revoked(watcher: &mut Option<Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn look(shared: &Shared, watcher: &mut Option<Watcher>) {
+    let epoch = watcher.as_mut().map(Watcher::epoch);
+    if let Err(why) = shared.check() {
+        shared.say_goodbye(Goodbye::Refuse(why));
+    }
+    if let Some((watcher, epoch)) = watcher.as_ref().zip(epoch) {
+        watcher.looked(epoch);
+    }
+}
+
 /// Pings and checks until it is time to end whatever the writer is still doing.
 async fn watch(shared: &Shared) -> ChannelError {
     let every = |period| {
@@ -367,7 +386,9 @@ async fn watch(shared: &Shared) -> ChannelError {
         interval
     };
     let (mut ping, mut check) = (every(shared.timing.ping), every(shared.timing.check));
+    let mut watcher = shared.judge.revocations().map(Revocations::watcher);
     let mut goodbye = shared.goodbye.subscribe();
+    let mut leave_by = None;
     loop {
         let said = goodbye.borrow_and_update().clone();
         if let Some(said) = said {
@@ -375,21 +396,21 @@ async fn watch(shared: &Shared) -> ChannelError {
                 Goodbye::Drain => (shared.timing.stall, ChannelError::Closed),
                 Goodbye::Refuse(why) => (shared.timing.linger, why),
             };
+            let by = *leave_by.get_or_insert(Instant::now() + grace);
             tokio::select! {
-                () = sleep_until(Instant::now() + grace) => return why,
-                _ = goodbye.changed() => continue,
+                () = sleep_until(by.min(Instant::now() + grace)) => return why,
+                _ = goodbye.changed() => {}
+                () = revoked(&mut watcher) => look(shared, &mut watcher),
             }
+            continue;
         }
         tokio::select! {
             _ = goodbye.changed() => {}
             _ = ping.tick() => {
                 let _ = shared.urge(Encoded::ping(shared.micros()));
             }
-            _ = check.tick() => {
-                if let Err(why) = shared.check() {
-                    shared.say_goodbye(Goodbye::Refuse(why));
-                }
-            }
+            _ = check.tick() => look(shared, &mut watcher),
+            () = revoked(&mut watcher) => look(shared, &mut watcher),
         }
     }
 }

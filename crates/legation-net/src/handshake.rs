@@ -295,6 +295,7 @@ mod tests {
                 operator: other,
                 key,
                 office: legation_core::statement::Office::Manager,
+                scope: None,
                 not_before: UnixTime(0),
                 not_after: UnixTime(1),
             },

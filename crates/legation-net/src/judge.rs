@@ -10,7 +10,7 @@
 //! 3. the statements are signed, and rest on one of the operators known here;
 //! 4. the key they confirm is the key whose possession TLS proved;
 //! 5. they hold now;
-//! 6. neither that key nor the verifier behind it is revoked.
+//! 6. nothing that it rests on is revoked, nor the enclave of that key.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,13 @@ use std::{
 };
 
 use legation_core::{
-    Digest, Envelope, KeyId, PublicKey, Rejection, Signed, UnixTime,
+    Digest, Envelope, PublicKey, Rejection, Signed, UnixTime,
     claims::Role,
     statement::{Appointment, Office, Passport},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::revocations::Revocations;
 
 /// Most verdicts remembered by one judge.
 pub const VERDICTS_MAX: usize = 4096;
@@ -116,17 +118,33 @@ pub trait Judge: Send + Sync {
     /// The first check that refuses. The peer is told.
     fn judge(&self, role: Role, key: &PublicKey, credential: &Credential, now: UnixTime)
     -> Result<Standing, Rejection>;
-}
 
-/// Says why a key is revoked, if it is.
-pub type Revocations = dyn Fn(KeyId) -> Option<Rejection> + Send + Sync;
+    /// As [`Self::judge`], of a peer that is there already: asked every second or so, and whenever something is revoked.
+    ///
+    /// # Errors
+    /// The first check that refuses. The channel ends.
+    fn recheck(
+        &self,
+        role: Role,
+        key: &PublicKey,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Standing, Rejection> {
+        self.judge(role, key, credential, now)
+    }
+
+    /// What is revoked, for channels to watch; nothing for a judge that does not know.
+    fn revocations(&self) -> Option<&Revocations> {
+        None
+    }
+}
 
 /// The judge that believes what rests on known operators.
 pub struct AnchoredJudge {
     operators: Vec<PublicKey>,
     roles: Vec<Role>,
     applicants: bool,
-    revoked: Option<Box<Revocations>>,
+    revocations: Option<Revocations>,
     verdicts: Mutex<HashMap<Digest, Verdict>>,
 }
 
@@ -135,14 +153,19 @@ pub struct AnchoredJudge {
 struct Verdict {
     standing: Standing,
     key: PublicKey,
-    signer: PublicKey,
     until: UnixTime,
 }
 
 impl AnchoredJudge {
     /// A judge that knows these operators and admits nobody.
     pub fn new(operators: Vec<PublicKey>) -> Self {
-        Self { operators, roles: Vec::new(), applicants: false, revoked: None, verdicts: Mutex::new(HashMap::new()) }
+        Self {
+            operators,
+            roles: Vec::new(),
+            applicants: false,
+            revocations: None,
+            verdicts: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Admits peers of this role.
@@ -157,9 +180,9 @@ impl AnchoredJudge {
         self
     }
 
-    /// Asks `revoked` about every key before it is believed.
-    pub fn with_revocations(mut self, revoked: impl Fn(KeyId) -> Option<Rejection> + Send + Sync + 'static) -> Self {
-        self.revoked = Some(Box::new(revoked));
+    /// Believes nobody who rests on what is revoked.
+    pub fn with_revocations(mut self, revocations: Revocations) -> Self {
+        self.revocations = Some(revocations);
         self
     }
 
@@ -206,12 +229,7 @@ impl AnchoredJudge {
                 .got(format!("{:?}", appointment.office).to_lowercase()));
         }
         let appointment = Arc::new(appointment);
-        Ok(Verdict {
-            key: appointment.key,
-            signer: appointment.operator,
-            until: appointment.not_after,
-            standing: Standing::Appointed(appointment),
-        })
+        Ok(Verdict { key: appointment.key, until: appointment.not_after, standing: Standing::Appointed(appointment) })
     }
 
     fn attested(&self, passport: &Envelope, appointment: &Envelope, now: UnixTime) -> Result<Verdict, Rejection> {
@@ -223,15 +241,13 @@ impl AnchoredJudge {
         let verifier_until = appointment.peek::<Appointment>().map_or(passport.issued, |a| a.not_after);
         Ok(Verdict {
             key: passport.enclave,
-            signer: passport.verifier,
             until: passport.expires.min(verifier_until),
             standing: Standing::Attested(passport),
         })
     }
-}
 
-impl Judge for AnchoredJudge {
-    fn judge(
+    /// Checks 1 to 5.
+    fn stands(
         &self,
         role: Role,
         key: &PublicKey,
@@ -256,20 +272,53 @@ impl Judge for AnchoredJudge {
                 .expected(needed)
                 .got(credential.name()));
         }
-        let verdict = self.verdict(credential, now)?;
-        let signer = verdict.as_ref().map(|v| v.signer);
-        let standing = match verdict {
-            None => Standing::Applicant,
-            Some(verdict) => holds(verdict, key, now)?,
-        };
-        if let Some(revoked) = &self.revoked {
-            for key in [Some(*key), signer].into_iter().flatten() {
-                if let Some(rejection) = revoked(key.id()) {
-                    return Err(rejection);
-                }
-            }
+        match self.verdict(credential, now)? {
+            None => Ok(Standing::Applicant),
+            Some(verdict) => holds(verdict, key, now),
         }
-        Ok(standing)
+    }
+
+    /// Check 6; `of` says why a passport may not be believed.
+    fn unrevoked(
+        &self,
+        key: &PublicKey,
+        standing: Standing,
+        of: impl FnOnce(&Revocations, &Passport) -> Option<Rejection>,
+    ) -> Result<Standing, Rejection> {
+        let Some(revocations) = &self.revocations else { return Ok(standing) };
+        let why = revocations.of_enclave(key).or_else(|| match &standing {
+            Standing::Attested(passport) => of(revocations, passport),
+            Standing::Applicant | Standing::Appointed(_) => None,
+        });
+        why.map_or(Ok(standing), Err)
+    }
+}
+
+impl Judge for AnchoredJudge {
+    fn judge(
+        &self,
+        role: Role,
+        key: &PublicKey,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Standing, Rejection> {
+        let standing = self.stands(role, key, credential, now)?;
+        self.unrevoked(key, standing, |revocations, passport| revocations.of(passport))
+    }
+
+    fn recheck(
+        &self,
+        role: Role,
+        key: &PublicKey,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Standing, Rejection> {
+        let standing = self.stands(role, key, credential, now)?;
+        self.unrevoked(key, standing, |revocations, passport| revocations.of_live(passport, now))
+    }
+
+    fn revocations(&self) -> Option<&Revocations> {
+        self.revocations.as_ref()
     }
 }
 

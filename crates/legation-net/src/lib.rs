@@ -21,6 +21,7 @@ mod judge;
 pub mod listen;
 pub mod message;
 mod renewal;
+mod revocations;
 pub mod tls;
 mod wire;
 
@@ -32,6 +33,7 @@ pub use endpoint::{Clock, Endpoint, Timing};
 pub use entropy::OsEntropy;
 pub use error::{ChannelError, SendError};
 pub use frame::StreamId;
-pub use judge::{AnchoredJudge, CLOCK_SKEW_SECONDS, Credential, Judge, Revocations, Standing, VERDICTS_MAX};
+pub use judge::{AnchoredJudge, CLOCK_SKEW_SECONDS, Credential, Judge, Standing, VERDICTS_MAX};
 pub use listen::{Arrival, Bounds, Listener};
 pub use renewal::{RENEWALS_MAX, RENEWALS_WINDOW};
+pub use revocations::{ANOTHER_SECONDS, Revocations};

@@ -2,6 +2,10 @@
 //!
 //! ```text
 //! agent                                    manager
+//!   | AskActivation ------------------------>|      (a TPM whose attestation key nobody certified, once a boot)
+//!   |<-------------------------- Activate    |
+//!   | Activated ---------------------------->|
+//!   |<----------------------- KeyAttested    |
 //!   | AskChallenge ------------------------->|      (as applicant: nothing else is allowed)
 //!   |<------------------------- Challenge    |
 //!   | Evidence ----------------------------->|  verifier judges
@@ -10,14 +14,17 @@
 //!   | Present ------------------------------>|  what still runs here, which term was obeyed
 //!   |<----------------------------- Offer    |
 //!   | Fetch -------------------------------->|<- data frames of that stream
+//!   |<------------- Revocations | Reattest   |
+//!   | Heeded | AskChallenge ---------------->|
 //!   | Refuse | data frames, then Report ---->|  journalled, then
 //!   |<---------------------- Acknowledged    |  (until then the agent keeps the report and sends it again)
 //! ```
 
 use legation_core::{
-    Digest, LeaseId, Rejection, Seq, Signed, Term,
+    Digest, LeaseId, Rejection, RevocationEpoch, RevocationList, Seq, Signed, Term,
     claims::Evidence,
-    statement::{Aggregate, Allocation, Appointment, Grant, Passport, Report, Request},
+    encoding::{b64, b64_list},
+    statement::{Aggregate, Allocation, Appointment, Grant, KeyAttestation, Passport, Report, Request},
     task::WrappedKey,
 };
 use serde::{Deserialize, Serialize};
@@ -36,6 +43,34 @@ pub enum ToAgent {
         /// What to present from now on.
         passport: Box<Signed<Passport>>,
         /// Why its verifier may be believed.
+        appointment: Box<Signed<Appointment>>,
+    },
+    /// Prove that your attestation key lives in the TPM of this endorsement key: decrypt this.
+    Activate {
+        /// `TPM2B_ID_OBJECT`.
+        #[serde(with = "b64")]
+        credential: Vec<u8>,
+        /// `TPM2B_ENCRYPTED_SECRET`.
+        #[serde(with = "b64")]
+        secret: Vec<u8>,
+    },
+    /// The attestation key was activated: endorse its quotes with this.
+    KeyAttested {
+        /// The verifier's word.
+        statement: Box<Signed<KeyAttestation>>,
+        /// Why the verifier may be believed.
+        appointment: Box<Signed<Appointment>>,
+    },
+    /// Attest again now: what the last appraisal rested on has changed.
+    Reattest {
+        /// What changed, in words.
+        why: String,
+    },
+    /// Everything that is revoked so far. Answered by `Heeded`.
+    Revocations {
+        /// The manager's signed list.
+        list: Box<Signed<RevocationList>>,
+        /// Why the manager may be believed.
         appointment: Box<Signed<Appointment>>,
     },
     /// The evidence was refused.
@@ -102,6 +137,28 @@ pub struct Upstream {
 pub enum ToManager {
     /// Wants a nonce to attest over.
     AskChallenge,
+    /// Wants its attestation key activated: answered by `Activate`.
+    AskActivation {
+        /// The attestation key, `TPMT_PUBLIC`.
+        #[serde(with = "b64")]
+        ak: Vec<u8>,
+        /// The endorsement key, `TPMT_PUBLIC`.
+        #[serde(with = "b64")]
+        ek: Vec<u8>,
+        /// Certificates of the endorsement key, leaf first, DER; never the root.
+        #[serde(with = "b64_list")]
+        certificates: Vec<Vec<u8>>,
+    },
+    /// What was in the credential of the last `Activate`.
+    Activated {
+        /// The secret.
+        secret: Digest,
+    },
+    /// Has heeded the revocations up to this epoch: channels to what they cover are closed.
+    Heeded {
+        /// The latest epoch.
+        epoch: RevocationEpoch,
+    },
     /// Attests over the last nonce.
     Evidence(Box<Evidence>),
     /// Ready for offers.

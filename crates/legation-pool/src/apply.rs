@@ -1,11 +1,13 @@
 //! The door: one command in, events and effects out. A table of one-line arms; each noun has its own file.
 
 use legation_core::{
-    EnclaveId, LeaseId, Rejection, Signed, Signer, TaskId, Term, UnixTime,
-    claims::Evidence,
+    EnclaveId, KeyId, LeaseId, Rejection, Revocable, Signed, Signer, TaskId, Term, UnixTime,
+    claims::{CollateralItem, Evidence},
     statement::{Aggregate, Appointment, Grant, Office, Passport, Report, Request},
     task::WrappedKey,
 };
+
+use legation_policy::{ReferenceValue, Scope};
 
 use crate::{
     event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
@@ -32,6 +34,8 @@ pub enum Command {
         appointment: Box<Signed<Appointment>>,
         /// The evidence it judged.
         evidence: Box<Evidence>,
+        /// The collateral it took into account.
+        collateral: Vec<CollateralItem>,
     },
     /// An attested channel to an enclave is open.
     Arrived {
@@ -52,12 +56,21 @@ pub enum Command {
         /// The enclave.
         enclave: EnclaveId,
     },
-    /// An operator no longer trusts an enclave.
+    /// An operator no longer trusts something; it need not be known here.
     Revoke {
-        /// The enclave.
-        enclave: EnclaveId,
+        /// What.
+        what: Revocable,
         /// Why, in the operator's words.
         why: String,
+    },
+    /// A verifier takes back its passport of an enclave.
+    Withdraw {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// The verifier, by its key.
+        verifier: KeyId,
+        /// Why.
+        why: Rejection,
     },
     /// A client asks for a task.
     Submit {
@@ -99,6 +112,35 @@ pub enum Command {
     Cancel {
         /// Which.
         task: TaskId,
+    },
+    /// The operator makes a reference value, or makes one anew.
+    AddReference {
+        /// The value.
+        value: Box<ReferenceValue>,
+        /// By whom.
+        author: String,
+        /// Whether it may take the place of one that still counts.
+        replace: bool,
+    },
+    /// The operator ends a reference value.
+    ExpireReference {
+        /// Which.
+        name: String,
+        /// Last second it counts; now without one.
+        end: Option<UnixTime>,
+        /// By whom.
+        author: String,
+        /// Even if a policy in force names it.
+        force: bool,
+    },
+    /// The operator sets the pool's policy, or a tenant its own.
+    SetPolicy {
+        /// Whose.
+        scope: Scope,
+        /// Its text.
+        text: String,
+        /// By whom.
+        author: String,
     },
     /// Time passed.
     Tick,
@@ -159,13 +201,14 @@ impl Pool {
         let out = &mut Change::default();
         match command {
             Command::BeginTerm { term, appointment } => self.begin_term(term, *appointment, env, out),
-            Command::Attested { passport, appointment, evidence } => {
-                self.attested(*passport, *appointment, *evidence, env, out)
+            Command::Attested { passport, appointment, evidence, collateral } => {
+                self.attested(*passport, *appointment, *evidence, collateral, env, out)
             }
             Command::Arrived { enclave, running } => self.arrived(enclave, &running, env, out),
             Command::Lost { enclave, why } => self.lost(enclave, &why, env, out),
             Command::Drain { enclave } => self.drain(enclave, env, out),
-            Command::Revoke { enclave, why } => self.revoke(enclave, &why, env, out),
+            Command::Revoke { what, why } => self.revoke(what, &why, env, out),
+            Command::Withdraw { enclave, verifier, why } => self.withdraw(enclave, verifier, &why, env, out),
             Command::Submit { request, grants, idempotency } => self.submit(*request, grants, idempotency, env, out),
             Command::Grant { grant, keys } => self.grant(*grant, keys, env, out),
             Command::Refuse { enclave, lease, why } => self.refused(enclave, lease, &why, env, out),
@@ -173,6 +216,11 @@ impl Pool {
                 self.reported(enclave, *report, aggregate.map(|a| *a), keys, env, out)
             }
             Command::Cancel { task } => self.cancel(task, env, out),
+            Command::AddReference { value, author, replace } => self.add_reference(*value, &author, replace, env, out),
+            Command::ExpireReference { name, end, author, force } => {
+                self.expire_reference(&name, end, &author, force, env, out)
+            }
+            Command::SetPolicy { scope, text, author } => self.set_policy(scope, text, &author, env, out),
             Command::Tick => self.tick(env, out),
         }?;
         self.place_queued(env, out)?;
@@ -220,10 +268,11 @@ impl Pool {
         }
     }
 
-    /// Ends what is over: tasks, leases, and grants that never came. Everything that waits is looked at again.
+    /// Ends what is over: tasks, proofs, leases, and grants that never came. Everything that waits is looked at again.
     fn tick(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         out.chances = Chances::All;
         self.expire_tasks(env, out)?;
+        self.lapse(env, out)?;
         self.expire_leases(env, out)
     }
 }

@@ -3,13 +3,15 @@
 //! 1. every lease belongs to a live task, to the fragment that says so, and to a known enclave that counts it;
 //! 2. no enclave has more leased than it offers, and what is leased of it is the sum of its leases;
 //! 3. what a task spent and committed is the sum of its parts and within its budget;
-//! 4. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+//! 4. nobody who is revoked or cordoned holds a lease, and whoever rests on what is revoked is revoked;
+//! 5. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{Bytes, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores};
 
 use crate::{
+    enclave::Enclave,
     pool::Pool,
     queue::Class,
     task::{Phase, Task, TaskState},
@@ -44,13 +46,16 @@ impl Pool {
             unless(within, || format!("more is leased of {id} than it offers"))?;
             unless(enclave.revoked.is_none() || names.is_empty(), || format!("{id} is revoked and holds leases"))?;
             unless(*id == enclave.passport().enclave_id(), || format!("{id} is filed under another name"))?;
+            unless(enclave.cordon.is_none() || names.is_empty(), || format!("{id} is cordoned and holds leases"))?;
+            let covered = enclave.proofs.all().any(|p| self.revoked.of(&p.passport).is_some());
+            unless(!covered || enclave.revoked.is_some(), || format!("{id} rests on what is revoked"))?;
         }
-        let chip = |id| self.enclaves.get(id).map(|e| e.passport().claims.chip.value.as_str());
-        let known = self.by_chip.iter().all(|(name, id)| chip(id) == Some(name.as_str()));
-        unless(known, || "a chip is of an enclave that is unknown or has another".to_owned())?;
+        let slot = |id| self.enclaves.get(id).map(Enclave::slot);
+        let known = self.by_slot.iter().all(|(name, id)| slot(id).as_ref() == Some(name));
+        unless(known, || "a slot of a chip is of an enclave that is unknown or has another".to_owned())?;
         let trusted = || self.enclaves.iter().filter(|(_, e)| e.revoked.is_none());
-        let filed = trusted().all(|(id, e)| self.by_chip.get(&e.passport().claims.chip.value) == Some(id));
-        unless(filed, || "two trusted enclaves have one chip".to_owned())
+        let filed = trusted().all(|(id, e)| self.by_slot.get(&e.slot()) == Some(id));
+        unless(filed, || "two trusted enclaves have one slot of a chip".to_owned())
     }
 
     fn audit_tasks(&self) -> Result<(), String> {

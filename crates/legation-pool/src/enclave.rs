@@ -1,10 +1,10 @@
 //! Enclaves as the pool knows them: proven by a passport, present or not, with so much left to lease.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, LeaseId, Millicores, Rejection, Signed, UnixTime,
-    claims::{Capacity, Evidence, Rate},
+    Bytes, Digest, EnclaveId, KeyId, LeaseId, Millicores, Rejection, Revocation, RevocationEpoch, Signed, UnixTime,
+    claims::{Capacity, CollateralItem, Configuration, Evidence, Rate},
     statement::{Appointment, Office, PASSPORT_LIFE_MAX, Passport, Tier},
     task::Demand,
 };
@@ -14,6 +14,7 @@ use crate::{
     apply::{Change, holds},
     event::{Effect, Event, LeaseEnd},
     pool::{Env, Pool},
+    proofs::{Proof, Proofs, VERIFIERS_MAX},
     text::cut,
 };
 
@@ -32,69 +33,47 @@ pub enum Presence {
     },
 }
 
-/// Passports of one enclave that are kept: a report may name the one before the last renewal.
-const PROOFS_KEPT: usize = 4;
-
-/// A passport with what is behind it.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Proof {
-    /// The passport.
-    pub passport: Arc<Signed<Passport>>,
-    /// Appointment of its verifier.
-    pub appointment: Arc<Signed<Appointment>>,
-    /// The evidence behind it.
-    pub evidence: Arc<Evidence>,
+/// Why nothing is placed on an enclave until it proves itself anew.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cordon {
+    /// Since when.
+    pub since: UnixTime,
+    /// Why.
+    pub why: Rejection,
+    /// The revocation that took its last proof, if one did.
+    pub revocation: Option<RevocationEpoch>,
 }
 
-/// What the passport says, at hand: placement looks at many enclaves, and passports are large.
-#[derive(Clone, PartialEq, Debug)]
-struct Facts {
-    issued: UnixTime,
-    expires: UnixTime,
-    capacity: Capacity,
-    rate: Rate,
-    /// Digest of the sealing key.
-    sealing: Digest,
-    /// Digest of all that a requirement can ask about: enclaves of one kind satisfy the same requirements.
-    kind: Digest,
-}
-
-impl Facts {
-    fn of(passport: &Passport) -> Self {
-        Self {
-            issued: passport.issued,
-            expires: passport.expires,
-            capacity: passport.configuration.capacity,
-            rate: passport.configuration.rate,
-            sealing: passport.sealing.digest(),
-            kind: kind(passport),
-        }
-    }
-}
-
-/// Digest of claims and configuration without what is each enclave's own, which no requirement can name.
-fn kind(passport: &Passport) -> Digest {
-    let mut claims = passport.claims.clone();
-    claims.chip.value.clear();
-    claims.report_data.clear();
-    Digest::of_parts(&[&serde_json::to_vec(&claims).unwrap_or_default(), &passport.configuration.encode()])
+/// A verifier took its passport back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Withdrawal {
+    /// Which verifier, by its key.
+    pub verifier: KeyId,
+    /// When.
+    pub at: UnixTime,
+    /// Why.
+    pub why: Rejection,
 }
 
 /// One enclave.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Enclave {
-    /// Its current proof.
-    pub proof: Proof,
-    /// Proofs before it, newest last.
-    earlier: Vec<Proof>,
-    /// What placement asks of every enclave.
-    facts: Facts,
+    pub(crate) proofs: Proofs,
+    /// What it offers and costs and the digest of its sealing key, at hand: placement looks at many enclaves, and passports
+    /// are large. All its passports say the same.
+    capacity: Capacity,
+    rate: Rate,
+    sealing: Digest,
     /// It takes no more offers, until it boots anew.
     draining: bool,
     /// Whether it can be reached.
     pub presence: Presence,
     /// Why it is no longer trusted, if so.
-    pub revoked: Option<String>,
+    pub revoked: Option<Revocation>,
+    /// Why nothing is placed on it until it proves itself anew, if so.
+    pub cordon: Option<Cordon>,
+    /// The last passport that was taken back and that its verifier has not given anew.
+    pub withdrawal: Option<Withdrawal>,
     /// What is leased of it.
     pub leases: BTreeSet<LeaseId>,
     /// Compute that is leased.
@@ -105,41 +84,58 @@ pub struct Enclave {
 
 impl Enclave {
     pub(crate) fn new(proof: Proof, now: UnixTime) -> Self {
+        let Configuration { capacity, rate, .. } = proof.passport.configuration;
         Self {
-            facts: Facts::of(&proof.passport),
-            proof,
-            earlier: Vec::new(),
+            capacity,
+            rate,
+            sealing: proof.passport.sealing.digest(),
+            proofs: Proofs::new(proof),
             draining: false,
             presence: Presence::Away { since: now },
             revoked: None,
+            cordon: None,
+            withdrawal: None,
             leases: BTreeSet::new(),
             cpu_leased: Millicores::ZERO,
             memory_leased: Bytes::ZERO,
         }
     }
 
+    /// Takes a new proof: whatever it was cordoned for is over.
     pub(crate) fn renew(&mut self, proof: Proof) {
-        self.facts = Facts::of(&proof.passport);
-        let before = std::mem::replace(&mut self.proof, proof);
-        self.earlier.push(before);
-        if self.earlier.len() >= PROOFS_KEPT {
-            self.earlier.remove(0);
-        }
+        let verifier = proof.passport.verifier_id();
+        self.withdrawal.take_if(|w| w.verifier == verifier);
+        self.cordon = None;
+        self.proofs.take(proof);
     }
 
-    /// The proof whose passport has this digest.
+    /// The newest of its proofs that count; when none does, the newest it had.
+    pub fn proof(&self) -> &Proof {
+        self.proofs.newest()
+    }
+
+    /// The proof whose passport has this digest, if it is kept and was not taken back.
     pub fn proof_by(&self, passport: Digest) -> Option<&Proof> {
-        std::iter::once(&self.proof).chain(self.earlier.iter().rev()).find(|p| p.passport.digest() == passport)
+        self.proofs.by(passport)
     }
 
-    /// Its current passport.
+    /// Proofs of it that count while their passports hold, one of each verifier, the freshest first.
+    pub fn proofs(&self) -> impl Iterator<Item = &Proof> {
+        self.proofs.current().iter().map(|c| &c.proof)
+    }
+
+    /// The proof that [`Self::proof`] gives, by its passport.
     pub fn passport(&self) -> &Signed<Passport> {
-        &self.proof.passport
+        &self.proofs.newest().passport
+    }
+
+    pub(crate) fn slot(&self) -> (String, u16) {
+        slot_of(self.passport())
     }
 
     /// Digest of its sealing key: what names it as the recipient of a wrapped key.
     pub(crate) fn sealing(&self) -> Digest {
-        self.facts.sealing
+        self.sealing
     }
 
     pub(crate) fn arrive(&mut self) {
@@ -153,28 +149,18 @@ impl Enclave {
         }
     }
 
-    fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         matches!(self.presence, Presence::Away { .. })
     }
 
     /// What it offers in all.
     pub fn capacity(&self) -> Capacity {
-        self.facts.capacity
+        self.capacity
     }
 
     /// What it costs.
     pub(crate) fn rate(&self) -> Rate {
-        self.facts.rate
-    }
-
-    /// What kind of enclave it is: those of one kind satisfy the same requirements.
-    pub(crate) fn kind(&self) -> Digest {
-        self.facts.kind
-    }
-
-    /// Whether its passport holds at `now`.
-    pub(crate) fn proven_at(&self, now: UnixTime) -> bool {
-        self.facts.issued <= now && now <= self.facts.expires
+        self.rate
     }
 
     /// Whether `demand` fits into what is left.
@@ -187,7 +173,12 @@ impl Enclave {
 
     /// Whether it could take anything at all.
     pub(crate) fn has_room(&self) -> bool {
-        self.presence == Presence::Here && self.revoked.is_none() && self.has_slot()
+        self.presence == Presence::Here && self.is_trusted() && self.has_slot()
+    }
+
+    /// Whether work may be placed on it at all: neither revoked nor cordoned.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.revoked.is_none() && self.cordon.is_none()
     }
 
     fn has_slot(&self) -> bool {
@@ -209,34 +200,54 @@ impl Enclave {
     }
 }
 
+/// Chip and slot of an enclave: one live identity each.
+pub(crate) fn slot_of(passport: &Passport) -> (String, u16) {
+    (passport.claims.chip.value.clone(), passport.configuration.slot)
+}
+
 impl Pool {
-    /// A verifier admitted an enclave. One live identity per chip: another enclave that claims the chip of one that is
-    /// here is refused; one whose predecessor is away replaces it.
+    /// A verifier admitted an enclave. One live identity per slot of a chip: another enclave that claims the slot of one that
+    /// is here is refused; one whose predecessor is away replaces it.
     pub(crate) fn attested(
         &mut self,
         passport: Signed<Passport>,
         appointment: Signed<Appointment>,
         evidence: Evidence,
+        collateral: Vec<CollateralItem>,
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
         let id = passport.enclave_id();
+        if let Some(revocation) = self.revoked.of(&passport) {
+            return Err(revocation.refusal());
+        }
         let known = self.enclaves.get(&id);
-        if let Some(why) = known.and_then(|e| e.revoked.as_ref()) {
-            return Err(revoked(id, why));
+        if let Some(revocation) = known.and_then(|e| e.revoked.as_ref()) {
+            return Err(revocation.refusal());
         }
         check_passport(&passport, &appointment, &evidence, env.now)?;
-        match known {
-            Some(known) if known.passport().digest() == passport.digest() => return Ok(()),
-            Some(known) => check_renewal(known.passport(), &passport)?,
-            None => {}
+        self.check_slot(&passport)?;
+        let collateral = self.new_collateral(&passport, collateral)?;
+        if let Some(known) = known {
+            let verifier = passport.verifier_id();
+            if known.proofs.of(verifier).is_some_and(|p| p.passport.digest() == passport.digest()) {
+                return Ok(());
+            }
+            check_renewal(known.passport(), &passport)?;
+            if !known.proofs.has_room_for(verifier, env.now) {
+                return Err(Rejection::new("pool.verifiers", format!("verifiers of enclave {}", id.short()))
+                    .expected(format!("at most {VERIFIERS_MAX} with passports that hold"))
+                    .got("another")
+                    .fix("let fewer verifiers judge this enclave"));
+            }
         }
-        let twin = self.by_chip.get(&passport.claims.chip.value).copied().filter(|t| *t != id);
+        let twin = self.by_slot.get(&slot_of(&passport)).copied().filter(|t| *t != id);
         if let Some(twin) = twin.filter(|t| self.enclaves.get(t).is_some_and(|e| !e.is_away())) {
-            return Err(Rejection::new("pool.chip", "chip identity of the enclave")
-                .expected("a chip that no other live enclave claims")
-                .got(format!("the chip of enclave {}, which is here", twin.short()))
-                .fix("stop the other agent on this machine first; if there is none, the chip's key has leaked"));
+            let slot = passport.configuration.slot;
+            return Err(Rejection::new("pool.chip", format!("chip identity of enclave {}, slot {slot}", id.short()))
+                .expected("a slot of a chip that no other live enclave claims")
+                .got(format!("that of enclave {}, which is here", twin.short()))
+                .fix("stop the other agent on this machine first, or give this one a slot of its own; if there is no other, the chip's key has leaked"));
         }
         if known.is_none() {
             self.check_enclaves_max(twin, env.now)?;
@@ -251,9 +262,42 @@ impl Pool {
                 passport: Box::new(passport),
                 appointment: Box::new(appointment),
                 evidence: Box::new(evidence),
+                collateral,
             },
         )?;
         Ok(())
+    }
+
+    /// A chip has as many slots as the operator says.
+    fn check_slot(&self, passport: &Passport) -> Result<(), Rejection> {
+        let (slot, slots) = (passport.configuration.slot, self.limits.slots_per_chip);
+        if slot < slots {
+            return Ok(());
+        }
+        Err(Rejection::new("pool.slot", format!("slot of enclave {} on its chip", passport.enclave_id().short()))
+            .expected(format!("less than {slots}, the slots of a chip in this pool"))
+            .got(slot)
+            .fix("set `slot` of the agent lower, or have the operator raise `slots_per_chip` of the manager"))
+    }
+
+    /// Of the collateral that a passport rests on, what the journal does not hold yet.
+    fn new_collateral(
+        &self,
+        passport: &Passport,
+        collateral: Vec<CollateralItem>,
+    ) -> Result<Vec<CollateralItem>, Rejection> {
+        let mut given: BTreeMap<Digest, CollateralItem> = collateral.into_iter().map(|c| (c.digest(), c)).collect();
+        let mut new = Vec::new();
+        for digest in &passport.collateral {
+            if self.collateral.contains_key(digest) {
+                continue;
+            }
+            let item = given.remove(digest).ok_or_else(|| {
+                Rejection::new("pool.passport", "collateral behind the passport").expected(digest).got("nothing")
+            })?;
+            new.push(item);
+        }
+        Ok(new)
     }
 
     /// A pool that is full takes an enclave for one that it can forget.
@@ -269,23 +313,20 @@ impl Pool {
         Ok(())
     }
 
-    /// The enclave that is missed least: longest away, with nothing to do and a passport that is over.
+    /// The enclave that is missed least: with nothing to do and proofs that are over, longest away; those that are revoked
+    /// last, so that they are shown while there is room.
     fn forgettable(&self, now: UnixTime) -> Option<EnclaveId> {
-        let idle = self
-            .enclaves
-            .iter()
-            .filter(|(_, e)| e.revoked.is_none() && e.leases.is_empty() && e.passport().expires < now);
+        let idle = self.enclaves.iter().filter(|(_, e)| e.leases.is_empty() && e.proofs.are_over_at(now));
         let away = idle.filter_map(|(id, e)| match e.presence {
-            Presence::Away { since } => Some((since, *id)),
+            Presence::Away { since } => Some((e.revoked.is_some(), since, *id)),
             _ => None,
         });
-        away.min().map(|(_, id)| id)
+        away.min().map(|(_, _, id)| id)
     }
 
     pub(crate) fn absorb_attested(&mut self, proof: Proof, now: UnixTime) {
         let id = proof.passport.enclave_id();
-        let chip = proof.passport.claims.chip.value.clone();
-        if let Some(before) = self.by_chip.insert(chip, id).filter(|b| *b != id)
+        if let Some(before) = self.by_slot.insert(slot_of(&proof.passport), id).filter(|b| *b != id)
             && self.enclaves.get(&before).is_some_and(|e| e.revoked.is_none())
         {
             self.enclaves.remove(&before);
@@ -298,9 +339,9 @@ impl Pool {
             && let Some(oldest) = self.forgettable(now)
             && let Some(forgotten) = self.enclaves.remove(&oldest)
         {
-            let chip = &forgotten.passport().claims.chip.value;
-            if self.by_chip.get(chip) == Some(&oldest) {
-                self.by_chip.remove(chip);
+            let slot = forgotten.slot();
+            if self.by_slot.get(&slot) == Some(&oldest) {
+                self.by_slot.remove(&slot);
             }
         }
         self.enclaves.insert(id, Enclave::new(proof, now));
@@ -316,8 +357,8 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         let known = self.known(enclave)?;
-        if let Some(why) = &known.revoked {
-            return Err(revoked(enclave, why));
+        if let Some(revocation) = &known.revoked {
+            return Err(revocation.refusal());
         }
         let held = known.leases.clone();
         if known.is_away() {
@@ -386,13 +427,6 @@ impl Pool {
     }
 }
 
-pub(crate) fn revoked(enclave: EnclaveId, why: &str) -> Rejection {
-    Rejection::new("pool.revoked", format!("enclave {}", enclave.short()))
-        .expected("not revoked")
-        .got(format!("revoked: {why}"))
-        .fix("a revoked enclave does not return: start the agent anew, and its new keys are judged anew")
-}
-
 /// What a verifier gave holds together, so that a receipt made of it will verify.
 fn check_passport(
     passport: &Signed<Passport>,
@@ -413,6 +447,13 @@ fn check_passport(
         return Err(bad("verifier of the passport")
             .expected(format!("verifier {}, appointed at {}", passport.verifier_id().short(), passport.issued))
             .got(format!("an appointment of {} as {:?}", appointment.key.id().short(), appointment.office)));
+    }
+    let kind = passport.claims.tee.value;
+    if !appointment.covers_kind(kind) {
+        return Err(bad("kinds of machines its verifier is trusted with")
+            .expected(kind)
+            .got("not among them")
+            .fix("have this kind judged by a verifier that is appointed for it"));
     }
     let longest = passport.issued.plus(PASSPORT_LIFE_MAX).min(appointment.not_after);
     if passport.expires > longest {

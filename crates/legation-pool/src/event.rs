@@ -1,18 +1,19 @@
 //! What happened, as the journal keeps it, and what is to be done about it.
 
 use legation_core::{
-    Digest, EnclaveId, FragmentIndex, LeaseId, MicroUsd, PublicKey, Rejection, RevocationEpoch, Seq, Signed, TaskId,
+    Digest, EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection, Revocation, Seq, Signed, TaskId,
     Term, UnixTime,
-    claims::Evidence,
+    claims::{CollateralItem, Evidence},
     statement::{Aggregate, Allocation, Appointment, Grant, Passport, Report, Request},
     task::WrappedKey,
 };
+use legation_policy::{ReferenceValue, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::task::TaskState;
 
 /// Version of the records this program writes. Unknown versions stop the start.
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 
 /// One journal record: an event, when it happened, in whose term.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub enum Event {
         appointment: Box<Signed<Appointment>>,
         /// The evidence behind it.
         evidence: Box<Evidence>,
+        /// The collateral behind it that no earlier record holds.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        collateral: Vec<CollateralItem>,
     },
     /// An attested channel to an enclave is open.
     Arrived {
@@ -75,14 +79,26 @@ pub enum Event {
         /// The enclave.
         enclave: EnclaveId,
     },
-    /// An enclave is no longer trusted.
+    /// Something is no longer trusted: whatever rests on it falls with it.
     Revoked {
+        /// What, as of which epoch, and why.
+        revocation: Revocation,
+    },
+    /// Every proof of an enclave is over or was taken back: nothing is placed on it until it proves itself anew.
+    Lapsed {
         /// The enclave.
         enclave: EnclaveId,
-        /// The epoch this makes.
-        epoch: RevocationEpoch,
-        /// Why, in the operator's words.
-        why: String,
+        /// Why.
+        why: Rejection,
+    },
+    /// A verifier took back its passport of an enclave.
+    Withdrawn {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// The verifier, by its key.
+        verifier: KeyId,
+        /// Why.
+        why: Rejection,
     },
     /// A client asked for a task.
     Submitted {
@@ -121,6 +137,31 @@ pub enum Event {
         /// What it cost.
         charged: MicroUsd,
     },
+    /// A reference value was made, or made anew.
+    ReferenceAdded {
+        /// The value.
+        value: Box<ReferenceValue>,
+        /// By whom.
+        author: String,
+    },
+    /// A reference value was given an end.
+    ReferenceExpired {
+        /// Which.
+        name: String,
+        /// Last second it counts.
+        end: UnixTime,
+        /// By whom.
+        author: String,
+    },
+    /// A policy was set.
+    PolicySet {
+        /// Whose.
+        scope: Scope,
+        /// Its text.
+        text: String,
+        /// By whom.
+        author: String,
+    },
     /// A task came to its end.
     TaskEnded {
         /// Which.
@@ -148,8 +189,13 @@ pub enum LeaseEnd {
         /// Its reason.
         why: Rejection,
     },
-    /// The enclave was revoked.
+    /// The enclave was revoked, or what proved it.
     Revoked,
+    /// The enclave's proof is over or was taken back.
+    Lapsed {
+        /// Why.
+        why: Rejection,
+    },
     /// The task ended.
     TaskEnded,
 }
@@ -159,7 +205,8 @@ impl LeaseEnd {
     pub fn blames_enclave(&self) -> bool {
         match self {
             Self::Expired | Self::EnclaveLost { .. } | Self::Refused { .. } | Self::Revoked => true,
-            Self::NotGranted | Self::TaskEnded => false,
+            // One that lapsed is passed over until it proves itself anew, and then no worse than before.
+            Self::NotGranted | Self::Lapsed { .. } | Self::TaskEnded => false,
         }
     }
 }
@@ -172,6 +219,7 @@ impl std::fmt::Display for LeaseEnd {
             Self::EnclaveLost { why } => write!(f, "the enclave was lost ({why})"),
             Self::Refused { why } => write!(f, "the enclave refused: {why}"),
             Self::Revoked => f.write_str("the enclave was revoked"),
+            Self::Lapsed { why } => write!(f, "the enclave is no longer proven ({})", why.check),
             Self::TaskEnded => f.write_str("the task ended"),
         }
     }
@@ -201,6 +249,15 @@ pub enum Effect {
         /// What to tell it.
         why: Rejection,
     },
+    /// Send the list of revocations to every agent.
+    Revocations,
+    /// Ask an enclave to attest again now.
+    Reattest {
+        /// Whom.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+    },
     /// Wake whoever waits for this task.
     TaskChanged {
         /// Which.
@@ -218,11 +275,16 @@ impl Event {
             Self::Left { .. } => "left",
             Self::Draining { .. } => "draining",
             Self::Revoked { .. } => "revoked",
+            Self::Lapsed { .. } => "lapsed",
+            Self::Withdrawn { .. } => "withdrawn",
             Self::Submitted { .. } => "submitted",
             Self::Granted { .. } => "granted",
             Self::Leased { .. } => "leased",
             Self::LeaseEnded { .. } => "lease-ended",
             Self::Reported { .. } => "reported",
+            Self::ReferenceAdded { .. } => "reference-added",
+            Self::ReferenceExpired { .. } => "reference-expired",
+            Self::PolicySet { .. } => "policy-set",
             Self::TaskEnded { .. } => "task-ended",
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! The checks are those of the pool's own books. What a statement may say was judged when its command was.
 
-use legation_core::{FragmentId, LeaseId, Seq, Term};
+use legation_core::{FragmentId, LeaseId, Seq, Term, UnixTime};
 
 use crate::{
-    enclave::Presence,
+    enclave::{Presence, slot_of},
     event::{Event, RECORD_VERSION, Record},
     pool::{Corrupt, Pool},
     task::{Phase, Task, TaskState},
@@ -27,10 +27,10 @@ impl Pool {
             let what = format!("term {} after term {}", record.term.0, self.term.0);
             return Err(Corrupt::Impossible { seq, what });
         }
-        self.event_may_follow(&record.event, seq)
+        self.event_may_follow(&record.event, seq, record.at)
     }
 
-    fn event_may_follow(&self, event: &Event, seq: Seq) -> Result<(), Corrupt> {
+    fn event_may_follow(&self, event: &Event, seq: Seq, at: UnixTime) -> Result<(), Corrupt> {
         let unknown = |what: String| Corrupt::Unknown { seq, what };
         let unless = |fits: bool, what: &str| match fits {
             true => Ok(()),
@@ -46,7 +46,10 @@ impl Pool {
             Event::TermBegan { .. } => Ok(()),
             Event::Attested { passport, .. } => {
                 let id = passport.enclave_id();
-                let twin = self.by_chip.get(&passport.claims.chip.value).filter(|t| **t != id);
+                let known = self.enclaves.get(&id);
+                let trusted = known.is_none_or(|e| e.revoked.is_none()) && self.revoked.of(passport).is_none();
+                unless(trusted, "an enclave attests that is revoked")?;
+                let twin = self.by_slot.get(&slot_of(passport)).filter(|t| **t != id);
                 let idle = twin.and_then(|t| self.enclaves.get(t)).is_none_or(|e| e.leases.is_empty());
                 unless(idle, "an enclave that holds leases is replaced")
             }
@@ -57,9 +60,18 @@ impl Pool {
                 unless(!matches!(enclave(*id)?.presence, Presence::Away { .. }), "an enclave leaves that is away")
             }
             Event::Draining { enclave: id } => enclave(*id).map(|_| ()),
-            Event::Revoked { enclave: id, epoch, .. } => {
-                unless(enclave(*id)?.revoked.is_none(), "an enclave is revoked twice")?;
-                unless(self.revocations.0.checked_add(1) == Some(epoch.0), "revocation epochs are not counted by one")
+            Event::Revoked { revocation } => {
+                unless(self.revoked.get(&revocation.what).is_none(), "something is revoked twice")?;
+                let next = self.revoked.epoch().0.checked_add(1);
+                unless(next == Some(revocation.epoch.0), "revocation epochs are not counted by one")
+            }
+            Event::Lapsed { enclave: id, .. } => {
+                let known = enclave(*id)?;
+                unless(known.is_trusted(), "an enclave lapses that is revoked or cordoned")?;
+                unless(!known.proofs.hold_at(at), "an enclave lapses that is proven")
+            }
+            Event::Withdrawn { enclave: id, verifier, .. } => {
+                unless(enclave(*id)?.proofs.of(*verifier).is_some(), "a passport is taken back that was not given")
             }
             Event::Submitted { request, .. } => {
                 let known = self.tasks.get(&legation_core::TaskId::new(request.digest()));
@@ -87,6 +99,16 @@ impl Pool {
                 )?;
                 self.proof_of(report).map(|_| ()).ok_or_else(|| unknown("the passport of a report".to_owned()))
             }
+            Event::ReferenceAdded { value, .. } => {
+                self.with_reference(value).map(|_| ()).map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
+            }
+            Event::ReferenceExpired { name, .. } => {
+                self.references().get(name).map(|_| ()).ok_or_else(|| unknown(format!("reference value {name}")))
+            }
+            Event::PolicySet { scope, text, .. } => self
+                .load_policy(scope, text)
+                .map(|_| ())
+                .map_err(|why| Corrupt::Impossible { seq, what: why.to_string() }),
             Event::TaskEnded { task, state } => {
                 let held = live(*task)?.fragments.iter().any(|f| matches!(f.phase, Phase::Leased { .. }));
                 unless(!held, "a task ends that holds leases")?;

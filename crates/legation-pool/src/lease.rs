@@ -98,7 +98,7 @@ impl Pool {
                 passed_over: choice.passed_over,
                 decided_by: choice.decided_by,
             },
-            revocations: self.revocations,
+            revocations: self.revoked.epoch(),
             prev,
         };
         let allocation = legation_core::dsse::sign(allocation, env.signer);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use legation_core::{
     Digest, Envelope, LeaseId, Receipt, Rejection, Seq, Signed, TaskId, Term,
-    claims::Evidence,
+    claims::{CollateralItem, Evidence},
     statement::{Allocation, Appointment, Grant, Outcome, Passport, Report, Request},
     task::WrappedKey,
 };
@@ -55,6 +55,8 @@ pub struct ReceiptParts {
     pub envelopes: Vec<Envelope>,
     /// Evidence behind its passports.
     pub evidence: Vec<Evidence>,
+    /// Collateral behind its passports.
+    pub collateral: Vec<CollateralItem>,
 }
 
 impl Pool {
@@ -114,6 +116,7 @@ impl Pool {
             parts.envelopes.push(done.proof.passport.envelope().clone());
             parts.envelopes.push(done.proof.appointment.envelope().clone());
             parts.evidence.push((*done.proof.evidence).clone());
+            parts.collateral.extend(done.proof.collateral.iter().map(|c| (**c).clone()));
         }
         parts.roots = roots(task);
         if parts.roots.is_empty() {
@@ -131,7 +134,7 @@ impl Pool {
     /// As [`Self::receipt_parts`]; or the task builds on others, so that its client must assemble the receipt.
     pub fn receipt(&self, id: TaskId) -> Result<Receipt, Rejection> {
         let parts = self.receipt_parts(id)?;
-        Receipt::assemble(id, self.revocations, parts.roots, parts.envelopes, parts.evidence)
+        Receipt::assemble(id, self.revoked.epoch(), parts.roots, parts.envelopes, parts.evidence, parts.collateral)
     }
 }
 

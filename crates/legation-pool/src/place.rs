@@ -1,13 +1,13 @@
 //! Placement: which enclave gets a fragment, and why not the others.
 //!
 //! A plain scan behind the interface that an index will take: [`choose`] for the decision, [`survey`] for the reasons. An
-//! enclave is eligible when it is here, proven, unrevoked, untried for this fragment, satisfies the requirements and has
-//! room within the budget. Among the eligible the order is: least used by this task, cheapest, least loaded, by name.
+//! enclave is eligible when it is here, proven by a verifier that is trusted with the tenant's work, neither revoked nor
+//! cordoned, untried for this fragment, satisfies the requirements by that proof and has room within the budget. Among the eligible the order is: least used by this task, cheapest, least loaded, by name.
 
 use std::{collections::BTreeMap, rc::Rc};
 
 use legation_core::{
-    Digest, EnclaveId, FragmentIndex, MicroUsd, Rejection, UnixTime,
+    Digest, EnclaveId, FragmentIndex, MicroUsd, Rejection, Revocable, Revocation, UnixTime,
     claims::Rate,
     requirement::Candidate,
     statement::PassedOver,
@@ -17,6 +17,7 @@ use legation_core::{
 use crate::{
     enclave::{Enclave, Presence},
     pool::Pool,
+    proofs::Current,
     task::{Attempt, Task},
 };
 
@@ -40,10 +41,12 @@ pub(crate) struct Nothing {
 
 /// Why an enclave is passed over, cheap to say while many are looked at; in words by [`Refusal::rejection`].
 enum Refusal<'a> {
-    Revoked(&'a str),
+    Revoked(&'a Revocation),
+    Cordoned(&'a Rejection),
     Draining,
     Away(UnixTime),
     Passport,
+    Verifier,
     Tried(&'a Attempt),
     Requirement(Rc<Rejection>),
     /// What the task may then have cost, if that is a number at all.
@@ -73,7 +76,7 @@ pub(crate) fn survey<'a>(
     let fragment = task.request.fragment(index);
     pool.enclaves.iter().filter_map(move |(id, enclave)| {
         let fragment = fragment?;
-        let verdict = eligible(&mut Terms::new(task, fragment), index, *id, enclave, now);
+        let verdict = eligible(&mut Terms::new(pool, task, fragment), index, *id, enclave, now);
         Some((*id, enclave, verdict.map_err(|why| why.rejection(task, fragment, *id, enclave))))
     })
 }
@@ -84,7 +87,7 @@ pub(crate) fn choose(pool: &Pool, task: &Task, index: FragmentIndex, now: UnixTi
     let mut field = Field::default();
     let uses = task.uses(index);
     let fragment = task.request.fragment(index).ok_or(Nothing { for_anyone: false })?;
-    let mut terms = Terms::new(task, fragment);
+    let mut terms = Terms::new(pool, task, fragment);
     for (id, enclave) in &pool.enclaves {
         considered += 1;
         match eligible(&mut terms, index, *id, enclave, now) {
@@ -116,13 +119,14 @@ pub(crate) fn choose(pool: &Pool, task: &Task, index: FragmentIndex, now: UnixTi
 
 /// Whether any of `enclaves` could take a fragment.
 pub(crate) fn any_eligible<'a>(
+    pool: &Pool,
     task: &Task,
     index: FragmentIndex,
     enclaves: impl Iterator<Item = (EnclaveId, &'a Enclave)>,
     now: UnixTime,
 ) -> Result<(), Nothing> {
     let fragment = task.request.fragment(index).ok_or(Nothing { for_anyone: false })?;
-    let mut terms = Terms::new(task, fragment);
+    let mut terms = Terms::new(pool, task, fragment);
     let mut own_past = false;
     for (id, enclave) in enclaves {
         match eligible(&mut terms, index, id, enclave, now) {
@@ -189,6 +193,7 @@ impl Field {
 /// What one fragment costs and whether its requirements are satisfied, remembered while many enclaves are looked at: prices
 /// are divisions of 128-bit numbers, requirements compare texts, and many enclaves are alike.
 struct Terms<'a> {
+    pool: &'a Pool,
     task: &'a Task,
     fragment: &'a Fragment,
     last: Option<(Rate, MicroUsd, MicroUsd)>,
@@ -196,8 +201,8 @@ struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn new(task: &'a Task, fragment: &'a Fragment) -> Self {
-        Self { task, fragment, last: None, unmet: BTreeMap::new() }
+    fn new(pool: &'a Pool, task: &'a Task, fragment: &'a Fragment) -> Self {
+        Self { pool, task, fragment, last: None, unmet: BTreeMap::new() }
     }
 
     /// Price of an hour, and what a lease may cost at most.
@@ -214,18 +219,20 @@ impl<'a> Terms<'a> {
         (price_hour, cost)
     }
 
-    /// What an enclave of this kind does not satisfy.
-    fn unmet(&mut self, enclave: &Enclave, price_hour: MicroUsd) -> Option<Rc<Rejection>> {
+    /// What an enclave with this proof does not satisfy.
+    fn unmet(&mut self, proof: &Current, price_hour: MicroUsd, now: UnixTime) -> Option<Rc<Rejection>> {
+        if let Some(why) = self.pool.tenant_refuses(&self.task.request.tenant, proof, now) {
+            return Some(Rc::new(why));
+        }
         let requirements = [&self.task.request.require, &self.fragment.require];
         if requirements.iter().all(|r| r.source() == ANY) {
             return None;
         }
         let judge = || {
-            let passport = enclave.passport();
-            let candidate = Candidate { claims: &passport.claims, configuration: &passport.configuration, price_hour };
+            let candidate = Candidate { passport: &proof.proof.passport, price_hour };
             requirements.iter().find_map(|r| r.check(&candidate).err()).map(Rc::new)
         };
-        self.unmet.entry(enclave.kind()).or_insert_with(judge).clone()
+        self.unmet.entry(proof.kind).or_insert_with(judge).clone()
     }
 }
 
@@ -236,23 +243,38 @@ fn eligible<'a>(
     enclave: &'a Enclave,
     now: UnixTime,
 ) -> Result<MicroUsd, Refusal<'a>> {
-    if let Some(why) = &enclave.revoked {
-        return Err(Refusal::Revoked(why));
+    if let Some(revocation) = &enclave.revoked {
+        return Err(Refusal::Revoked(revocation));
     }
     match enclave.presence {
         Presence::Here => {}
         Presence::Draining => return Err(Refusal::Draining),
         Presence::Away { since } => return Err(Refusal::Away(since)),
     }
-    if !enclave.proven_at(now) {
+    if let Some(cordon) = &enclave.cordon {
+        return Err(Refusal::Cordoned(&cordon.why));
+    }
+    if !enclave.proofs.hold_at(now) {
         return Err(Refusal::Passport);
     }
     let task = terms.task;
+    if enclave.proofs.for_tenant(&task.request.tenant, now).next().is_none() {
+        return Err(Refusal::Verifier);
+    }
     if let Some(attempt) = task.tried(index, id) {
         return Err(Refusal::Tried(attempt));
     }
     let (price_hour, cost) = terms.price(enclave.rate());
-    if let Some(why) = terms.unmet(enclave, price_hour) {
+    // The freshest proof that satisfies; if none does, what the freshest does not.
+    let mut unmet = None;
+    for proof in enclave.proofs.for_tenant(&task.request.tenant, now) {
+        let Some(why) = terms.unmet(proof, price_hour, now) else {
+            unmet = None;
+            break;
+        };
+        unmet.get_or_insert(why);
+    }
+    if let Some(why) = unmet {
         return Err(Refusal::Requirement(why));
     }
     let cost = task.spent.checked_add(task.committed).and_then(|so_far| so_far.checked_add(cost));
@@ -275,9 +297,11 @@ impl Refusal<'_> {
     fn check(&self) -> &str {
         match self {
             Self::Revoked(_) => "pool.revoked",
+            Self::Cordoned(why) => &why.check,
             Self::Draining => "pool.draining",
             Self::Away(_) => "pool.away",
             Self::Passport => "pool.passport",
+            Self::Verifier => "place.verifier",
             Self::Tried(_) => "pool.tried",
             Self::Requirement(why) => &why.check,
             Self::Budget(_) => "pool.budget",
@@ -288,13 +312,27 @@ impl Refusal<'_> {
     fn rejection(self, task: &Task, fragment: &Fragment, id: EnclaveId, enclave: &Enclave) -> Rejection {
         let refuse = Rejection::new(self.check(), format!("enclave {}", id.short()));
         match self {
-            Self::Revoked(why) => refuse.expected("not revoked").got(why),
+            Self::Revoked(revocation) => refuse.expected("not revoked").got(match &revocation.what {
+                Revocable::Enclave(_) => revocation.why.clone(),
+                what => format!("the {what} is: {}", revocation.why),
+            }),
+            Self::Cordoned(why) => why.clone(),
             Self::Draining => refuse.expected("taking work").got("draining"),
             Self::Away(since) => refuse.expected("an open channel").got(format!("away since {since}")),
             Self::Passport => refuse
                 .expected("a passport that holds now")
                 .got(format!("{} to {}", enclave.passport().issued, enclave.passport().expires))
                 .fix("its agent must attest again"),
+            Self::Verifier => {
+                let verifiers: Vec<_> = enclave.proofs().map(|p| p.passport.verifier_id().short()).collect();
+                refuse
+                    .expected(format!(
+                        "a passport of a verifier that is trusted with the work of {}",
+                        task.request.tenant
+                    ))
+                    .got(format!("passports of {}", verifiers.join(", ")))
+                    .fix("have a verifier judge it that is appointed for this tenant")
+            }
             Self::Tried(attempt) => refuse
                 .expected("not tried for this fragment before")
                 .got(attempt.ended.as_ref().map(ToString::to_string).unwrap_or_default()),

@@ -6,14 +6,16 @@ use std::{
 };
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, LeaseId, PublicKey, RevocationEpoch, Seq, Signed, Signer, TaskId, Term, UnixTime,
-    statement::Appointment,
+    Digest, EnclaveId, FragmentId, LeaseId, PublicKey, RevocationEpoch, Revoked, Seq, Signed, Signer, TaskId, Term,
+    UnixTime, claims::CollateralItem, statement::Appointment,
 };
 
 use crate::{
-    enclave::{Enclave, Presence, Proof},
+    enclave::{Enclave, Presence},
     event::{Event, RECORD_VERSION, Record},
     lease::Lease,
+    policy::Policies,
+    proofs::Proof,
     queue::Class,
     task::Task,
 };
@@ -33,6 +35,8 @@ pub struct Limits {
     pub grant_seconds: u64,
     /// Seconds a lease lasts beyond the fragment's own time limit.
     pub lease_margin_seconds: u64,
+    /// Enclaves that one chip may hold at once, each in a slot of its own.
+    pub slots_per_chip: u16,
     /// Seconds that enclaves have to return after a new manager began, before their work moves.
     pub return_seconds: u64,
 }
@@ -46,6 +50,7 @@ impl Default for Limits {
             attempts_max: 8,
             grant_seconds: 30,
             lease_margin_seconds: 15,
+            slots_per_chip: 1,
             return_seconds: 15,
         }
     }
@@ -66,9 +71,12 @@ pub struct Pool {
     pub(crate) manager: Option<Arc<Signed<Appointment>>>,
     /// Appointments of managers before, oldest first: allocations of known tasks may rest on them.
     pub(crate) managers: Vec<Arc<Signed<Appointment>>>,
-    pub(crate) revocations: RevocationEpoch,
+    pub(crate) revoked: Revoked,
     pub(crate) enclaves: BTreeMap<EnclaveId, Enclave>,
-    pub(crate) by_chip: BTreeMap<String, EnclaveId>,
+    /// Who has which slot of which chip.
+    pub(crate) by_slot: BTreeMap<(String, u16), EnclaveId>,
+    /// Collateral behind passports, by digest.
+    pub(crate) collateral: BTreeMap<Digest, Arc<CollateralItem>>,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) ended: VecDeque<TaskId>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
@@ -81,6 +89,8 @@ pub struct Pool {
     pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
     /// Tasks that ran and were forgotten, until their requests expire.
     pub(crate) forgotten: BTreeSet<(UnixTime, TaskId)>,
+    /// Policies and the reference values they are held to.
+    pub(crate) policies: Policies,
     /// Time of the last record.
     pub(crate) at: UnixTime,
 }
@@ -131,9 +141,10 @@ impl Pool {
             term: Term(0),
             manager: None,
             managers: Vec::new(),
-            revocations: RevocationEpoch(0),
+            revoked: Revoked::default(),
             enclaves: BTreeMap::new(),
-            by_chip: BTreeMap::new(),
+            by_slot: BTreeMap::new(),
+            collateral: BTreeMap::new(),
             tasks: BTreeMap::new(),
             ended: VecDeque::new(),
             leases: BTreeMap::new(),
@@ -143,6 +154,7 @@ impl Pool {
             queue: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            policies: Policies::default(),
             at: UnixTime(0),
         }
     }
@@ -159,7 +171,12 @@ impl Pool {
 
     /// Current revocation epoch.
     pub fn revocations(&self) -> RevocationEpoch {
-        self.revocations
+        self.revoked.epoch()
+    }
+
+    /// Everything that is revoked.
+    pub fn revoked(&self) -> &Revoked {
+        &self.revoked
     }
 
     /// The enclaves, by name.
@@ -195,8 +212,14 @@ impl Pool {
         let now = record.at;
         match &record.event {
             Event::TermBegan { appointment } => self.absorb_term(appointment, now),
-            Event::Attested { passport, appointment, evidence } => {
+            Event::Attested { passport, appointment, evidence, collateral } => {
+                for item in collateral {
+                    self.collateral.insert(item.digest(), Arc::new(item.clone()));
+                }
+                let behind: Option<Vec<_>> =
+                    passport.collateral.iter().map(|digest| self.collateral.get(digest).cloned()).collect();
                 let proof = Proof {
+                    collateral: behind?,
                     passport: Arc::new((**passport).clone()),
                     appointment: Arc::new((**appointment).clone()),
                     evidence: Arc::new((**evidence).clone()),
@@ -206,10 +229,9 @@ impl Pool {
             Event::Arrived { enclave } => self.absorb_arrived(*enclave, now)?,
             Event::Left { enclave, .. } => self.enclaves.get_mut(enclave)?.presence = Presence::Away { since: now },
             Event::Draining { enclave } => self.enclaves.get_mut(enclave)?.drain(),
-            Event::Revoked { enclave, epoch, why } => {
-                self.enclaves.get_mut(enclave)?.revoked = Some(why.clone());
-                self.revocations = *epoch;
-            }
+            Event::Revoked { revocation } => self.absorb_revoked(revocation, now),
+            Event::Lapsed { enclave, why } => self.absorb_lapsed(*enclave, why, now)?,
+            Event::Withdrawn { enclave, verifier, why } => self.absorb_withdrawn(*enclave, *verifier, why, now)?,
             Event::Submitted { request, idempotency } => {
                 self.absorb_submitted(request, idempotency.as_ref(), record.seq);
             }
@@ -221,6 +243,9 @@ impl Pool {
             Event::Reported { report, aggregate, keys, charged } => {
                 self.absorb_reported(report, aggregate.as_deref(), keys, *charged, record.seq)?;
             }
+            Event::ReferenceAdded { value, .. } => self.absorb_reference(value, record.seq)?,
+            Event::ReferenceExpired { name, end, .. } => self.absorb_expiry(name, *end, record.seq)?,
+            Event::PolicySet { scope, text, author } => self.absorb_policy(scope, text, author, now, record.seq)?,
             Event::TaskEnded { task, state } => self.absorb_task_ended(*task, state, now)?,
         }
         Some(Vec::new())

@@ -25,8 +25,8 @@ use crate::{
     task::{Phase, Task},
 };
 
-/// What makes two fragments the same to every enclave that neither has tried, within their budgets: a digest of requirements
-/// and demand.
+/// What makes two fragments the same to every enclave that neither has tried, within their budgets: a digest of
+/// requirements, demand, and tenant, whose work not every verifier is trusted with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Class(Digest);
 
@@ -40,7 +40,7 @@ impl Class {
         let (all, own) = (request.require.source().as_bytes(), fragment.require.source().as_bytes());
         let numbers = [all.len() as u64, own.len() as u64, cpu.0, memory.0, fuel.0, time.0, output.0];
         let numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
-        Self(Digest::of_parts(&[&numbers, all, own]))
+        Self(Digest::of_parts(&[&numbers, all, own, request.tenant.as_str().as_bytes()]))
     }
 }
 
@@ -198,7 +198,7 @@ impl Pool {
         now: UnixTime,
     ) -> bool {
         let known = enclaves.iter().filter_map(|id| Some((*id, self.enclaves.get(id)?)));
-        match place::any_eligible(task, index, known, now) {
+        match place::any_eligible(self, task, index, known, now) {
             Ok(()) => true,
             Err(Nothing { for_anyone }) => {
                 if for_anyone {

@@ -2,7 +2,8 @@
 //!
 //! A report is taken when it holds together, so that a receipt made of it will verify. Checks:
 //! 1. it is about the lease that this enclave holds and was offered: task, fragment, module, enclave, allocation;
-//! 2. it names a passport of the enclave that held at its end and satisfies the requirements, and grants, ascending by digest,
+//! 2. it names a passport of the enclave that held at its end, of a verifier that is trusted with the tenant's work, and that
+//!    satisfies the requirements, and grants, ascending by digest,
 //!    that suffice; then the reports behind its inputs, in order;
 //! 3. it read what the request names, within the demand, the grants and the dates of lease and request;
 //! 4. its aggregate is there exactly when it reduced, and says the same;
@@ -21,11 +22,12 @@ use legation_core::{
 
 use crate::{
     apply::Change,
-    enclave::{Enclave, Proof},
+    enclave::Enclave,
     event::{Event, LeaseEnd},
     grant::check_wrapped,
     lease::Lease,
     pool::{Env, Pool},
+    proofs::Proof,
     queue::Class,
     task::{Done, Phase, SKEW, Task, TaskState, unknown},
     text::{cut, cut_rejection},
@@ -170,9 +172,14 @@ impl Case<'_> {
                 .expected(format!("to cover {}", report.finished))
                 .got(format!("{} to {}", passport.issued, passport.expires)));
         }
+        if !proof.appointment.covers_tenant(&task.request.tenant) {
+            return Err(bad("verifier of the passport the report rests on")
+                .expected(format!("one that is trusted with the work of {}", task.request.tenant))
+                .got(passport.verifier_id().short()));
+        }
         let configuration = &passport.configuration;
         let price_hour = configuration.rate.per_hour(spec.demand.cpu, spec.demand.memory);
-        let candidate = Candidate { claims: &passport.claims, configuration, price_hour };
+        let candidate = Candidate { passport, price_hour };
         task.request.require.check(&candidate)?;
         spec.require.check(&candidate)?;
         let mut rest = report.prev.iter().skip(2).peekable();

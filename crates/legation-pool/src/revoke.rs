@@ -1,34 +1,107 @@
-//! Revocation: one command, one record, one epoch; leases end, the channel closes, the work moves.
+//! Revocation: one command, one record, one epoch; leases end, channels close, the work moves.
+//!
+//! What is revoked need not be known: it may come later. A revoked verifier takes nobody with it but enclaves whose every
+//! proof was its own; those may return with a passport of another.
 
-use legation_core::{EnclaveId, Rejection, RevocationEpoch};
+use legation_core::{
+    EnclaveId, KeyId, Rejection, Revocable, Revocation, RevocationEpoch, UnixTime,
+    revocation::{NAME_MAX, REASON_MAX, REVOCATIONS_MAX, WEIGHT_MAX},
+};
 
 use crate::{
     apply::Change,
-    enclave::{Presence, revoked},
+    enclave::Cordon,
     event::{Effect, Event, LeaseEnd},
     pool::{Env, Pool},
-    text::cut,
 };
 
 impl Pool {
     pub(crate) fn revoke(
         &mut self,
-        enclave: EnclaveId,
+        what: Revocable,
         why: &str,
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        if self.known(enclave)?.revoked.is_some() {
+        if self.revoked.get(&what).is_some() {
             return Ok(());
         }
-        let why = &cut(why);
-        let epoch = RevocationEpoch(self.revocations.0 + 1);
-        out.record(self, env, Event::Revoked { enclave, epoch, why: why.clone() })?;
-        out.effects.push(Effect::Close { enclave, why: revoked(enclave, why) });
-        self.end_leases_of(enclave, &LeaseEnd::Revoked, env, out)?;
-        if !matches!(self.known(enclave)?.presence, Presence::Away { .. }) {
-            out.record(self, env, Event::Left { enclave, why: "revoked".into() })?;
+        let why = why.get(..why.floor_char_boundary(REASON_MAX)).unwrap_or_default().to_owned();
+        let epoch = RevocationEpoch(self.revoked.epoch().0.saturating_add(1));
+        let revocation = Revocation { what, epoch, at: env.now, why };
+        self.check_revocable(&revocation)?;
+        let (refusal, verifier) = (revocation.refusal(), matches!(revocation.what, Revocable::Verifier(_)));
+        out.record(self, env, Event::Revoked { revocation })?;
+        out.effects.push(Effect::Revocations);
+        for enclave in self.fallen(epoch) {
+            out.effects.push(Effect::Close { enclave, why: refusal.clone() });
+            self.end_leases_of(enclave, &LeaseEnd::Revoked, env, out)?;
+            if !self.known(enclave)?.is_away() {
+                out.record(self, env, Event::Left { enclave, why: "revoked".into() })?;
+            }
+        }
+        if verifier {
+            // Enclaves that have lost a proof and have another: what only the lost one was good for ends.
+            self.lapse(env, out)?;
+            self.end_unproven_leases(None, &LeaseEnd::Revoked, env, out)?;
         }
         Ok(())
+    }
+
+    fn check_revocable(&self, revocation: &Revocation) -> Result<(), Rejection> {
+        if let Revocable::Chip(name) | Revocable::Measurement(name) | Revocable::Anchor(name) = &revocation.what
+            && !(1..=NAME_MAX).contains(&name.len())
+        {
+            return Err(Rejection::new("revocation.name", format!("name of the {}", revocation.what.kind()))
+                .expected(format!("1 to {NAME_MAX} bytes"))
+                .got(name.len())
+                .fix("name it as its claims do: see `legation enclave show`"));
+        }
+        let weight = self.revoked.weight().saturating_add(revocation.weight());
+        if self.revoked.len() >= REVOCATIONS_MAX || weight > WEIGHT_MAX {
+            return Err(Rejection::new("revocation.full", "revocations of the pool")
+                .expected(format!("at most {REVOCATIONS_MAX}, of {WEIGHT_MAX} bytes in all"))
+                .got(format!("{} of {weight} bytes", self.revoked.len().saturating_add(1)))
+                .fix("revoke what many have in common (provider, measurement, anchor) rather than each, with short reasons"));
+        }
+        Ok(())
+    }
+
+    /// Enclaves that fell with this revocation: revoked, or left without a proof by it.
+    pub fn fallen(&self, epoch: RevocationEpoch) -> Vec<EnclaveId> {
+        let of = |e: &crate::enclave::Enclave| {
+            e.revoked.as_ref().is_some_and(|r| r.epoch == epoch)
+                || e.cordon.as_ref().is_some_and(|c| c.revocation == Some(epoch))
+        };
+        self.enclaves.iter().filter(|(_, e)| of(e)).map(|(id, _)| *id).collect()
+    }
+
+    /// Every revocation so far, ascending by epoch.
+    pub fn revocations_list(&self) -> Vec<Revocation> {
+        self.revoked.list()
+    }
+
+    pub(crate) fn absorb_revoked(&mut self, revocation: &Revocation, now: UnixTime) {
+        self.revoked.insert(revocation.clone());
+        if let Revocable::Verifier(verifier) = &revocation.what {
+            self.drop_proofs(*verifier, revocation, now);
+            return;
+        }
+        for enclave in self.enclaves.values_mut().filter(|e| e.revoked.is_none()) {
+            let rests = |proof: &crate::proofs::Proof| revocation.what.covers(&proof.passport);
+            if rests(enclave.proof()) || enclave.proofs.all().any(rests) {
+                enclave.revoked = Some(revocation.clone());
+            }
+        }
+    }
+
+    fn drop_proofs(&mut self, verifier: KeyId, revocation: &Revocation, now: UnixTime) {
+        for enclave in self.enclaves.values_mut() {
+            let lost = enclave.proofs.drop_of(verifier);
+            if lost && enclave.is_trusted() && !enclave.proofs.hold_at(now) {
+                let why = revocation.refusal();
+                enclave.cordon = Some(Cordon { since: now, why, revocation: Some(revocation.epoch) });
+            }
+        }
     }
 }

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Change,
-    enclave::Proof,
     event::{Effect, Event, IdempotencyKey, LeaseEnd},
     grant::{check_new, check_total},
     pool::{Env, Pool},
+    proofs::Proof,
     queue::Class,
 };
 

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use legation_core::{
-    EnclaveId, FragmentIndex, LeaseId, MicroUsd, ProviderId, Region, RevocationEpoch, Seq, Signed, TaskId, TenantId,
-    Term, UnixTime,
-    claims::{Capacity, Evidence, Rate, TeeKind},
-    statement::{Allocation, Appointment, Outcome, Passport, Placement, Usage},
-    task::{OutputRef, WrappedKey},
+    EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, ProviderId, Region, RevocationEpoch, Seq, Signed, TaskId,
+    TenantId, Term, UnixTime,
+    claims::{Attested, Capacity, Claims, CollateralItem, Confidence, Evidence, Rate, Source, Tcb, TeeKind},
+    requirement::Candidate,
+    statement::{Allocation, Appointment, Outcome, Passport, Placement, Tier, Usage},
+    task::{Fragment, OutputRef, WrappedKey},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    enclave::{Enclave, Presence},
+    enclave::{Cordon, Enclave, Presence, Withdrawal},
     pool::Pool,
+    proofs::Proof,
     task::{Attempt, Phase, Task, TaskState, unknown},
 };
 
@@ -46,10 +48,77 @@ pub struct EnclaveView {
     pub proof_expires: UnixTime,
     /// Launch measurement.
     pub measurement: String,
-    /// Security version of the hardware.
-    pub tcb: String,
+    /// Security version of the hardware, and what its verifier says of it.
+    pub tcb: Tcb,
     /// Opaque identity of its chip.
     pub chip: String,
+    /// Which of the chip's slots it has.
+    pub slot: u16,
+    /// Further claims, each with how much to believe it.
+    pub claims: Vec<ClaimView>,
+    /// Its proofs, one of each verifier, the freshest first.
+    pub proofs: Vec<ProofView>,
+    /// Whether the proof that holds longest is due for renewal and was not renewed: nine tenths of its life are over.
+    pub overdue: bool,
+    /// Why nothing is placed on it until it proves itself anew, if so.
+    pub cordon: Option<Cordon>,
+    /// The last passport that was taken back and not given anew.
+    pub withdrawal: Option<Withdrawal>,
+}
+
+/// A claim as people see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ClaimView {
+    /// Its name in requirements.
+    pub name: String,
+    /// Its value, in words.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// How much to believe it.
+    pub confidence: Confidence,
+}
+
+/// A proof as people see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProofView {
+    /// The verifier, by its key.
+    pub verifier: KeyId,
+    /// Tenants whose work it is trusted with; all without a list.
+    pub tenants: Option<Vec<TenantId>>,
+    /// When the evidence was judged.
+    pub issued: UnixTime,
+    /// Until when the passport holds.
+    pub expires: UnixTime,
+    /// Its age, in seconds.
+    pub age_seconds: u64,
+    /// Whether it holds now.
+    pub holds: bool,
+    /// Whether nine tenths of its life are over: it should have been renewed.
+    pub overdue: bool,
+    /// The verdict.
+    pub status: Tier,
+    /// The policy that gave it.
+    pub policy: String,
+    /// Names of the reference values that it is equal to.
+    pub images: Vec<String>,
+    /// Until when it is admitted although something must be mended.
+    pub grace: Option<GraceView>,
+    /// Since when a piece of collateral behind it is past its next update, if so.
+    pub stale_since: Option<UnixTime>,
+}
+
+/// A dated exception as people see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GraceView {
+    /// Last second of it.
+    pub until: UnixTime,
+    /// Which rule grants it.
+    pub rule: String,
+    /// What must be mended until then.
+    pub why: String,
+    /// What is left of it, in seconds.
+    pub seconds_left: u64,
 }
 
 /// The pool in a few numbers.
@@ -150,6 +219,9 @@ pub struct Needs {
     pub verifier: Signed<Appointment>,
     /// The evidence behind the passport: judge it again if you trust no verifier.
     pub evidence: Evidence,
+    /// The collateral to judge it with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collateral: Vec<CollateralItem>,
     /// Outputs it reads, with their keys as they were wrapped to the fragments' owners.
     pub upstream: Vec<UpstreamKey>,
     /// What is missing, in words.
@@ -168,24 +240,86 @@ pub struct UpstreamKey {
 }
 
 impl EnclaveView {
-    fn of(id: EnclaveId, enclave: &Enclave) -> Self {
+    fn of(id: EnclaveId, enclave: &Enclave, now: UnixTime) -> Self {
         let passport = enclave.passport();
+        let proofs: Vec<_> = enclave.proofs().map(|proof| ProofView::of(proof, now)).collect();
         Self {
+            slot: passport.configuration.slot,
+            claims: claims_of(&passport.claims),
+            overdue: proofs.iter().max_by_key(|p| p.expires).is_none_or(|p| p.overdue),
+            proofs,
+            cordon: enclave.cordon.clone(),
+            withdrawal: enclave.withdrawal.clone(),
             enclave: id,
             provider: passport.configuration.provider.clone(),
             region: passport.configuration.region.clone(),
             tee: passport.claims.tee.value,
             anchor: passport.claims.anchor.to_string(),
             presence: enclave.presence.clone(),
-            revoked: enclave.revoked.clone(),
+            revoked: enclave.revoked.as_ref().map(|r| r.why.clone()),
             capacity: enclave.capacity(),
             rate: passport.configuration.rate,
             leases: enclave.leases.len(),
             proven: passport.issued,
             proof_expires: passport.expires,
             measurement: passport.claims.measurement.value.clone(),
-            tcb: passport.claims.tcb.value.clone(),
+            tcb: passport.ear.tcb.clone(),
             chip: passport.claims.chip.value.clone(),
+        }
+    }
+}
+
+/// Claims beside those that a view names itself, as far as the machine shows them.
+fn claims_of(claims: &Claims) -> Vec<ClaimView> {
+    fn view<T>(name: &str, claim: &Attested<T>, value: impl FnOnce(&T) -> String) -> ClaimView {
+        ClaimView {
+            name: name.to_owned(),
+            value: value(&claim.value),
+            source: claim.source,
+            confidence: claim.confidence,
+        }
+    }
+    let mut all = vec![
+        view("tee", &claims.tee, ToString::to_string),
+        view("measurement", &claims.measurement, Clone::clone),
+        view("chip", &claims.chip, Clone::clone),
+        view("tcb", &claims.tcb, ToString::to_string),
+        view("debug", &claims.debug, ToString::to_string),
+        view("confidential", &claims.confidential, ToString::to_string),
+        view("product", &claims.product, Clone::clone),
+    ];
+    all.extend(claims.vmpl.iter().map(|c| view("vmpl", c, ToString::to_string)));
+    all.extend(claims.region.iter().map(|c| view("region", c, ToString::to_string)));
+    all.extend(claims.operator.iter().map(|c| view("operator", c, Clone::clone)));
+    all.extend(claims.memory.iter().map(|c| view("memory", c, ToString::to_string)));
+    let features = |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(" ");
+    all.extend(claims.features.iter().map(|c| view("features", c, features)));
+    all.extend(claims.gpus.iter().map(|c| view("gpu", c, |gpu| format!("{} {}", gpu.model, gpu.firmware))));
+    all
+}
+
+impl ProofView {
+    fn of(proof: &Proof, now: UnixTime) -> Self {
+        let passport: &Passport = &proof.passport;
+        let (age, life) = (now.since(passport.issued), passport.expires.since(passport.issued));
+        Self {
+            verifier: passport.verifier_id(),
+            tenants: proof.appointment.scope.as_ref().and_then(|s| s.tenants.clone()),
+            issued: passport.issued,
+            expires: passport.expires,
+            age_seconds: age,
+            holds: passport.valid_at(now),
+            overdue: age.saturating_mul(10) > life.saturating_mul(9),
+            status: passport.ear.status,
+            policy: passport.ear.policy.clone(),
+            images: passport.ear.images.clone(),
+            grace: passport.ear.grace.as_ref().map(|grace| GraceView {
+                until: grace.until,
+                rule: grace.rule.clone(),
+                why: grace.why.clone(),
+                seconds_left: grace.until.since(now),
+            }),
+            stale_since: passport.claims.stale_since,
         }
     }
 }
@@ -232,12 +366,12 @@ impl TaskView {
 impl Pool {
     /// The pool in a few numbers.
     pub fn view(&self) -> PoolView {
-        let here = || self.enclaves.values().filter(|e| e.presence == Presence::Here && e.revoked.is_none());
+        let here = || self.enclaves.values().filter(|e| e.presence == Presence::Here && e.is_trusted());
         let none = Capacity { cpu: Default::default(), memory: Default::default(), slots: 0 };
         PoolView {
             term: self.term,
             seq: self.seq,
-            revocations: self.revocations,
+            revocations: self.revoked.epoch(),
             enclaves_here: here().count(),
             enclaves_known: self.enclaves.len(),
             tasks_live: self.tasks.len().saturating_sub(self.ended.len()),
@@ -253,17 +387,17 @@ impl Pool {
         }
     }
 
-    /// One enclave.
+    /// One enclave, as of `now`.
     ///
     /// # Errors
     /// The enclave is unknown.
-    pub fn enclave_view(&self, id: EnclaveId) -> Result<EnclaveView, legation_core::Rejection> {
-        self.known(id).map(|enclave| EnclaveView::of(id, enclave))
+    pub fn enclave_view(&self, id: EnclaveId, now: UnixTime) -> Result<EnclaveView, legation_core::Rejection> {
+        self.known(id).map(|enclave| EnclaveView::of(id, enclave, now))
     }
 
-    /// All enclaves, by name.
-    pub fn enclave_views(&self) -> impl Iterator<Item = EnclaveView> + '_ {
-        self.enclaves.iter().map(|(id, enclave)| EnclaveView::of(*id, enclave))
+    /// All enclaves, by name, as of `now`.
+    pub fn enclave_views(&self, now: UnixTime) -> impl Iterator<Item = EnclaveView> + '_ {
+        self.enclaves.iter().map(move |(id, enclave)| EnclaveView::of(*id, enclave, now))
     }
 
     /// One task.
@@ -296,6 +430,7 @@ impl Pool {
                 continue;
             };
             let Some(manager) = self.manager_of(allocation) else { continue };
+            let proof = self.proof_to_show(task, fragment, enclave, now);
             let upstream = fragment.upstream().filter_map(|up| {
                 let done = task.done(up)?;
                 let output = done.report.output.clone()?;
@@ -307,14 +442,32 @@ impl Pool {
                 fragment: index,
                 allocation: allocation.clone(),
                 manager: (**manager).clone(),
-                passport: enclave.passport().clone(),
-                verifier: (*enclave.proof.appointment).clone(),
-                evidence: (*enclave.proof.evidence).clone(),
+                passport: (*proof.passport).clone(),
+                verifier: (*proof.appointment).clone(),
+                evidence: (*proof.evidence).clone(),
+                collateral: proof.collateral.iter().map(|c| (**c).clone()).collect(),
                 upstream: upstream.collect(),
                 missing: missing.to_string(),
             });
         }
         Ok(needs)
+    }
+
+    /// The proof by which an enclave was found good for a fragment: the freshest that its tenant may rely on and that
+    /// satisfies the requirements.
+    fn proof_to_show<'a>(&self, task: &Task, fragment: &Fragment, enclave: &'a Enclave, now: UnixTime) -> &'a Proof {
+        let demand = &fragment.demand;
+        let price_hour = enclave.rate().per_hour(demand.cpu, demand.memory);
+        let good = enclave
+            .proofs
+            .current()
+            .iter()
+            .filter(|c| c.holds_at(now) && c.proof.appointment.covers_tenant(&task.request.tenant));
+        let mut good = good.map(|c| &c.proof).filter(|proof| {
+            let candidate = Candidate { passport: &proof.passport, price_hour };
+            task.request.require.check(&candidate).is_ok() && fragment.require.check(&candidate).is_ok()
+        });
+        good.next().unwrap_or_else(|| enclave.proof())
     }
 
     /// Appointment of the manager that made an allocation.

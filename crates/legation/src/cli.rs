@@ -19,13 +19,19 @@ use legation::{
 use legation_core::{EnclaveId, TaskId};
 use serde::Serialize;
 
+mod collateral;
+mod detect;
 mod dev;
 mod evidence;
+mod policy;
 mod pool;
 mod receipt;
+mod reference;
 mod server;
 mod table;
 mod task;
+mod trust;
+mod verifier;
 
 const AFTER: &str = "\
 Exit codes:
@@ -72,8 +78,14 @@ enum Command {
     Init(dev::Init),
     /// Runs a manager.
     Manager(server::ManagerArgs),
-    /// Runs an agent.
+    /// Runs an agent, or says what this machine could attest with.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Agent(server::AgentArgs),
+    /// Runs a verifier, makes the files of one, or lists those of the pool.
+    Verifier(verifier::VerifierArgs),
+    /// What vendors publish about machines: how old it is here, and what is due.
+    #[command(subcommand)]
+    Collateral(collateral::CollateralCommand),
     /// Runs a module on an enclave and brings back the result and its receipt.
     Run(task::Run),
     /// Tasks.
@@ -82,6 +94,11 @@ enum Command {
     /// Enclaves.
     #[command(subcommand)]
     Enclave(pool::EnclaveCommand),
+    /// Trusts something no longer, now and later: channels close, leases end, the work moves.
+    Revoke(trust::Revoke),
+    /// What is revoked.
+    #[command(subcommand)]
+    Revocations(trust::RevocationsCommand),
     /// The pool as a whole.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -90,6 +107,12 @@ enum Command {
         /// The task, or the beginning of its name.
         task: String,
     },
+    /// Reference values: what images measure, which firmware is current.
+    #[command(subcommand)]
+    Reference(reference::ReferenceCommand),
+    /// Policies: what enclaves must be, for the pool or for one tenant.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Receipts, offline.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -116,12 +139,18 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Dev(args) => dev::dev(&context, args).await,
         Command::Init(args) => dev::init(&context, &args),
         Command::Manager(args) => server::manager(args).await,
-        Command::Agent(args) => server::agent(args).await,
+        Command::Agent(args) => server::agent(&context, args).await,
+        Command::Verifier(args) => verifier::verifier(&context, args).await,
+        Command::Collateral(command) => collateral::command(&context, command).await,
         Command::Run(args) => task::run(&context, args).await,
         Command::Task(command) => task::command(&context, command).await,
         Command::Enclave(command) => pool::enclave(&context, command).await,
+        Command::Revoke(args) => trust::revoke(&context, args).await,
+        Command::Revocations(command) => trust::revocations(&context, command).await,
         Command::Pool(command) => pool::pool(&context, command).await,
         Command::Explain { task } => task::explain(&context, &task).await,
+        Command::Reference(command) => reference::command(&context, command).await,
+        Command::Policy(command) => policy::command(&context, command).await,
         Command::Receipt(command) => receipt::command(&context, command),
         Command::Evidence(command) => evidence::command(&context, command),
         Command::Completions { shell } => {

@@ -11,11 +11,18 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use legation_core::{Digest, EnclaveId, Rejection, TaskId};
-use legation_manager::api::{
-    enclaves::Revocation,
-    tasks::{Grants, ReceiptPieces, Submission, TaskNow, TaskPage},
+use legation_manager::{
+    Refusal, RevocationsView, SignedRevocations, VerifierView,
+    api::{
+        policies::PolicyText,
+        references::{Expiry, NewReference},
+        tasks::{Grants, ReceiptPieces, Submission, TaskNow, TaskPage},
+        trust::{RevocationMade, Revoke},
+    },
 };
-use legation_pool::{EnclaveView, PoolView};
+use legation_policy::{DryRun, PolicyDiff, Scope};
+use legation_pool::{EnclaveView, PolicyVersion, PolicyView, PoolView, ReferenceView};
+use legation_verifier::collateral::ItemStatus;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::exit::{Exit, Failure};
@@ -196,12 +203,62 @@ impl Client {
         self.get(&format!("/v1/enclaves/{id}")).await
     }
 
-    /// Revokes an enclave.
+    /// Revokes what is of `kind` and has this name.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn revoke(&self, id: EnclaveId, why: &str) -> Result<EnclaveView, ClientError> {
-        self.post(&format!("/v1/enclaves/{id}/revoke"), &Revocation { why: why.to_owned() }).await
+    pub async fn revoke(&self, kind: &str, name: &str, why: &str) -> Result<RevocationMade, ClientError> {
+        let body = Revoke { kind: kind.to_owned(), name: name.to_owned(), why: why.to_owned() };
+        self.post("/v1/revocations", &body).await
+    }
+
+    /// Everything that is revoked.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn revocations(&self) -> Result<RevocationsView, ClientError> {
+        self.get("/v1/revocations").await
+    }
+
+    /// The same, signed by the manager.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn signed_revocations(&self) -> Result<SignedRevocations, ClientError> {
+        self.get("/v1/revocations/signed").await
+    }
+
+    /// What vendors publish about machines, as the manager's verifier holds it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn collateral(&self) -> Result<Vec<ItemStatus>, ClientError> {
+        self.get("/v1/collateral").await
+    }
+
+    /// The verifiers of the pool.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn verifiers(&self) -> Result<Vec<VerifierView>, ClientError> {
+        self.get("/v1/verifiers").await
+    }
+
+    /// The last refusals of attestation, of one enclave or of all.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn refusals(&self, enclave: Option<EnclaveId>) -> Result<Vec<Refusal>, ClientError> {
+        let of = enclave.map_or(String::new(), |id| format!("?enclave={id}"));
+        self.get(&format!("/v1/refusals{of}")).await
+    }
+
+    /// Has an enclave attest again now.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reattest(&self, id: EnclaveId) -> Result<EnclaveView, ClientError> {
+        self.post(&format!("/v1/enclaves/{id}/reattest"), &()).await
     }
 
     /// Lets an enclave finish and take no more.
@@ -210,6 +267,87 @@ impl Client {
     /// See [`ClientError`].
     pub async fn drain(&self, id: EnclaveId) -> Result<EnclaveView, ClientError> {
         self.post(&format!("/v1/enclaves/{id}/drain"), &()).await
+    }
+
+    /// All reference values.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn references(&self) -> Result<Vec<ReferenceView>, ClientError> {
+        self.get("/v1/references").await
+    }
+
+    /// One reference value.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reference(&self, name: &str) -> Result<ReferenceView, ClientError> {
+        self.get(&format!("/v1/references/{}", segment(name))).await
+    }
+
+    /// Makes a reference value.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_reference(&self, new: &NewReference) -> Result<ReferenceView, ClientError> {
+        self.post("/v1/references", new).await
+    }
+
+    /// Ends a reference value.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn expire_reference(&self, name: &str, expiry: &Expiry) -> Result<ReferenceView, ClientError> {
+        self.post(&format!("/v1/references/{}/expire", segment(name)), expiry).await
+    }
+
+    /// The policies in force that this token may read.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn policies(&self) -> Result<Vec<PolicyView>, ClientError> {
+        self.get("/v1/policies").await
+    }
+
+    /// A policy in force.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn policy(&self, scope: &Scope) -> Result<PolicyView, ClientError> {
+        self.get(&policy_path(scope, "")).await
+    }
+
+    /// The versions of a policy, newest first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn policy_versions(&self, scope: &Scope) -> Result<Vec<PolicyVersion>, ClientError> {
+        self.get(&policy_path(scope, "/versions")).await
+    }
+
+    /// Sets a policy.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_policy(&self, scope: &Scope, text: String) -> Result<PolicyView, ClientError> {
+        let body = serde_json::to_vec(&PolicyText { text }).map_err(|e| ClientError::Answer(e.to_string()))?;
+        self.json(Method::PUT, &policy_path(scope, ""), body.into()).await
+    }
+
+    /// What a text would do to the enclaves in the pool.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn test_policy(&self, scope: &Scope, text: String) -> Result<DryRun, ClientError> {
+        self.post(&policy_path(scope, "/test"), &PolicyText { text }).await
+    }
+
+    /// What a text would change for the enclaves in the pool.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn diff_policy(&self, scope: &Scope, text: String) -> Result<PolicyDiff, ClientError> {
+        self.post(&policy_path(scope, "/diff"), &PolicyText { text }).await
     }
 
     /// Stores an object unless it is there; returns its digest.
@@ -299,4 +437,14 @@ impl Client {
     pub async fn receipt(&self, id: TaskId) -> Result<ReceiptPieces, ClientError> {
         self.get(&format!("/v1/tasks/{id}/receipt")).await
     }
+}
+
+fn policy_path(scope: &Scope, rest: &str) -> String {
+    format!("/v1/policies/{}{rest}", segment(&scope.to_string()))
+}
+
+/// One segment of a path: what is no plain letter is escaped (RFC 3986 section 2.1).
+fn segment(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -1,5 +1,6 @@
-//! Runs a deployment on this machine: the manager and every agent a process of its own, with its log in a file. When the
-//! [`Cloud`] is dropped, they are killed; [`Cloud::stop`] lets them end by themselves.
+//! Runs a deployment on this machine: the manager and every agent a process of its own, with its log in a file; an agent with an
+//! emulated TPM has that started before it, and it outlives the agent as hardware does. When the [`Cloud`] is dropped, all are
+//! killed; [`Cloud::stop`] lets them end by themselves.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use legation_agent::{
+    AgentConfig,
+    config::{Development, Tcti, TpmConfig},
+};
 use tokio::process::{Child, Command};
 
 use crate::{
     client::Client,
+    emulator,
     exit::{Exit, Failure},
     home::Home,
     setup::Deployment,
@@ -27,6 +33,7 @@ pub struct Cloud {
     deployment: Deployment,
     manager: Option<Child>,
     agents: BTreeMap<String, Child>,
+    emulators: BTreeMap<String, Child>,
 }
 
 impl Cloud {
@@ -37,7 +44,14 @@ impl Cloud {
     pub fn new(deployment: Deployment, program: &Path) -> Result<Self, Failure> {
         let logs = deployment.root.join("logs");
         std::fs::create_dir_all(&logs).map_err(|e| failed("logs", &e))?;
-        Ok(Self { program: program.to_owned(), logs, deployment, manager: None, agents: BTreeMap::new() })
+        Ok(Self {
+            program: program.to_owned(),
+            logs,
+            deployment,
+            manager: None,
+            agents: BTreeMap::new(),
+            emulators: BTreeMap::new(),
+        })
     }
 
     /// What runs.
@@ -79,8 +93,24 @@ impl Cloud {
     pub fn start_agent(&mut self, name: &str) -> Result<(), Failure> {
         let found = self.deployment.agents.iter().find(|(known, _)| known == name).cloned();
         let (name, config) = found.ok_or_else(|| Failure::new(Exit::Usage, format!("there is no agent `{name}`")))?;
+        self.start_emulator(&name, &config)?;
         let child = self.spawn(&name, "agent", &config)?;
         self.agents.insert(name, child);
+        Ok(())
+    }
+
+    /// Starts the emulated TPM of an agent, where it has one that does not run.
+    fn start_emulator(&mut self, name: &str, file: &Path) -> Result<(), Failure> {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let runs = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        if !folder.join("tpm").is_dir() || self.emulators.get_mut(name).is_some_and(runs) {
+            return Ok(());
+        }
+        let config = AgentConfig::read(file).map_err(|e| Failure::new(Exit::Usage, e))?;
+        if let Some(Development::Tpm(TpmConfig { tcti: Tcti::Swtpm { host, port }, .. })) = config.development {
+            let log = self.logs.join(format!("{name}.tpm.log"));
+            self.emulators.insert(name.to_owned(), emulator::start(folder, &host, port, &log)?);
+        }
         Ok(())
     }
 
@@ -180,6 +210,9 @@ impl Cloud {
         end(&mut agents).await;
         let mut manager: Vec<_> = self.manager.take().into_iter().collect();
         end(&mut manager).await;
+        for emulator in self.emulators.values_mut() {
+            let _ = emulator.kill().await;
+        }
     }
 }
 

@@ -6,12 +6,13 @@
 //! * [`run`]: a job from modules and inputs to results and a receipt.
 //! * [`verify`]: receipts and evidence, offline.
 //! * [`setup`]: makes a deployment: roots, keys, appointments, configurations.
-//! * [`cloud`]: runs one on this machine, as processes.
+//! * [`cloud`]: runs one on this machine, as processes; [`emulator`]: the emulated TPMs of one.
 //!
 //! The client trusts its anchors and nothing else: not the manager, not the providers, not the network.
 
 pub mod client;
 pub mod cloud;
+pub mod emulator;
 pub mod exit;
 pub mod home;
 pub mod party;

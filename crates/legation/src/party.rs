@@ -79,11 +79,13 @@ impl Trust {
                 .got(manager.operator.id()));
         }
         let passport = passport::open(need.passport.envelope(), need.verifier.envelope(), operators, now)?;
-        let judged = self.judge.judge(&need.evidence, passport.issued)?;
+        let shelf = need.collateral.iter().cloned().map(Arc::new).collect();
+        let judged = self.judge.judge(&need.evidence, &shelf, passport.issued)?;
         let same = judged.binding.identity == passport.enclave
             && judged.binding.sealing == passport.sealing
             && judged.claims == passport.claims
             && judged.configuration == passport.configuration
+            && judged.collateral == passport.collateral
             && need.evidence.digest() == passport.evidence
             && judged.binding.role == Role::Agent
             && passport.expires <= judged.binding.not_after;
@@ -111,7 +113,7 @@ impl Trust {
             return Err(Rejection::new("client.allocation", "fragment of the allocation").got(need.fragment));
         };
         let price_hour = passport.configuration.rate.per_hour(fragment.demand.cpu, fragment.demand.memory);
-        let candidate = Candidate { claims: &passport.claims, configuration: &passport.configuration, price_hour };
+        let candidate = Candidate { passport: &passport, price_hour };
         request.require.check(&candidate)?;
         fragment.require.check(&candidate)
     }

@@ -304,7 +304,8 @@ impl Runner {
         }
         let envelopes = builds_on.iter().flat_map(|r| r.envelopes.iter().cloned()).chain(pieces.envelopes);
         let evidence = builds_on.iter().flat_map(|r| r.evidence.iter().cloned()).chain(pieces.evidence);
-        Receipt::assemble(pieces.task, pieces.revocations, pieces.roots, envelopes, evidence)
+        let collateral = builds_on.iter().flat_map(|r| r.collateral.iter().cloned()).chain(pieces.collateral);
+        Receipt::assemble(pieces.task, pieces.revocations, pieces.roots, envelopes, evidence, collateral)
             .map_err(|why| Failure::refused(Exit::Receipt, &why))
     }
 }

@@ -5,6 +5,7 @@
 //! DIR/anchors.json                  what clients and receipts trust: give it to everyone
 //! DIR/manager/manager.toml ...      start with `legation manager --config`
 //! DIR/agents/NAME/agent.toml ...    start with `legation agent --config`
+//! DIR/tpm-ca, DIR/agents/NAME/tpm   with emulated TPMs: see [`crate::emulator`]
 //! DIR/client/client.toml ...        use with LEGATION_HOME
 //! ```
 
@@ -15,23 +16,25 @@ use std::{
 
 use aws_lc_rs::digest;
 use legation_attest::{
-    AppraisalPolicy, ReferenceValue,
     dev::{ChipSpec, DevelopmentRoot},
     snp::{Product, TcbVersion},
 };
 use legation_core::{
     Bytes, Digest, Millicores, ProviderId, PublicKey, Region, Signer, TenantId, UnixTime,
-    claims::{Anchors, Capacity},
+    claims::{Anchors, Capacity, TeeKind},
     dsse, encoding,
     statement::{Appointment, Office},
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
 use legation_manager::{Addresses, ManagerConfig, Tenant};
 use legation_net::OsEntropy;
+use legation_policy::{ReferenceKind, ReferenceValue, THIS_BUILD, starter};
 
 use crate::{
+    emulator::{self, Authority},
     exit::{Exit, Failure},
     home::{ClientConfig, write_secret},
+    run::now,
 };
 
 /// How long appointments hold, in seconds: a year.
@@ -39,8 +42,25 @@ const APPOINTMENT_SECONDS: u64 = 365 * 86_400;
 
 /// Security version of development chips: what a patched Milan reported in 2026.
 const TCB: TcbVersion = TcbVersion { fmc: None, bootloader: 4, tee: 0, snp: 24, microcode: 219 };
-/// Name of the reference value for the binary that made the deployment.
-const THIS_BUILD: &str = "this-build";
+/// The manager's policy and reference values, in its folder.
+const POLICY: &str = "appraisal.cedar";
+const REFERENCES: &str = "references.json";
+
+/// What the enclaves of a development deployment attest with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HardwareRoot {
+    /// Development chips: byte-exact reports of SEV-SNP under a root of the deployment.
+    #[default]
+    Chips,
+    /// Emulated TPMs under an authority of the deployment. Needs swtpm, and agents with feature `tpm`.
+    Tpm,
+}
+
+/// What makes the hardware of one deployment.
+enum Maker {
+    Chips(Box<DevelopmentRoot>),
+    Tpm(Authority, emulator::Addresses),
+}
 
 /// One agent of a development deployment.
 #[derive(Clone, Debug)]
@@ -100,11 +120,25 @@ pub fn nine_agents() -> Vec<AgentPlan> {
     plans
 }
 
-/// Makes a development deployment in `root`, which must not hold one yet.
+/// Makes a development deployment in `root`, which must not hold one yet, with development chips.
 ///
 /// # Errors
 /// The folder is in use, the disk failed, or a key cannot be made.
 pub fn development(root: &Path, plans: &[AgentPlan], image: &Path, now: UnixTime) -> Result<Deployment, Failure> {
+    development_on(HardwareRoot::Chips, root, plans, image, now)
+}
+
+/// Makes a development deployment in `root`, which must not hold one yet, with such hardware.
+///
+/// # Errors
+/// The folder is in use, the disk failed, a key or a TPM cannot be made, or programs are missing.
+pub fn development_on(
+    hardware: HardwareRoot,
+    root: &Path,
+    plans: &[AgentPlan],
+    image: &Path,
+    now: UnixTime,
+) -> Result<Deployment, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("deployment cannot be made: {e}"));
     if root.join("anchors.json").exists() {
         let text = format!("{} holds a deployment already; use it, or choose another folder", root.display());
@@ -117,8 +151,21 @@ pub fn development(root: &Path, plans: &[AgentPlan], image: &Path, now: UnixTime
 
     let operator = IdentityKey::generate(&mut OsEntropy);
     write_secret(&root.join("operator.key"), &operator.to_pem())?;
-    let hardware = DevelopmentRoot::generate("local", now).map_err(|e| failed(&e))?;
-    let anchors = Anchors { operators: vec![operator.public_key()], development: vec![hardware.anchor()] };
+    let maker = match hardware {
+        HardwareRoot::Chips => Maker::Chips(Box::new(DevelopmentRoot::generate("local", now).map_err(|e| failed(&e))?)),
+        HardwareRoot::Tpm => Maker::Tpm(Authority::prepare(&root.join("tpm-ca"))?, emulator::Addresses::draw()),
+    };
+    // Hardware first: the root of the TPMs' authority comes with the first of them.
+    let mut equipment = Vec::new();
+    for (number, plan) in plans.iter().enumerate() {
+        let path = folder(root.join("agents").join(&plan.name))?;
+        equipment.push(equip(&maker, number, &path, now)?);
+    }
+    let mut anchors = Anchors { operators: vec![operator.public_key()], ..Anchors::default() };
+    match &maker {
+        Maker::Chips(root) => anchors.development.push(root.anchor()),
+        Maker::Tpm(authority, _) => anchors.tpm.push(authority.anchor()?),
+    }
     let anchors_text = serde_json::to_string_pretty(&anchors).map_err(|e| failed(&e))?;
     write(root.join("anchors.json"), &anchors_text)?;
 
@@ -158,36 +205,55 @@ pub fn development(root: &Path, plans: &[AgentPlan], image: &Path, now: UnixTime
         anchors: "../anchors.json".into(),
         operator_token_sha256: Digest::of(operator_token.as_bytes()),
         tenants: vec![Tenant { name: tenant, key: identity.public_key(), token_sha256: Digest::of(token.as_bytes()) }],
-        appraisal: AppraisalPolicy {
-            development: true,
-            measurements: vec![ReferenceValue {
-                name: THIS_BUILD.into(),
-                measurement: measure(image).map_err(|e| failed(&e))?,
-                owner: "local".into(),
-                expires: None,
-            }],
-            ..AppraisalPolicy::new("development")
-        },
+        policy: POLICY.into(),
+        references: REFERENCES.into(),
+        allow_development: true,
+        collateral: None,
+        verifiers: Vec::new(),
         object_max_bytes: Bytes::gib(4),
         agent_connections_max: 1000,
+        slots_per_chip: 1,
     };
+    write(manager.join(POLICY), &starter(THIS_BUILD))?;
+    let reference = this_build(hardware, image, now).map_err(|e| failed(&e))?;
+    write(manager.join(REFERENCES), &serde_json::to_string_pretty(&[reference]).map_err(|e| failed(&e))?)?;
     let manager_config = manager.join("manager.toml");
     write(manager_config.clone(), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
 
     let mut agents = Vec::new();
-    for plan in plans {
-        let path = folder(root.join("agents").join(&plan.name))?;
-        let mut chip_id = [0; 64];
-        OsEntropy.fill(&mut chip_id);
-        let chip =
-            hardware.issue(&ChipSpec { product: Product::Milan, chip_id, tcb: TCB }, now).map_err(|e| failed(&e))?;
-        let pem = chip.to_pem().map_err(|e| failed(&e))?;
-        write_secret(&path.join("chip.pem"), &String::from_utf8_lossy(&pem))?;
+    for (plan, equipment) in plans.iter().zip(equipment) {
+        let path = root.join("agents").join(&plan.name);
         let file = path.join("agent.toml");
-        write(file.clone(), &agent_toml(plan, addresses.agents, operator.public_key()))?;
+        write(file.clone(), &(agent_toml(plan, addresses.agents, operator.public_key()) + &equipment))?;
         agents.push((plan.name.clone(), file));
     }
     Ok(Deployment { root, manager: manager_config, agents, client, addresses })
+}
+
+/// Makes the hardware of the agent with this number in its folder; what its configuration says of it. The kind is named, so that a
+/// machine with hardware of its own runs a development deployment all the same.
+fn equip(maker: &Maker, number: usize, folder: &Path, now: UnixTime) -> Result<String, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("hardware cannot be made: {e}"));
+    match maker {
+        Maker::Chips(root) => {
+            let mut chip_id = [0; 64];
+            OsEntropy.fill(&mut chip_id);
+            let chip =
+                root.issue(&ChipSpec { product: Product::Milan, chip_id, tcb: TCB }, now).map_err(|e| failed(&e))?;
+            let pem = chip.to_pem().map_err(|e| failed(&e))?;
+            write_secret(&folder.join("chip.pem"), &String::from_utf8_lossy(&pem))?;
+            Ok("[attester]\nkind = \"dev-snp\"\n\n[development]\nchip = \"chip.pem\"\n".to_owned())
+        }
+        Maker::Tpm(authority, addresses) => {
+            authority.manufacture(&folder.join("tpm"))?;
+            let (host, port) = addresses.of(number).ok_or_else(|| failed(&"too many emulated TPMs"))?;
+            Ok(format!(
+                "[attester]\nkind = \"dev-tpm\"\n\n[development]\ntpm = \"swtpm:host={host},port={port}\"\n\
+                 tpm_chain = \"../../tpm-ca/{}\"\n",
+                emulator::INTERMEDIATE,
+            ))
+        }
+    }
 }
 
 /// Opens a deployment that [`development`] made.
@@ -209,20 +275,54 @@ pub fn open(root: &Path) -> Result<Deployment, Failure> {
     Ok(Deployment { client: root.join("client"), root, manager, agents, addresses })
 }
 
-/// Makes the manager accept the image as it is now: a rebuilt binary has another measurement.
+/// Makes the manager accept the image as it is now: a rebuilt binary has another measurement. The manager takes the reference
+/// value in at its next start.
 ///
 /// # Errors
-/// The configuration cannot be read or written.
+/// The reference values cannot be read or written.
 pub fn refresh_measurement(deployment: &Deployment, image: &Path) -> Result<(), Failure> {
-    let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", deployment.manager.display()));
-    let text = std::fs::read_to_string(&deployment.manager).map_err(|e| wrong(&e))?;
-    let mut config: ManagerConfig = toml::from_str(&text).map_err(|e| wrong(&e))?;
-    let now = measure(image).map_err(|e| wrong(&e))?;
-    for reference in config.appraisal.measurements.iter_mut().filter(|r| r.name == THIS_BUILD) {
-        reference.measurement.clone_from(&now);
+    let config = ManagerConfig::load(&deployment.manager).map_err(|e| Failure::refused(Exit::Usage, &e))?;
+    let file = &config.references;
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| wrong(&e))?;
+    let mut values: Vec<ReferenceValue> = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+    let mut changed = false;
+    for value in values.iter_mut().filter(|v| v.name == THIS_BUILD) {
+        let emulated = matches!(&value.value, ReferenceKind::Image { tees, .. } if tees.contains(&TeeKind::DevTpm));
+        let hardware = if emulated { HardwareRoot::Tpm } else { HardwareRoot::Chips };
+        let fresh = this_build(hardware, image, now()).map_err(|e| wrong(&e))?;
+        if value.value != fresh.value {
+            // Later than before, whatever the clock says: the manager takes in what is newer.
+            let made = fresh.made.max(value.made.plus(1));
+            *value = ReferenceValue { made, ..fresh };
+            changed = true;
+        }
     }
-    let text = toml::to_string(&config).map_err(|e| wrong(&e))?;
-    std::fs::write(&deployment.manager, text).map_err(|e| wrong(&e))
+    if !changed {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&values).map_err(|e| wrong(&e))?;
+    std::fs::write(file, text).map_err(|e| wrong(&e))
+}
+
+/// The reference value of the binary that a development deployment runs.
+fn this_build(hardware: HardwareRoot, image: &Path, made: UnixTime) -> std::io::Result<ReferenceValue> {
+    let (measurement, tee, source) = match hardware {
+        HardwareRoot::Chips => (measure(image)?, TeeKind::DevSnp, "file of the legation binary, SHA-384"),
+        HardwareRoot::Tpm => (
+            emulator::measurement(image)?,
+            TeeKind::DevTpm,
+            "file of the legation binary, as an emulated TPM measures it",
+        ),
+    };
+    Ok(ReferenceValue {
+        name: THIS_BUILD.to_owned(),
+        value: ReferenceKind::Image { measurement, tees: [tee].into() },
+        owner: "local".to_owned(),
+        made,
+        expires: None,
+        source: source.to_owned(),
+    })
 }
 
 fn appoint(operator: &IdentityKey, key: PublicKey, office: Office, now: UnixTime) -> String {
@@ -230,6 +330,7 @@ fn appoint(operator: &IdentityKey, key: PublicKey, office: Office, now: UnixTime
         operator: operator.public_key(),
         key,
         office,
+        scope: None,
         not_before: now.minus(60),
         not_after: now.plus(APPOINTMENT_SECONDS),
     };
@@ -249,9 +350,7 @@ fn agent_toml(plan: &AgentPlan, manager: SocketAddr, operator: PublicKey) -> Str
          slots = {}\n\n\
          [rate]\n\
          core_hour_usd = \"{}\"\n\
-         gib_hour_usd = \"{}\"\n\n\
-         [development]\n\
-         chip = \"chip.pem\"\n",
+         gib_hour_usd = \"{}\"\n\n",
         plan.provider,
         plan.region,
         plan.capacity.cpu.0,

@@ -2,10 +2,11 @@
 
 use legation_attest::{Judge, Roots};
 use legation_core::{
-    Receipt,
+    Receipt, RevocationList, Signed,
     claims::Anchors,
     receipt::{Invalid, Standing, Verdict},
 };
+use legation_manager::SignedRevocations;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -25,14 +26,26 @@ pub enum Answer {
     },
 }
 
-/// Verifies the text of a receipt, trusting only `anchors` and the vendors' roots.
+/// Reads a list of revocations as `legation revocations save` wrote it.
+///
+/// # Errors
+/// It is not one, or nobody of `anchors` stands behind it.
+pub fn read_revocations(text: &[u8], anchors: &Anchors) -> Result<Signed<RevocationList>, Failure> {
+    let SignedRevocations { list, appointment } = serde_json::from_slice(text)
+        .map_err(|e| Failure::new(Exit::Usage, format!("not a saved list of revocations: {e}")))?;
+    RevocationList::open(list.envelope(), appointment.envelope(), &anchors.operators)
+        .map_err(|why| Failure::refused(Exit::Usage, &why))
+}
+
+/// Verifies the text of a receipt, trusting only `anchors` and the vendors' roots; against what is revoked, where that is
+/// known.
 ///
 /// # Errors
 /// The anchors will not do. An invalid receipt is an answer, not an error.
-pub fn verify(text: &[u8], anchors: &Anchors) -> Result<Answer, Failure> {
+pub fn verify(text: &[u8], anchors: &Anchors, revocations: Option<&RevocationList>) -> Result<Answer, Failure> {
     let roots = Roots::new(anchors).map_err(|why| Failure::refused(Exit::Usage, &why))?;
     let judge = Judge::new(roots);
-    let verdict = Receipt::from_text(text).and_then(|receipt| receipt.verify(anchors, &judge));
+    let verdict = Receipt::from_text(text).and_then(|receipt| receipt.verify_with(anchors, &judge, revocations));
     Ok(match verdict {
         Ok(verdict) => Answer::Valid(verdict),
         Err(Invalid { at, why }) => Answer::Invalid { at, why },

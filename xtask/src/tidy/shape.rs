@@ -7,18 +7,33 @@ use super::model::{Member, Model};
 use crate::metadata::Kind;
 
 /// Who may depend on whom, in the order of ARCHITECTURE.md. Development dependencies may name any crate of the product.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("legation-core", &[]),
     ("legation-attest", &["legation-core"]),
     ("legation-keys", &["legation-core"]),
-    ("legation-pool", &["legation-core", "legation-attest"]),
+    ("legation-policy", &["legation-attest", "legation-core"]),
+    ("legation-pool", &["legation-policy", "legation-attest", "legation-core"]),
     ("legation-net", &["legation-attest", "legation-keys", "legation-core"]),
     ("legation-agent", &["legation-net", "legation-attest", "legation-keys", "legation-core"]),
-    ("legation-manager", &["legation-pool", "legation-net", "legation-attest", "legation-keys", "legation-core"]),
+    ("legation-verifier", &["legation-policy", "legation-attest", "legation-keys", "legation-core"]),
+    (
+        "legation-manager",
+        &[
+            "legation-verifier",
+            "legation-policy",
+            "legation-pool",
+            "legation-net",
+            "legation-attest",
+            "legation-keys",
+            "legation-core",
+        ],
+    ),
     (
         "legation",
         &[
             "legation-manager",
+            "legation-verifier",
+            "legation-policy",
             "legation-agent",
             "legation-net",
             "legation-attest",
@@ -35,7 +50,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 const TOOLS: [&str; 2] = ["legation-demo", "xtask"];
 
 /// They get bytes, time and randomness as arguments.
-const PURE: [&str; 4] = ["legation-core", "legation-attest", "legation-keys", "legation-pool"];
+const PURE: [&str; 5] = ["legation-core", "legation-attest", "legation-keys", "legation-policy", "legation-pool"];
 
 /// Packages that a pure crate never reaches: async runtimes, sockets and protocols on them, files and devices.
 const BANNED: [&str; 51] = [

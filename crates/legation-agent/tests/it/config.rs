@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use legation_agent::{AgentConfig, config::Reconnect};
+use legation_agent::{
+    AgentConfig,
+    config::{AttesterConfig, Choice, Development, Reconnect, Tcti, TpmConfig},
+};
 use legation_core::{MicroUsd, Millicores, unit::Bytes};
 
 const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
@@ -25,7 +28,10 @@ fn a_whole_file_is_read_exactly() {
     assert_eq!((config.provider.as_str(), config.region.as_str()), ("alder", "eu-north"));
     assert_eq!((config.rate.core_hour, config.rate.gib_hour), (MicroUsd(40_000), MicroUsd(12_000_005)));
     assert_eq!(config.operators[0].to_string(), KEY);
-    assert_eq!(config.development_chip, None);
+    assert_eq!(
+        (config.slot, config.attester, config.tpm, config.development),
+        (0, AttesterConfig::default(), None, None)
+    );
     assert_eq!(config.reconnect, Reconnect::default());
 
     let more = "[capacity]\ncpu_millicores = 1500\nmemory_mib = 64\nslots = 3\n[development]\nchip = \"keys/chip.pem\"\n\
@@ -33,9 +39,24 @@ fn a_whole_file_is_read_exactly() {
     let config = parse(&(whole() + more)).unwrap();
     assert_eq!(config.capacity.cpu, Some(Millicores(1500)));
     assert_eq!((config.capacity.memory, config.capacity.slots), (Some(Bytes::mib(64)), Some(3)));
-    assert_eq!(config.development_chip.as_deref(), Some(Path::new("/etc/legation/keys/chip.pem")));
+    assert_eq!(config.development, Some(Development::Chip("/etc/legation/keys/chip.pem".into())));
     assert_eq!((config.reconnect.first, config.drain), (Duration::from_millis(5), Duration::from_secs(8)));
     assert_eq!(config.reconnect.refused, Duration::from_secs(7));
+}
+
+#[test]
+fn what_attests_may_be_named() {
+    let more = "[attester]\nkind = \"tpm\"\nvcek = \"vcek.pem\"\n\
+                [tpm]\ntcti = \"device:/dev/tpmrm1\"\nregisters = [8, 14]\nchain = \"ek.pem\"\n\
+                [development]\ntpm = \"swtpm:host=127.0.0.1,port=2321\"\ntpm_chain = \"issuer.pem\"\n";
+    let config = parse(&(format!("slot = 3\n{}", whole()) + more)).unwrap();
+    assert_eq!((config.slot, config.attester.kind), (3, Choice::Only(legation_core::claims::TeeKind::Tpm)));
+    assert_eq!(config.attester.vcek.as_deref(), Some(Path::new("/etc/legation/vcek.pem")));
+    let chain = Some("/etc/legation/ek.pem".into());
+    assert_eq!(config.tpm, Some(TpmConfig { tcti: Tcti::Device("/dev/tpmrm1".into()), registers: vec![8, 14], chain }));
+    let Some(Development::Tpm(tpm)) = config.development else { panic!("no emulator") };
+    assert_eq!(tpm.tcti.to_string(), "swtpm:host=127.0.0.1,port=2321");
+    assert_eq!(tpm.chain.as_deref(), Some(Path::new("/etc/legation/issuer.pem")));
 }
 
 #[test]
@@ -87,6 +108,22 @@ fn every_mistake_names_file_key_and_what_to_do() {
         (w().replace("pool.example.org:7443", "a b:1"), "managers", "not `host:port`"),
         (w() + "[development]\nchips = \"x\"\n", "development.chip", "add the key"),
         (w() + "[development]\nchip = \"x\"\nroot = \"y\"\n", "development.root", "one of chip"),
+        (w() + "[development]\nchip = \"x\"\ntpm = \"device:/dev/tpm0\"\n", "development.chip", "remove one of them"),
+        (w() + "[development]\ntpm_chain = \"x\"\n", "development.chip", "add the key"),
+        (w() + "[development]\ntpm = \"swtpm:path=/run/tpm\"\n", "development.tpm", "by host and port only"),
+        (w() + "[tpm]\nregisters = [8]\n", "tpm.tcti", "add the key"),
+        (w() + "[tpm]\ntcti = \"device:tpm0\"\n", "tpm.tcti", "`device:tpm0`"),
+        (w() + "[tpm]\ntcti = \"swtpm:host=a b,port=1\"\n", "tpm.tcti", "swtpm:host=127.0.0.1,port=2321"),
+        (w() + "[tpm]\ntcti = \"swtpm:host=a,port=65535\"\n", "tpm.tcti", "port=65535"),
+        (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nregisters = [24]\n", "tpm.registers", "from 0 to 23"),
+        (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nregisters = [-1]\n", "tpm.registers", "got -1"),
+        (
+            w() + "[attester]\nkind = \"sgx\"\n",
+            "attester.kind",
+            "auto, or one of sev-snp, tdx, nitro, tpm, dev-snp, dev-tpm",
+        ),
+        (w() + "[attester]\nvcek = \"\"\n", "attester.vcek", "got nothing"),
+        (format!("slot = 65536\n{}", w()), "slot", "from 0 to 65535"),
         (w() + "[reconnect]\nfirst_ms = 0\n", "reconnect.first_ms", "from 1 to 60000"),
         (format!("reconnect = 3\n{}", w()), "reconnect", "write it as `[reconnect]`"),
     ] {

@@ -2,6 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 #![expect(clippy::print_stderr, reason = "tests say what they measured or skipped")]
 
+mod attester_activation;
+mod attester_detection;
+#[cfg(feature = "nitro")]
+mod attester_nitro;
+#[cfg(feature = "tpm")]
+mod attester_tpm;
+mod attester_tsm;
 mod config;
 mod engine;
 mod guests;

@@ -9,12 +9,12 @@ use std::{
 use legation_agent::{
     Agent, AgentConfig, Exit, Shutdown, Status,
     attester::DevelopmentAttester,
-    config::{CapacityCaps, Reconnect},
+    config::{AttesterConfig, CapacityCaps, Reconnect},
 };
 use legation_attest::{AppraisalPolicy, Judge, ReferenceValue, Roots, Verifier, admit};
 use legation_core::{
     Digest, FragmentIndex, LeaseId, MicroUsd, Millicores, ProviderId, Region, Rejection, Seq, Signed, TaskId, Term,
-    claims::{Anchors, Evidence, Rate, Role},
+    claims::{Anchors, Evidence, Rate, Role, Shelf},
     encoding,
     statement::{Appointment, Grant, GrantSubject, Office, Passport, Report, Request},
     task::{Direction, Input, OutputRef, WrapUse, WrappedKey},
@@ -66,7 +66,10 @@ pub(crate) fn config(manager: &str) -> AgentConfig {
         operators: vec![world::key(OPERATOR)],
         capacity: CapacityCaps { cpu: Some(Millicores(1000)), memory: Some(Bytes::mib(256)), slots: Some(8) },
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5_000) },
-        development_chip: None,
+        slot: 0,
+        attester: AttesterConfig::default(),
+        tpm: None,
+        development: None,
         reconnect: Reconnect {
             first: Duration::from_millis(20),
             longest: Duration::from_millis(200),
@@ -125,7 +128,11 @@ impl Manager {
         .unwrap()
         .with_timing(Timing { linger: Duration::from_millis(100), ..Timing::DEFAULT });
         let listener = Listener::bind("127.0.0.1:0", Arc::new(endpoint), Bounds::DEFAULT).await.unwrap();
-        let anchors = Anchors { operators: vec![world::key(OPERATOR)], development: vec![world::root().anchor()] };
+        let anchors = Anchors {
+            operators: vec![world::key(OPERATOR)],
+            development: vec![world::root().anchor()],
+            tpm: Vec::new(),
+        };
         let mut policy = AppraisalPolicy::new("test");
         policy.development = true;
         let measurement = DevelopmentAttester::measure(world::root().chip(1), IMAGE).unwrap();
@@ -188,7 +195,7 @@ impl Manager {
         let signer = world::identity(VERIFIER);
         let verifier =
             Verifier { signer: &signer, appointment: &self.verifier, judge: &self.judge, policy: &self.policy };
-        match admit(&verifier, &evidence, &nonce, now()) {
+        match admit(&verifier, &evidence, &Shelf::empty(), &nonce, now()) {
             Ok(passport) => {
                 self.evidence.push(*evidence);
                 conn.passport = Some(passport.clone());

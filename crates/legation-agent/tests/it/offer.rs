@@ -6,9 +6,11 @@
 use legation_agent::offer::{INPUT_BYTES_MAX, OUTPUT_BYTES_MAX, Standing, Work, judge_offer};
 use legation_core::{
     Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, ObjectId, ProviderId, Region, Rejection,
-    Requirement, Seq, Term, UnixTime,
+    Requirement, Revocable, Revocation, RevocationEpoch, Seq, Term, UnixTime,
     claims::Capacity,
-    statement::{Allocation, Appointment, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier},
+    statement::{
+        Allocation, Appointment, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Scope, Tier,
+    },
     task::Input,
     unit::Bytes,
 };
@@ -30,6 +32,8 @@ enum Change {
     UpPassport(fn(&mut Passport)),
     Report(fn(&mut Report)),
     Offer(fn(&mut Offer)),
+    Verifier(fn(&mut Appointment)),
+    Revoked(fn(&mut legation_core::Revoked)),
     Left(fn(&mut Capacity)),
     Now(fn(&mut UnixTime)),
 }
@@ -47,7 +51,7 @@ fn judge(index: u32, change: &Change) -> Result<Work, Rejection> {
         }};
     }
     let manager = sign(with!(Manager, world::appointment(Office::Manager, NOW)));
-    let verifier = sign(world::appointment(Office::Verifier, NOW));
+    let verifier = sign(with!(Verifier, world::appointment(Office::Verifier, NOW)));
     let up_verifier = sign(with!(UpVerifier, world::appointment(Office::Verifier, NOW)));
     let own = sign(with!(Own, world::passport(ENCLAVE, &verifier, NOW)));
     let up_passport = sign(with!(UpPassport, world::passport(UPSTREAM, &up_verifier, NOW)));
@@ -79,6 +83,8 @@ fn judge(index: u32, change: &Change) -> Result<Work, Rejection> {
     let offer = with!(Offer, offer);
     let standing = Standing {
         passport: &own,
+        appointment: &verifier,
+        revoked: &with!(Revoked, legation_core::Revoked::default()),
         operators: &[world::key(OPERATOR)],
         obeyed: world::obeyed(),
         left: with!(Left, Capacity { cpu: Millicores(100), memory: Bytes::mib(16), slots: 1 }),
@@ -86,6 +92,16 @@ fn judge(index: u32, change: &Change) -> Result<Work, Rejection> {
         now: with!(Now, NOW),
     };
     judge_offer(&offer, &standing)
+}
+
+/// A scope without the tenant of the offers here.
+fn of_others() -> Option<Scope> {
+    Some(Scope { tenants: Some(vec!["others".parse().unwrap()]), kinds: None })
+}
+
+fn revoked(enclave: u8, at: UnixTime) -> Revocation {
+    let what = Revocable::Enclave(world::key(enclave).enclave_id());
+    Revocation { what, epoch: RevocationEpoch(1), at, why: "stolen".into() }
 }
 
 #[test]
@@ -121,6 +137,7 @@ fn what_differs_within_reason_is_no_refusal() {
         ("an older position of the same term", 0, Change::Offer(|o| o.seq = Seq(1))),
         ("clocks differ a little", 0, Change::Now(|n| *n = n.minus(30))),
         ("a passport issued a little ahead", 0, Change::Own(|p| p.issued = NOW.plus(30))),
+        ("who made an input was revoked after", 1, Change::Revoked(|r| r.insert(revoked(UPSTREAM, NOW.plus(1))))),
         ("the passport behind an input has lapsed", 1, Change::Now(|n| *n = n.plus(59))),
         (
             "a requirement that is met",
@@ -210,6 +227,8 @@ fn every_bad_offer_is_refused_by_the_check_that_is_for_it() {
         ("another region", Change::Allocation(|a| a.region = Region::new("us").unwrap()), "offer.price"),
         ("own passport has lapsed", Change::Own(|p| p.expires = NOW.minus(1)), "offer.passport"),
         ("own passport is to come", Change::Own(|p| p.issued = NOW.plus(61)), "offer.passport"),
+        ("own verifier is not trusted with the tenant", Change::Verifier(|a| a.scope = of_others()), "offer.verifier"),
+        ("own chip was revoked", Change::Revoked(|r| r.insert(revoked(ENCLAVE, NOW.minus(999)))), "revocation"),
         (
             "requirement of the task",
             Change::Request(|r| r.require = Requirement::parse("not development").unwrap()),
@@ -331,6 +350,16 @@ fn every_bad_offer_is_refused_by_the_check_that_is_for_it() {
             "offer.upstream",
         ),
         ("passport contraindicated", Change::UpPassport(|p| p.ear.status = Tier::Contraindicated), "offer.upstream"),
+        (
+            "verifier behind is not trusted with the tenant",
+            Change::UpVerifier(|a| a.scope = of_others()),
+            "offer.upstream",
+        ),
+        (
+            "what is read was made by one who was revoked",
+            Change::Revoked(|r| r.insert(revoked(UPSTREAM, NOW.minus(999)))),
+            "revocation",
+        ),
         ("verifier of another operator", Change::UpVerifier(|a| a.operator = world::key(STRANGER)), "offer.operator"),
         ("a manager verifies", Change::UpVerifier(|a| a.office = Office::Manager), "offer.office"),
         ("verifier no longer appointed", Change::UpVerifier(|a| a.not_after = NOW.minus(11)), "offer.dates"),

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use legation_agent::{
     AgentConfig,
     attester::{self, Attester as _, AttesterError, DevelopmentAttester},
+    config::Development,
     resources::{Machine, RESERVE_MIN},
 };
 use legation_core::{Millicores, claims::KeyBinding, unit::Bytes};
@@ -134,7 +135,7 @@ fn an_agent_without_an_attester_is_told_what_was_looked_for() {
 fn a_chip_file_makes_an_attester_that_measures_this_program() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config("");
-    config.development_chip = Some(dir.path().join("chip.pem"));
+    config.development = Some(Development::Chip(dir.path().join("chip.pem")));
     assert!(matches!(attester::choose(&config), Err(AttesterError::Read { .. })));
     fs::write(dir.path().join("chip.pem"), "nonsense").unwrap();
     assert!(matches!(attester::choose(&config), Err(AttesterError::Chip { .. })));

@@ -131,6 +131,7 @@ async fn a_reducing_fragment_leaves_an_aggregate_and_a_receipt_that_verifies() {
         vec![aggregate.digest()],
         statements,
         evidence,
+        [],
     )
     .unwrap();
     let verdict = receipt.verify(manager.anchors(), manager.judge()).unwrap();

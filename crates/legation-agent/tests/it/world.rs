@@ -9,7 +9,7 @@ use legation_attest::{
 use legation_core::{
     Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, ObjectId, ProviderId, PublicKey, Region,
     Requirement, RevocationEpoch, Seq, Signed, Signer, TaskId, TenantId, Term, UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, TeeKind},
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Tcb, TeeKind},
     dsse,
     statement::{
         Allocation, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Placement, Report,
@@ -78,6 +78,7 @@ pub(crate) fn appointment(office: Office, at: UnixTime) -> Appointment {
         operator: crate::world::key(OPERATOR),
         key,
         office,
+        scope: None,
         not_before: at.minus(3600),
         not_after: at.plus(86_400),
     }
@@ -97,6 +98,7 @@ pub(crate) fn configuration() -> Configuration {
         capacity: Capacity { cpu: Millicores(2000), memory: Bytes::mib(512), slots: 8 },
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5_000) },
         operators: vec![key(OPERATOR)],
+        slot: 0,
     }
 }
 
@@ -107,20 +109,30 @@ pub(crate) fn passport(enclave: u8, appointment: &Signed<Appointment>, at: UnixT
         expires: at.plus(590),
         enclave: key(enclave),
         sealing: sealing(enclave).public().clone(),
-        ear: Ear { status: Tier::Warning, vector: [("hardware".to_owned(), 32)].into(), policy: "test".to_owned() },
+        ear: Ear {
+            status: Tier::Warning,
+            vector: [("hardware".to_owned(), 32)].into(),
+            policy: "test".to_owned(),
+            policy_digest: Digest::of(b"test"),
+            tcb: Tcb::unknown("x"),
+            images: Vec::new(),
+            grace: None,
+        },
         claims: Claims {
-            tee: Attested::hardware(TeeKind::DevSnp),
-            anchor: Anchor::Development("test".to_owned()),
-            measurement: Attested::hardware("00".repeat(48)),
-            chip: Attested::hardware("01".repeat(64)),
-            tcb: Attested::hardware("x".to_owned()),
-            debug: Attested::hardware(false),
-            product: Attested::endorsed("milan".to_owned()),
-            vmpl: Attested::hardware(0),
-            report_data: "00".repeat(64),
+            vmpl: Some(Attested::hardware(0)),
+            ..Claims::basic(
+                TeeKind::DevSnp,
+                Anchor::Development("test".to_owned()),
+                "00".repeat(48),
+                Attested::hardware("01".repeat(64)),
+                Attested::hardware(Tcb::unknown("x")),
+                Attested::endorsed("milan".to_owned()),
+                "00".repeat(64),
+            )
         },
         configuration: configuration(),
         evidence: Digest::of(b"evidence"),
+        collateral: Vec::new(),
         prev: vec![appointment.digest()],
     }
 }

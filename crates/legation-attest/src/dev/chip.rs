@@ -155,6 +155,7 @@ impl Chip {
             kind: TeeKind::DevSnp,
             report: report.to_vec(),
             endorsements: self.endorsements(),
+            devices: Vec::new(),
             binding,
             configuration: configuration.encode(),
         })

@@ -10,11 +10,12 @@ use legation_core::{Digest, DigestWriter, Rejection, UnixTime, claims::Anchor};
 use super::{
     Presented,
     certificate::Certificate,
-    check::{Check, Trail},
+    check::Check,
     leaf::Leaf,
     roots::{LeafKind, Root, RootSet},
     tcb::Product,
 };
+use crate::check::Trail;
 
 /// Most chains a cache holds: a chip has one chain for each security version it reports.
 pub const CHAINS_MAX: usize = 4096;
@@ -29,6 +30,8 @@ pub(crate) struct Chain {
     /// Latest begin and earliest end among certificates and revocation lists.
     from: UnixTime,
     until: UnixTime,
+    /// Next update of a list that did not come.
+    pub(crate) stale_since: Option<UnixTime>,
 }
 
 /// Checks of [`verify_chain`], in order.
@@ -108,7 +111,7 @@ pub(crate) fn chain<R: RootSet>(
 ) -> Result<Arc<Chain>, Rejection> {
     let key = cache_key(presented, roots);
     if let Some(chain) = cache.get(&key, at) {
-        STEPS.into_iter().for_each(passed);
+        STEPS.into_iter().for_each(|step| passed(step.id()));
         return Ok(chain);
     }
     let chain = Arc::new(verify_chain(presented, roots, at, passed)?);
@@ -123,6 +126,7 @@ fn cache_key<R: RootSet>(presented: &Presented<'_>, roots: &R) -> Digest {
     key.update(Digest::of(presented.leaf).as_bytes());
     // A hash of nothing stands for no intermediate: no certificate is empty.
     key.update(Digest::of(presented.intermediate.unwrap_or_default()).as_bytes());
+    key.update(&presented.grace.to_be_bytes());
     for crl in presented.crls {
         key.update(crl.digest.as_bytes());
     }
@@ -137,14 +141,14 @@ fn verify_chain<R: RootSet>(
 ) -> Result<Chain, Rejection> {
     let leaf_cert = Certificate::parse("leaf certificate", presented.leaf)?;
     let given = presented.intermediate.map(|der| Certificate::parse("intermediate certificate", der)).transpose()?;
-    passed(Check::Certificate);
+    passed(Check::Certificate.id());
 
     let candidates = candidates(&leaf_cert, given.as_ref(), roots)?;
-    passed(Check::Root);
+    passed(Check::Root.id());
 
     let (root, intermediate) = signed_chain(&leaf_cert, given.as_ref(), &candidates)?;
     authorities(&leaf_cert, intermediate, root)?;
-    passed(Check::Chain);
+    passed(Check::Chain.id());
 
     let certs = [&leaf_cert, intermediate, &root.ark];
     for cert in certs {
@@ -158,13 +162,18 @@ fn verify_chain<R: RootSet>(
                 .fix("fetch a current certificate from the vendor, or judge as of a time inside its dates"));
         }
     }
-    passed(Check::Dates);
+    passed(Check::Dates.id());
 
     let crls: Vec<_> = presented.crls.iter().filter(|crl| crl.issuer == root.ark.subject).collect();
+    let (mut stale_since, mut good_until) = (None, UnixTime(u64::MAX));
     for crl in &crls {
-        crl.check(&root.ark, intermediate, at)?;
+        let stale = crl.check(&root.ark, intermediate, presented.grace, at)?;
+        good_until = good_until.min(if stale { crl.next_update.plus(presented.grace) } else { crl.next_update });
+        if stale {
+            stale_since = Some(stale_since.map_or(crl.next_update, |since: UnixTime| since.min(crl.next_update)));
+        }
     }
-    passed(Check::Revocation);
+    passed(Check::Revocation.id());
 
     let leaf = Leaf::read(&leaf_cert)?;
     let wanted = R::intermediate_name(root, &LeafKind::from(&leaf.holder));
@@ -175,16 +184,17 @@ fn verify_chain<R: RootSet>(
             &intermediate.common_name,
         ));
     }
-    passed(Check::Extensions);
+    passed(Check::Extensions.id());
 
     let from = certs.iter().map(|c| c.not_before).chain(crls.iter().map(|c| c.this_update)).max();
-    let until = certs.iter().map(|c| c.not_after).chain(crls.iter().map(|c| c.next_update)).min();
+    let until = certs.iter().map(|c| c.not_after).chain([good_until]).min();
     Ok(Chain {
         leaf,
         anchor: R::anchor(root),
         root_product: root.product,
         from: from.unwrap_or(at),
         until: until.unwrap_or(at),
+        stale_since,
     })
 }
 

@@ -1,35 +1,6 @@
 //! The checks of a SEV-SNP verification, by stable name, in the order they are made.
 
-use std::fmt::Display;
-
-use legation_core::Rejection;
-
-macro_rules! checks {
-    ($($(#[$doc:meta])* $name:ident = $id:literal, $about:literal;)*) => {
-        /// One check of [`verify`](super::verify). The order of the variants is the order of the checks.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Check {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Check {
-            /// Every check, in order.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// Stable short form, the `check` of its rejections.
-            pub const fn id(self) -> &'static str {
-                match self { $(Self::$name => $id),* }
-            }
-
-            /// What passes it.
-            pub const fn about(self) -> &'static str {
-                match self { $(Self::$name => $about),* }
-            }
-        }
-    };
-}
-
-checks! {
+crate::check::checks! {
     /// Size of the report.
     Length = "snp.length", "the report has exactly 1184 bytes";
     /// Version of the report.
@@ -65,13 +36,3 @@ checks! {
     /// Privilege level.
     Vmpl = "snp.vmpl", "the guest itself asked for the report, not the hypervisor";
 }
-
-impl Check {
-    /// A refusal by this check.
-    pub(crate) fn refuse(self, claim: impl Into<String>, expected: impl Display, got: impl Display) -> Rejection {
-        Rejection::new(self.id(), claim).expected(expected).got(got)
-    }
-}
-
-/// Where passed checks are noted.
-pub(crate) type Trail<'a> = &'a mut dyn FnMut(Check);

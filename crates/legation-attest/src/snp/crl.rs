@@ -12,6 +12,7 @@ use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 use super::{
     certificate::{self, Certificate, Signed},
     check::Check,
+    roots::{Root, RootSet},
 };
 
 /// Largest list read, in bytes.
@@ -71,14 +72,20 @@ impl Crl {
         })
     }
 
-    /// Checks that `root`, whose list this says it is, signed it, that it is fresh at `at`, and that `intermediate` is
-    /// not on it.
-    pub(crate) fn check(&self, root: &Certificate, intermediate: &Certificate, at: UnixTime) -> Result<(), Rejection> {
+    /// Checks that `root`, whose list this says it is, signed it, that it is fresh at `at` or within `grace` seconds of
+    /// having been, and that `intermediate` is not on it. Says whether it is stale.
+    pub(crate) fn check(
+        &self,
+        root: &Certificate,
+        intermediate: &Certificate,
+        grace: u64,
+        at: UnixTime,
+    ) -> Result<bool, Rejection> {
         let what = |claim: &str| format!("{claim} of the revocation list of {}", self.issuer_text);
         if !root.crl_sign || !self.signed.verifies_under(&root.key) {
             return Err(Check::Revocation.refuse(what("signature"), "by the root's key", "another signature"));
         }
-        if at < self.this_update || self.next_update < at {
+        if at < self.this_update || self.next_update.plus(grace) < at {
             let dates = format!("{} to {}", self.this_update, self.next_update);
             return Err(Check::Revocation
                 .refuse(what("dates"), dates, at)
@@ -89,7 +96,22 @@ impl Crl {
                 .refuse(what("entries"), "no entry for the intermediate", &intermediate.subject_text)
                 .fix("the vendor revoked this signing key: machines it certifies need new certificates"));
         }
-        Ok(())
+        Ok(self.next_update < at)
+    }
+
+    /// When it was issued, and when the next one is due.
+    pub fn dates(&self) -> (UnixTime, UnixTime) {
+        (self.this_update, self.next_update)
+    }
+}
+
+/// What whoever keeps lists asks of them; judging uses none of it.
+impl Crl {
+    /// Name of the root among `roots` that issued and signed it.
+    pub fn signed_under<'a, R: RootSet>(&self, roots: &'a R) -> Option<&'a str> {
+        let issued = |root: &&Root| root.ark.subject == self.issuer && root.ark.crl_sign;
+        let root = roots.roots().iter().filter(issued).find(|root| self.signed.verifies_under(&root.ark.key))?;
+        Some(&root.name)
     }
 }
 

@@ -20,7 +20,8 @@
 
 use legation_core::Rejection;
 
-use super::check::{Check, Trail};
+use super::check::Check;
+use crate::check::Trail;
 
 /// Bytes of a report.
 pub const REPORT_LEN: usize = 1184;
@@ -236,19 +237,19 @@ impl Report {
                 .refuse("size of the report", format!("{REPORT_LEN} bytes"), format!("{} bytes", bytes.len()))
                 .fix("send the report alone, as the firmware wrote it")
         })?;
-        passed(Check::Length);
+        passed(Check::Length.id());
         let version = u32_at(b, 0);
         if !(2..=5).contains(&version) {
             return Err(Check::Version.refuse("version of the report", "2 to 5", version));
         }
-        passed(Check::Version);
+        passed(Check::Version.id());
         check_reserved(b, version)?;
-        passed(Check::Reserved);
+        passed(Check::Reserved.id());
         let algorithm = u32_at(b, 0x34);
         if algorithm != ECDSA_P384_SHA384 {
             return Err(Check::Algorithm.refuse("SIGNATURE_ALGO", ECDSA_P384_SHA384, algorithm));
         }
-        passed(Check::Algorithm);
+        passed(Check::Algorithm.id());
         Ok(Self::fields(b, version))
     }
 

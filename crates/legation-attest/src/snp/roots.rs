@@ -253,25 +253,6 @@ impl RootSet for DevelopmentRoots {
     }
 }
 
-/// All that evidence may end in, by type.
-#[derive(Clone, Debug)]
-pub struct Roots {
-    /// For `sev-snp`.
-    pub amd: AmdRoots,
-    /// For `dev-snp`.
-    pub development: DevelopmentRoots,
-}
-
-impl Roots {
-    /// AMD's roots, which are compiled in, and the development roots of an anchor file.
-    ///
-    /// # Errors
-    /// `roots.built-in` or `roots.development`.
-    pub fn new(anchors: &Anchors) -> Result<Self, Rejection> {
-        Ok(Self { amd: AmdRoots::all()?, development: DevelopmentRoots::new(anchors)? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use legation_core::claims::DevelopmentAnchor;
@@ -281,7 +262,7 @@ mod tests {
 
     fn refusal(ark: Vec<u8>) -> Rejection {
         let development = vec![DevelopmentAnchor { name: "mine".to_owned(), ark }];
-        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development }).unwrap_err()
+        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() }).unwrap_err()
     }
 
     #[test]

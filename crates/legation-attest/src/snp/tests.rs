@@ -29,7 +29,7 @@ fn world() -> &'static World {
         let root = DevelopmentRoot::generate("unit", NOW).unwrap();
         let tcb = TcbVersion { fmc: None, bootloader: 10, tee: 2, snp: 23, microcode: 0xd9 };
         let chip = root.issue(&ChipSpec { product: Product::Genoa, chip_id: [0xab; 64], tcb }, NOW).unwrap();
-        let anchors = Anchors { operators: Vec::new(), development: vec![root.anchor()] };
+        let anchors = Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new() };
         World { roots: DevelopmentRoots::new(&anchors).unwrap(), root, chip, cache: ChainCache::default() }
     })
 }
@@ -45,8 +45,13 @@ fn resigned(change: impl Fn(&mut [u8; REPORT_LEN])) -> String {
     change(&mut report);
     let report = world.chip.signed(report).unwrap();
     let endorsements = world.chip.endorsements();
-    let presented =
-        Presented { report: &report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[] };
+    let presented = Presented {
+        report: &report,
+        leaf: &endorsements[0],
+        intermediate: Some(&endorsements[1]),
+        crls: &[],
+        grace: 0,
+    };
     check_of(verify(&presented, &world.roots, &world.cache, NOW))
 }
 
@@ -175,7 +180,7 @@ fn report() -> [u8; REPORT_LEN] {
 }
 
 fn verify_chain<R: RootSet>(leaf: &[u8], intermediate: Option<&[u8]>, roots: &R, at: UnixTime) -> String {
-    let presented = Presented { report: &report(), leaf, intermediate, crls: &[] };
+    let presented = Presented { report: &report(), leaf, intermediate, crls: &[], grace: 0 };
     check_of(verify(&presented, roots, &ChainCache::new(0), at))
 }
 
@@ -237,7 +242,7 @@ fn every_certificate_must_be_what_its_place_demands() {
     let roots = |ark: Vec<u8>| {
         let development = vec![legation_core::claims::DevelopmentAnchor { name: "forged".to_owned(), ark }];
         // The same key as root and intermediate: only names and extensions are under test.
-        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development })
+        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() })
     };
     let good_roots = roots(ark(ca(None))).unwrap();
     let ask = |subject: &[u8], extensions| authority(&Authority { subject, issuer: &ark_name, extensions });
@@ -292,8 +297,13 @@ fn a_cached_chain_never_outlives_its_dates_and_is_of_its_roots_alone() {
     let world = world();
     let endorsements = world.chip.endorsements();
     let report = report();
-    let presented =
-        Presented { report: &report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[] };
+    let presented = Presented {
+        report: &report,
+        leaf: &endorsements[0],
+        intermediate: Some(&endorsements[1]),
+        crls: &[],
+        grace: 0,
+    };
     let cache = ChainCache::new(1);
     assert!(verify(&presented, &world.roots, &cache, NOW).is_ok());
     assert_eq!(cache.len(), 1);
@@ -307,7 +317,13 @@ fn a_cached_chain_never_outlives_its_dates_and_is_of_its_roots_alone() {
 
     let other = world.root.issue(&ChipSpec { chip_id: [0xcd; 64], ..world.chip.spec().clone() }, NOW).unwrap();
     let (endorsements, report) = (other.endorsements(), other.report(&Guest::new([1; 48]), &[2; 64]).unwrap());
-    let second = Presented { report: &report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[] };
+    let second = Presented {
+        report: &report,
+        leaf: &endorsements[0],
+        intermediate: Some(&endorsements[1]),
+        crls: &[],
+        grace: 0,
+    };
     assert!(verify(&second, &world.roots, &cache, NOW).is_ok());
     assert_eq!(cache.len(), 1, "the oldest chain goes first");
     assert!(verify(&presented, &world.roots, &cache, NOW).is_ok());

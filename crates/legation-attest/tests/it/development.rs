@@ -1,31 +1,44 @@
 //! The development root: files, names, revocation, and what it must never pass for.
 
+use std::sync::Arc;
+
 use legation_attest::{
     AmdRoots, Judge, Roots,
     dev::{Chip, ChipSpec, DevelopmentError, DevelopmentRoot, Guest},
     snp::{ChainCache, Crl, Presented, Product, TcbVersion, verify},
 };
-use legation_core::claims::{Anchor, Anchors, DevelopmentAnchor, EvidenceJudge as _, Source, TeeKind};
+use legation_core::claims::{
+    Anchor, Anchors, CollateralItem, DevelopmentAnchor, EvidenceJudge as _, Shelf, Source, TeeKind,
+};
 
 use crate::world::{MEASUREMENT, NOW, binding, check_of, configuration, evidence, roots, spec, world};
 
 #[test]
 fn development_evidence_is_never_production_evidence() {
     let world = world();
-    let judged = world.judge.judge(&evidence(), NOW).unwrap();
+    let judged = world.judge.judge(&evidence(), &Shelf::empty(), NOW).unwrap();
     assert_eq!(judged.claims.anchor, Anchor::Development("laptop".to_owned()));
     assert_eq!(judged.claims.tee.value, TeeKind::DevSnp);
 
     let mut lied = evidence();
     lied.kind = TeeKind::SevSnp;
-    assert_eq!(check_of(world.judge.judge(&lied, NOW)), "snp.root", "kind alone makes nothing production");
+    assert_eq!(
+        check_of(world.judge.judge(&lied, &Shelf::empty(), NOW)),
+        "snp.root",
+        "kind alone makes nothing production"
+    );
 
     let (report, endorsements) = (&lied.report, &lied.endorsements);
-    let presented = Presented { report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[] };
+    let presented =
+        Presented { report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[], grace: 0 };
     assert_eq!(check_of(verify(&presented, &AmdRoots::all().unwrap(), &ChainCache::default(), NOW)), "snp.root");
 
     let strict = Judge::new(Roots::new(&Anchors::default()).unwrap());
-    assert_eq!(check_of(strict.judge(&evidence(), NOW)), "snp.root", "an anchor file without development roots");
+    assert_eq!(
+        check_of(strict.judge(&evidence(), &Shelf::empty(), NOW)),
+        "snp.root",
+        "an anchor file without development roots"
+    );
 }
 
 #[test]
@@ -49,7 +62,7 @@ fn root_and_chip_survive_their_files_and_hide_their_keys() {
     let read = Chip::from_pem(&chip.to_pem().unwrap()).unwrap();
     assert_eq!((read.spec(), read.endorsements()), (chip.spec(), chip.endorsements()));
     let evidence = read.evidence(&Guest::new(MEASUREMENT), &binding(), &configuration()).unwrap();
-    world.judge.judge(&evidence, NOW).unwrap();
+    world.judge.judge(&evidence, &Shelf::empty(), NOW).unwrap();
     assert_eq!(format!("{root:?}"), "DevelopmentRoot(laptop)");
     assert_eq!(format!("{read:?}"), "Chip(milan 555555555555)");
 
@@ -94,15 +107,21 @@ fn an_anchor_file_that_says_something_twice_or_wrongly_is_refused() {
         ("too many", vec![anchor.clone(); 17], "roots.development"),
         ("no certificate", vec![DevelopmentAnchor { name: "a".to_owned(), ark: vec![0x30, 0] }], "snp.certificate"),
     ] {
-        assert_eq!(check_of(Roots::new(&Anchors { operators: Vec::new(), development })), expected, "{what}");
+        assert_eq!(
+            check_of(Roots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() })),
+            expected,
+            "{what}"
+        );
     }
 }
 
 #[test]
 fn a_revoked_intermediate_takes_its_chips_with_it() {
     let world = world();
-    let crl = |serials: &[Vec<u8>], from, seconds| {
-        Crl::parse(&world.root.revocation_list(serials, from, seconds).unwrap()).unwrap()
+    let crl = |serials: &[Vec<u8>], from, seconds| world.root.revocation_list(serials, from, seconds).unwrap();
+    let with = |list: Vec<u8>| {
+        let name = format!("dev/{}/crl", world.root.anchor().name);
+        Shelf::from_iter([Arc::new(CollateralItem { name, bytes: list })])
     };
     let ask = world.root.ask_serial();
     let mut forged = world.root.revocation_list(&[], NOW, 1000).unwrap();
@@ -114,19 +133,26 @@ fn a_revoked_intermediate_takes_its_chips_with_it() {
         ("stale", crl(&[], NOW.minus(1001), 1000), "snp.crl"),
         ("last second", crl(&[], NOW.minus(1000), 1000), "ok"),
         ("of tomorrow", crl(&[], NOW.plus(1), 1000), "snp.crl"),
-        ("forged", Crl::parse(&forged).unwrap(), "snp.crl"),
+        ("forged", forged, "snp.crl"),
     ] {
-        let mut judge = Judge::new(roots(&world.root));
+        let judge = Judge::with_grace(roots(&world.root), 0);
         // The chain is in the judge's cache before the list comes.
-        judge.judge(&evidence(), NOW).unwrap();
-        judge.set_revocation_lists(vec![list]);
-        assert_eq!(check_of(judge.judge(&evidence(), NOW)), expected, "{what}");
+        judge.judge(&evidence(), &Shelf::empty(), NOW).unwrap();
+        assert_eq!(check_of(judge.judge(&evidence(), &with(list), NOW)), expected, "{what}");
     }
-    let mut judge = Judge::new(roots(&world.root));
-    judge.set_revocation_lists(vec![crl(&[], NOW, 1000)]);
-    judge.judge(&evidence(), NOW).unwrap();
-    let late = evidence_until(NOW.plus(2000));
-    assert_eq!(check_of(judge.judge(&late, NOW.plus(1001))), "snp.crl", "a cached chain outlives no list");
+    let judge = Judge::with_grace(roots(&world.root), 0);
+    let (list, late) = (with(crl(&[], NOW, 1000)), evidence_until(NOW.plus(2000)));
+    let judged = judge.judge(&evidence(), &list, NOW).unwrap();
+    assert_eq!(judged.collateral, list.items().map(|item| item.digest()).collect::<Vec<_>>());
+    assert_eq!(judged.claims.stale_since, None);
+    let at = NOW.plus(1001);
+    assert_eq!(check_of(judge.judge(&late, &list, at)), "snp.crl", "a cached chain outlives no list");
+    // A grace is dated, and the claims say that it was needed.
+    let lenient = Judge::with_grace(roots(&world.root), 10);
+    lenient.judge(&evidence(), &list, NOW).unwrap();
+    let judged = lenient.judge(&late, &list, NOW.plus(1010)).unwrap();
+    assert_eq!(judged.claims.stale_since, Some(NOW.plus(1000)));
+    assert_eq!(check_of(lenient.judge(&late, &list, NOW.plus(1011))), "snp.crl");
     for bad in [&b""[..], b"0\0", world.root.ark()] {
         assert_eq!(check_of(Crl::parse(bad)), "snp.crl");
     }
@@ -142,6 +168,6 @@ fn evidence_until(not_after: legation_core::UnixTime) -> legation_core::claims::
 fn a_masked_chip_is_known_by_its_certificate() {
     let guest = Guest { mask_chip_id: true, ..Guest::new(MEASUREMENT) };
     let evidence = world().chip.evidence(&guest, &binding(), &configuration()).unwrap();
-    let chip = world().judge.judge(&evidence, NOW).unwrap().claims.chip;
+    let chip = world().judge.judge(&evidence, &Shelf::empty(), NOW).unwrap().claims.chip;
     assert_eq!((chip.value, chip.source), ("c1".repeat(64), Source::Endorsed));
 }

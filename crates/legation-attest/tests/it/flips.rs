@@ -33,7 +33,7 @@ fn every_flipped_bit_of_a_report_is_refused() {
     let endorsements = world.chip.endorsements();
     let verify = |report: &[u8]| {
         let (leaf, intermediate) = (&endorsements[0], Some(endorsements[1].as_slice()));
-        verify(&Presented { report, leaf, intermediate, crls: &[] }, &roots, &cache, NOW).map(|_| ())
+        verify(&Presented { report, leaf, intermediate, crls: &[], grace: 0 }, &roots, &cache, NOW).map(|_| ())
     };
     let report = world.chip.report(&Guest::new(MEASUREMENT), &[5; 64]).unwrap();
     try_flips::<DevelopmentRoots>(&report, verify, &[0, 1, 2, 3, 4, 5, 6, 7]);
@@ -46,7 +46,7 @@ fn a_flipped_bit_in_any_byte_of_a_real_report_is_refused() {
     let cache = ChainCache::default();
     let leaf = read(&folder, "milan-v2/vcek.der");
     let verify = |report: &[u8]| {
-        let presented = Presented { report, leaf: &leaf, intermediate: None, crls: &[] };
+        let presented = Presented { report, leaf: &leaf, intermediate: None, crls: &[], grace: 0 };
         verify(&presented, &roots, &cache, UnixTime(1_771_000_000)).map(|_| ())
     };
     try_flips::<AmdRoots>(&read(&folder, "milan-v2/report.bin"), verify, &[3]);

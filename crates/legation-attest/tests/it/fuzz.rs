@@ -2,10 +2,10 @@
 
 use legation_attest::{
     dev::{Chip, DevelopmentRoot},
-    report_view::{FilePolicy, Outcome, verify_snp_file},
+    report_view::{FilePolicy, Filed, Outcome, verify_file},
     snp::{ChainCache, Crl, Presented, Report, verify},
 };
-use legation_core::claims::{Anchors, DevelopmentAnchor, EvidenceJudge as _, TeeKind};
+use legation_core::claims::{Anchors, DevelopmentAnchor, EvidenceJudge as _, Shelf, TeeKind};
 use proptest::prelude::*;
 
 use crate::world::{NOW, evidence, world};
@@ -39,13 +39,26 @@ proptest! {
         prop_assert!(Chip::from_pem(&bytes).is_err());
         prop_assert!(DevelopmentRoot::from_pem(&bytes).is_err());
         let development = vec![DevelopmentAnchor { name: "a".to_owned(), ark: bytes.clone() }];
-        let anchors = Anchors { operators: Vec::new(), development };
+        let anchors = Anchors { operators: Vec::new(), development, tpm: Vec::new() };
         prop_assert!(legation_attest::Roots::new(&anchors).is_err());
         let roots = world().judge.roots();
-        for kind in TeeKind::ALL {
-            let policy = FilePolicy::default();
-            let verdict = verify_snp_file(kind, &bytes, &bytes, &[], roots, &policy, NOW);
+        let several = [bytes.clone(), bytes.clone()];
+        for filed in [
+            Filed::Snp { development: false, report: &bytes, certificates: &bytes },
+            Filed::Snp { development: true, report: &bytes, certificates: &bytes },
+            Filed::Dcap { kind: TeeKind::Tdx, quote: &bytes, collateral: &bytes },
+            Filed::Dcap { kind: TeeKind::Sgx, quote: &bytes, collateral: &bytes },
+            Filed::Nitro { document: &bytes },
+            Filed::Tpm { development: false, report: &bytes, endorsements: &several },
+            Filed::Tpm { development: true, report: &bytes, endorsements: &several },
+            Filed::TpmQuote { quote: &bytes, signature: &bytes, key: &bytes, nonce: &bytes },
+            Filed::AzureSnp { report: &bytes },
+            Filed::AzureTdx { report: &bytes, collateral: &bytes },
+            Filed::NvidiaGpu { report: &bytes, certificates: &several, nonce: None },
+        ] {
+            let verdict = verify_file(&filed, roots, &FilePolicy::default(), NOW);
             prop_assert_eq!(verdict.verdict, Outcome::Invalid);
+            prop_assert!(verdict.rejection().is_some());
         }
     }
 
@@ -55,7 +68,7 @@ proptest! {
         let _ = Report::parse(&bytes);
         let endorsements = world().chip.endorsements();
         let presented =
-            Presented { report: &bytes, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[] };
+            Presented { report: &bytes, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[], grace: 0 };
         prop_assert!(verify(&presented, &world().judge.roots().development, &ChainCache::default(), NOW).is_err());
     }
 
@@ -75,11 +88,11 @@ proptest! {
             _ => &mut evidence.configuration,
         };
         *target = mutated(target, &changes, len);
-        let verdict = world().judge.judge(&evidence, NOW);
+        let verdict = world().judge.judge(&evidence, &Shelf::empty(), NOW);
         // Parts outside of any signature, such as how a length is spelled, may be changed without effect, but nothing
         // that is accepted says anything else.
         if let Ok(judged) = verdict {
-            prop_assert_eq!(judged, world().judge.judge(&original, NOW).unwrap());
+            prop_assert_eq!(judged, world().judge.judge(&original, &Shelf::empty(), NOW).unwrap());
         }
         for endorsement in &evidence.endorsements {
             let _ = Crl::parse(endorsement);

@@ -7,7 +7,7 @@ use legation_attest::{
 };
 use legation_core::{
     Digest, Rejection, UnixTime,
-    claims::{Anchors, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence, EvidenceJudge as _, KeyBinding},
+    claims::{Anchors, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence, EvidenceJudge as _, KeyBinding, Shelf},
     statement::Tier,
 };
 
@@ -38,7 +38,7 @@ fn evidence_that_is_not_whole_is_refused() {
     for (what, expected, change) in table {
         let mut evidence = evidence();
         change(&mut evidence);
-        assert_eq!(check_of(world().judge.judge(&evidence, NOW)), *expected, "{what}");
+        assert_eq!(check_of(world().judge.judge(&evidence, &Shelf::empty(), NOW)), *expected, "{what}");
     }
     let good = evidence();
     for (what, binding, configuration, expected) in [
@@ -68,7 +68,7 @@ fn evidence_that_is_not_whole_is_refused() {
         ),
     ] {
         let changed = Evidence { binding, configuration, ..good.clone() };
-        assert_eq!(check_of(world().judge.judge(&changed, NOW)), expected, "{what}");
+        assert_eq!(check_of(world().judge.judge(&changed, &Shelf::empty(), NOW)), expected, "{what}");
     }
 }
 
@@ -76,35 +76,37 @@ fn evidence_that_is_not_whole_is_refused() {
 fn keys_are_good_as_long_as_their_binding_says() {
     let bound = binding();
     for (at, expected) in [(NOW, "ok"), (bound.not_after, "ok"), (bound.not_after.plus(1), "evidence.dates")] {
-        assert_eq!(check_of(world().judge.judge(&evidence(), at)), expected, "{at}");
+        assert_eq!(check_of(world().judge.judge(&evidence(), &Shelf::empty(), at)), expected, "{at}");
     }
     let early = KeyBinding { not_before: NOW.plus(1), ..bound };
     let evidence = world().chip.evidence(&Guest::new(MEASUREMENT), &early, &configuration()).unwrap();
-    assert_eq!(check_of(world().judge.judge(&evidence, NOW)), "evidence.dates");
+    assert_eq!(check_of(world().judge.judge(&evidence, &Shelf::empty(), NOW)), "evidence.dates");
 }
 
 #[test]
 fn a_configuration_that_was_not_measured_is_refused() {
     let bound = KeyBinding { configuration: Digest::of(b"another"), ..binding() };
     let evidence = world().chip.evidence(&Guest::new(MEASUREMENT), &bound, &configuration()).unwrap();
-    assert_eq!(check_of(world().judge.judge(&evidence, NOW)), "evidence.configuration");
+    assert_eq!(check_of(world().judge.judge(&evidence, &Shelf::empty(), NOW)), "evidence.configuration");
 }
 
 #[test]
 fn two_judges_agree_and_one_remembers() {
-    let fresh =
-        Judge::new(Roots::new(&Anchors { operators: Vec::new(), development: vec![world().root.anchor()] }).unwrap());
+    let fresh = Judge::new(
+        Roots::new(&Anchors { operators: Vec::new(), development: vec![world().root.anchor()], tpm: Vec::new() })
+            .unwrap(),
+    );
     let evidence = evidence();
-    let first = fresh.judge(&evidence, NOW).unwrap();
-    assert_eq!(first, fresh.judge(&evidence, NOW).unwrap());
-    assert_eq!(first, world().judge.judge(&evidence, NOW).unwrap());
+    let first = fresh.judge(&evidence, &Shelf::empty(), NOW).unwrap();
+    assert_eq!(first, fresh.judge(&evidence, &Shelf::empty(), NOW).unwrap());
+    assert_eq!(first, world().judge.judge(&evidence, &Shelf::empty(), NOW).unwrap());
     assert_eq!(first.binding, binding());
     assert_eq!(first.configuration, configuration());
 }
 
 fn appraise_guest(guest: &Guest, change: impl Fn(&mut AppraisalPolicy)) -> Result<Tier, Rejection> {
     let evidence = world().chip.evidence(guest, &binding(), &configuration()).unwrap();
-    let judged = world().judge.judge(&evidence, NOW).unwrap();
+    let judged = world().judge.judge(&evidence, &Shelf::empty(), NOW).unwrap();
     let mut policy = world().policy.clone();
     change(&mut policy);
     appraise(&judged, &policy, NOW).map(|ear| ear.status)
@@ -187,7 +189,7 @@ fn a_refused_measurement_names_the_images_that_are_known() {
 #[test]
 fn production_claims_are_affirmed() {
     use legation_core::claims::Anchor;
-    let mut judged = world().judge.judge(&evidence(), NOW).unwrap();
+    let mut judged = world().judge.judge(&evidence(), &Shelf::empty(), NOW).unwrap();
     judged.claims.anchor = Anchor::Production("amd-milan".to_owned());
     let mut policy = world().policy.clone();
     policy.development = false;
@@ -196,7 +198,7 @@ fn production_claims_are_affirmed() {
     let vector: Vec<_> = ear.vector.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let expected = "configuration=2 executables=3 hardware=2 instance-identity=2 runtime-opaque=2";
     assert_eq!(vector.join(" "), expected);
-    judged.claims.tcb.value = "nonsense".to_owned();
+    judged.claims.tcb.value.version = "nonsense".to_owned();
     policy.minimum_tcb = vec![MinimumTcb { product: Product::Milan, tcb: spec(0).tcb }];
     assert_eq!(check_of(appraise(&judged, &policy, UnixTime(0))), "appraisal.tcb");
 }

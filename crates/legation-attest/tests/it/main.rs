@@ -2,11 +2,16 @@
 //! evidence, policies and passports, and bytes of no meaning at all.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod azure;
+mod dcap;
 mod development;
 mod flips;
 mod fuzz;
 mod judging;
+mod nitro;
+mod nvidia;
 mod oracle;
 mod passports;
 mod samples;
+mod tpm;
 mod world;

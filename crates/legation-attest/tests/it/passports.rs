@@ -8,7 +8,7 @@ use legation_attest::{
 };
 use legation_core::{
     Envelope, PublicKey, Rejection, Signed, Signer as _, UnixTime,
-    claims::{Anchor, EvidenceJudge as _, KeyBinding, TeeKind},
+    claims::{Anchor, EvidenceJudge as _, KeyBinding, Shelf, TeeKind},
     dsse,
     statement::{Appointment, Ear, Office, Passport, Tier},
 };
@@ -16,7 +16,7 @@ use legation_core::{
 use crate::world::{Key, MEASUREMENT, NOW, appoint, binding, check_of, configuration, evidence, nonce, world};
 
 fn passport() -> Signed<Passport> {
-    admit(&world().as_verifier(), &evidence(), &nonce(1), NOW).unwrap()
+    admit(&world().as_verifier(), &evidence(), &Shelf::empty(), &nonce(1), NOW).unwrap()
 }
 
 fn opened(passport: &Envelope, at: UnixTime) -> Result<Signed<Passport>, Rejection> {
@@ -27,7 +27,7 @@ fn opened(passport: &Envelope, at: UnixTime) -> Result<Signed<Passport>, Rejecti
 #[test]
 fn an_admitted_enclave_has_a_passport_that_opens() {
     let evidence = evidence();
-    let passport = admit(&world().as_verifier(), &evidence, &nonce(1), NOW).unwrap();
+    let passport = admit(&world().as_verifier(), &evidence, &Shelf::empty(), &nonce(1), NOW).unwrap();
     assert_eq!((passport.issued, passport.expires), (NOW, NOW.plus(600)));
     assert_eq!((passport.enclave, &passport.sealing), (binding().identity, &binding().sealing));
     assert_eq!((passport.evidence, passport.enclave_id()), (evidence.digest(), Key::new(9).public_key().enclave_id()));
@@ -47,7 +47,7 @@ fn an_admitted_enclave_has_a_passport_that_opens() {
 
 #[test]
 fn a_replayed_nonce_is_refused() {
-    let refusal = admit(&world().as_verifier(), &evidence(), &nonce(2), NOW).unwrap_err();
+    let refusal = admit(&world().as_verifier(), &evidence(), &Shelf::empty(), &nonce(2), NOW).unwrap_err();
     assert_eq!((refusal.check.as_str(), refusal.got), ("admit.nonce", nonce(1).to_string()));
 }
 
@@ -56,14 +56,17 @@ fn every_step_of_admission_can_refuse() {
     let world = world();
     let mut bad = evidence();
     bad.report[0x90] ^= 1;
-    assert_eq!(check_of(admit(&world.as_verifier(), &bad, &nonce(1), NOW)), "snp.signature");
+    assert_eq!(check_of(admit(&world.as_verifier(), &bad, &Shelf::empty(), &nonce(1), NOW)), "snp.signature");
     let unknown = world.chip.evidence(&Guest::new([9; 48]), &binding(), &configuration()).unwrap();
-    assert_eq!(check_of(admit(&world.as_verifier(), &unknown, &nonce(1), NOW)), "appraisal.measurement");
+    assert_eq!(
+        check_of(admit(&world.as_verifier(), &unknown, &Shelf::empty(), &nonce(1), NOW)),
+        "appraisal.measurement"
+    );
     let manager = appoint(&world.operator, &world.verifier, Office::Manager);
     let other = appoint(&world.operator, &Key::new(3), Office::Verifier);
     for appointment in [&manager, &other] {
         let verifier = Verifier { appointment, ..world.as_verifier() };
-        assert_eq!(check_of(admit(&verifier, &evidence(), &nonce(1), NOW)), "passport.verifier");
+        assert_eq!(check_of(admit(&verifier, &evidence(), &Shelf::empty(), &nonce(1), NOW)), "passport.verifier");
     }
 }
 
@@ -72,15 +75,19 @@ fn a_passport_never_outlives_keys_or_appointment() {
     let world = world();
     let short = KeyBinding { not_after: NOW.plus(5), ..binding() };
     let evidence = world.chip.evidence(&Guest::new(MEASUREMENT), &short, &configuration()).unwrap();
-    let passport = admit(&world.as_verifier(), &evidence, &nonce(1), NOW).unwrap();
+    let passport = admit(&world.as_verifier(), &evidence, &Shelf::empty(), &nonce(1), NOW).unwrap();
     assert_eq!(passport.expires, NOW.plus(5));
-    assert_eq!(check_of(admit(&world.as_verifier(), &evidence, &nonce(1), NOW.plus(5))), "passport.life");
+    assert_eq!(
+        check_of(admit(&world.as_verifier(), &evidence, &Shelf::empty(), &nonce(1), NOW.plus(5))),
+        "passport.life"
+    );
     let ending = Appointment { not_after: NOW.plus(3), ..world.appointment.predicate().clone() };
     let appointment = &dsse::sign(ending, &world.operator);
-    let ending_too = admit(&Verifier { appointment, ..world.as_verifier() }, &evidence, &nonce(1), NOW).unwrap();
+    let ending_too =
+        admit(&Verifier { appointment, ..world.as_verifier() }, &evidence, &Shelf::empty(), &nonce(1), NOW).unwrap();
     assert_eq!(ending_too.expires, NOW.plus(3));
 
-    let judged = world.judge.judge(&evidence, NOW).unwrap();
+    let judged = world.judge.judge(&evidence, &Shelf::empty(), NOW).unwrap();
     let ear = passport.ear.clone();
     let issue =
         |ear: Ear, at, seconds| issue(&world.verifier, &world.appointment, &judged, &evidence, ear, at, seconds);

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use legation_attest::{
     AmdRoots, Judge, Roots,
-    report_view::{CheckOutcome, FilePolicy, Outcome, Verdict, verify_snp_file},
-    snp::{Check, DevelopmentRoots, Product},
+    report_view::{CheckOutcome, FilePolicy, Filed, Outcome, Verdict, verify_file},
+    snp::{Check, Product},
 };
 use legation_core::{
     UnixTime,
-    claims::{Anchor, Anchors, EvidenceJudge as _, Source, TeeKind},
+    claims::{Anchor, Anchors, EvidenceJudge as _, Shelf, Source, TeeKind},
     encoding,
 };
 
@@ -44,7 +44,7 @@ fn production() -> Roots {
 
 fn verdict(report: &[u8], certificates: &[u8], at: u64) -> Verdict {
     let policy = FilePolicy::default();
-    verify_snp_file(TeeKind::SevSnp, report, certificates, &[], &production(), &policy, UnixTime(at))
+    verify_file(&Filed::Snp { development: false, report, certificates }, &production(), &policy, UnixTime(at))
 }
 
 fn refused(verdict: &Verdict) -> &str {
@@ -136,8 +136,11 @@ fn what_a_real_report_shows_is_what_it_says() {
         assert_eq!(claims.product.value, product);
         assert!(claims.measurement.value.starts_with(measurement) && claims.chip.value.starts_with(chip), "{report}");
         assert_eq!(claims.chip.value.len(), if product == "turin" { 16 } else { 128 });
-        assert_eq!(claims.tcb.value, tcb);
-        assert_eq!((claims.debug.value, claims.vmpl.value, claims.tee.value), (false, 0, TeeKind::SevSnp));
+        assert_eq!(claims.tcb.value.version, tcb);
+        assert_eq!(
+            (claims.debug.value, claims.vmpl.as_ref().unwrap().value, claims.tee.value),
+            (false, 0, TeeKind::SevSnp)
+        );
     }
     let debug = verdict(&read(&folder, "milan-go/report.bin"), &read(&folder, "milan-go/vcek.der"), T);
     assert!(debug.claims.unwrap().debug.value, "claims of a genuine report are shown even when the policy refuses it");
@@ -145,7 +148,7 @@ fn what_a_real_report_shows_is_what_it_says() {
     let vlek = pem(&[&read(&folder, "milan-vlek/vlek.der"), &read(&folder, "roots/milan-asvk.der")]);
     let claims = verdict(&read(&folder, "milan-vlek/report.bin"), &vlek, 1_740_000_000).claims.unwrap();
     assert_eq!(claims.chip.value, encoding::hex(b"CN=cc-us-east-2.amazonaws.com"), "masked chip: the key's holder");
-    assert_eq!((claims.chip.source, claims.vmpl.value), (Source::Endorsed, 1));
+    assert_eq!((claims.chip.source, claims.vmpl.as_ref().unwrap().value), (Source::Endorsed, 1));
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn a_verdict_lists_every_check_up_to_the_one_that_refused() {
     assert!(outcomes[..at].iter().all(|(_, o)| *o == CheckOutcome::Pass), "{outcomes:?}");
     assert_eq!(outcomes[at], ("snp.signature", CheckOutcome::Refused));
     assert!(outcomes[at + 1..].iter().all(|(_, o)| *o == CheckOutcome::NotReached), "{outcomes:?}");
-    assert_eq!(outcomes.last().unwrap().0, "policy.vmpl");
+    assert_eq!(outcomes.last().unwrap().0, "policy.tcb");
     assert!(verdict.claims.is_none());
 }
 
@@ -192,9 +195,14 @@ fn a_product_is_verified_under_its_own_root_only() {
     let ask = read(&folder, "roots/genoa-ask.pem");
     for (certificates, expected) in [(leaf.clone(), "snp.root"), ([leaf, ask].concat(), "snp.root")] {
         let amd = AmdRoots::only(&[Product::Milan, Product::Turin]).unwrap();
-        let roots = Roots { amd, development: DevelopmentRoots::new(&Anchors::default()).unwrap() };
+        let roots = Roots { amd, ..Roots::new(&Anchors::default()).unwrap() };
         let policy = FilePolicy::default();
-        let verdict = verify_snp_file(TeeKind::SevSnp, &report, &certificates, &[], &roots, &policy, UnixTime(T));
+        let verdict = verify_file(
+            &Filed::Snp { development: false, report: &report, certificates: &certificates },
+            &roots,
+            &policy,
+            UnixTime(T),
+        );
         assert_eq!(refused(&verdict), expected);
     }
 }
@@ -206,16 +214,26 @@ fn production_evidence_is_not_development_evidence() {
         kind: TeeKind::SevSnp,
         report: read(&folder, "milan-v2/report.bin"),
         endorsements: vec![read(&folder, "milan-v2/vcek.der")],
+        devices: Vec::new(),
         binding: binding().encode(),
         configuration: configuration().encode(),
     };
     let judge = Judge::new(roots(&world().root));
-    assert_eq!(check_of(judge.judge(&evidence, UnixTime(T))), "evidence.report-data", "genuine, and binds other keys");
+    assert_eq!(
+        check_of(judge.judge(&evidence, &Shelf::empty(), UnixTime(T))),
+        "evidence.report-data",
+        "genuine, and binds other keys"
+    );
     evidence.kind = TeeKind::DevSnp;
-    assert_eq!(check_of(judge.judge(&evidence, UnixTime(T))), "snp.root");
+    assert_eq!(check_of(judge.judge(&evidence, &Shelf::empty(), UnixTime(T))), "snp.root");
     let policy = FilePolicy::default();
     let (report, leaf) = (&evidence.report, &evidence.endorsements[0]);
-    let verdict = verify_snp_file(TeeKind::DevSnp, report, leaf, &[], &roots(&world().root), &policy, UnixTime(T));
+    let verdict = verify_file(
+        &Filed::Snp { development: true, report, certificates: leaf },
+        &roots(&world().root),
+        &policy,
+        UnixTime(T),
+    );
     assert_eq!(refused(&verdict), "snp.root");
 }
 
@@ -228,7 +246,7 @@ fn amds_certificates_are_no_development_roots() {
             let body: String = text.lines().filter(|l| !l.starts_with("-----")).collect();
             let ark = encoding::unbase64(&body).unwrap();
             let development = vec![legation_core::claims::DevelopmentAnchor { name: "mine".to_owned(), ark }];
-            let refusal = Roots::new(&Anchors { operators: Vec::new(), development }).unwrap_err();
+            let refusal = Roots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() }).unwrap_err();
             assert_eq!(refusal.check, "roots.development");
             assert!(refusal.claim.starts_with("key of root"), "{refusal}");
         }

@@ -74,7 +74,7 @@ pub(crate) fn spec(chip: u8) -> ChipSpec {
 }
 
 pub(crate) fn anchors(root: &DevelopmentRoot) -> Anchors {
-    Anchors { operators: vec![Key::new(1).public_key()], development: vec![root.anchor()] }
+    Anchors { operators: vec![Key::new(1).public_key()], development: vec![root.anchor()], tpm: Vec::new() }
 }
 
 pub(crate) fn roots(root: &DevelopmentRoot) -> Roots {
@@ -95,6 +95,7 @@ pub(crate) fn appoint(operator: &Key, key: &Key, office: Office) -> Signed<Appoi
         operator: operator.public_key(),
         key: key.public_key(),
         office,
+        scope: None,
         not_before: NOW.minus(1000),
         not_after: NOW.plus(100_000),
     };
@@ -111,6 +112,7 @@ pub(crate) fn configuration() -> Configuration {
         region: Region::new("eu-west").unwrap(),
         capacity: Capacity { cpu: Millicores(4000), memory: Bytes(8 << 30), slots: 2 },
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5000) },
+        slot: 0,
         operators: vec![Key::new(1).public_key()],
     }
 }

@@ -1,14 +1,16 @@
 //! The checks of a receipt, link by link, in the order of the file.
 
+use std::sync::Arc;
+
 use super::{
     bounds::{self, Rests, SKEW},
     describe::describe,
     *,
 };
 use crate::{
-    claims::{Judged, Role, TeeKind},
+    claims::{Judged, Role, Shelf, TcbStatus},
     grant::{self, Use},
-    id::ObjectId,
+    id::{ObjectId, TenantId},
     key::PublicKey,
     requirement::Candidate,
     statement::{Office, PASSPORT_LIFE_MAX, Tier},
@@ -23,8 +25,12 @@ pub(super) struct Chain<'a> {
     opened: BTreeMap<Digest, Opened>,
     evidence: BTreeMap<Digest, &'a Evidence>,
     used_evidence: BTreeSet<Digest>,
+    collateral: BTreeMap<Digest, Arc<CollateralItem>>,
+    used_collateral: BTreeSet<Digest>,
+    warnings: BTreeSet<String>,
     names: BTreeSet<String>,
     development: bool,
+    revoked: Revoked,
     /// Fragments that have a report, and those that have an aggregate.
     reported: BTreeSet<(TaskId, FragmentIndex)>,
     aggregated: BTreeSet<(TaskId, FragmentIndex)>,
@@ -37,6 +43,7 @@ impl<'a> Chain<'a> {
         receipt: &'a Receipt,
         anchors: &'a Anchors,
         judge: &'a dyn EvidenceJudge,
+        revocations: Option<&RevocationList>,
     ) -> Result<Self, Invalid> {
         let file = |why: Rejection| Invalid { at: "the file".to_owned(), why };
         if receipt.version != VERSION {
@@ -48,6 +55,12 @@ impl<'a> Chain<'a> {
             return Err(file(
                 Rejection::new("receipt.evidence", "order of the evidence").expected("ascending by digest, each once"),
             ));
+        }
+        let collateral: BTreeMap<_, _> =
+            receipt.collateral.iter().map(|item| (item.digest(), Arc::new(item.clone()))).collect();
+        if !receipt.collateral.iter().map(CollateralItem::digest).is_sorted_by(|a, b| a < b) {
+            let why = Rejection::new("receipt.collateral", "order of the collateral");
+            return Err(file(why.expected("ascending by digest, each once")));
         }
         let by_digest: BTreeMap<_, _> = receipt.envelopes.iter().map(|e| (e.digest(), e)).collect();
         let order = walk(&receipt.roots, |d| by_digest.get(d).copied()).map_err(file)?;
@@ -69,8 +82,12 @@ impl<'a> Chain<'a> {
             opened: BTreeMap::new(),
             evidence: digests.into_iter().zip(&receipt.evidence).collect(),
             used_evidence: BTreeSet::new(),
+            collateral,
+            used_collateral: BTreeSet::new(),
+            warnings: BTreeSet::new(),
             names: BTreeSet::new(),
             development: false,
+            revoked: revocations.into_iter().flat_map(|l| l.revocations.iter().cloned()).collect(),
             reported: BTreeSet::new(),
             aggregated: BTreeSet::new(),
             spent: BTreeMap::new(),
@@ -92,6 +109,9 @@ impl<'a> Chain<'a> {
         if let Some(extra) = self.evidence.keys().find(|d| !self.used_evidence.contains(d)) {
             return Err(file(Rejection::new("receipt.evidence", "evidence that no passport names").got(extra)));
         }
+        if let Some(extra) = self.collateral.keys().find(|d| !self.used_collateral.contains(d)) {
+            return Err(file(Rejection::new("receipt.collateral", "collateral that no passport names").got(extra)));
+        }
         let (name, completed, results) = self.results().map_err(file)?;
         self.revocations().map_err(file)?;
         Ok(Verdict {
@@ -102,6 +122,7 @@ impl<'a> Chain<'a> {
             revocations: self.receipt.revocations,
             anchors: self.names.into_iter().collect(),
             results,
+            warnings: self.warnings.into_iter().collect(),
             links: self.links,
         })
     }
@@ -174,7 +195,7 @@ impl<'a> Chain<'a> {
             return Err(Rejection::new("receipt.passport", "what the passport rests on").expected("one appointment"));
         }
         let appointment =
-            self.appointed(passport.prev.first(), &passport.verifier, Office::Verifier, passport.issued)?;
+            self.appointed(passport.prev.first(), &passport.verifier, Office::Verifier, passport.issued)?.clone();
         let longest = passport.issued.plus(PASSPORT_LIFE_MAX).min(appointment.not_after);
         if passport.expires <= passport.issued || passport.expires > longest {
             return Err(Rejection::new("receipt.passport", "life of the passport")
@@ -187,8 +208,12 @@ impl<'a> Chain<'a> {
                 .got("nothing: it was removed or changed")
         })?;
         self.used_evidence.insert(passport.evidence);
-        let Judged { claims, binding, configuration } = self.judge.judge(evidence, passport.issued)?;
+        let shelf = self.shelf(&passport)?;
+        let judged = self.judge.judge(evidence, &shelf, passport.issued)?;
+        let Judged { claims, binding, configuration, collateral } = judged;
+        self.used_collateral.extend(&collateral);
         let same = claims == passport.claims
+            && collateral == passport.collateral
             && configuration == passport.configuration
             && binding.identity == passport.enclave
             && binding.sealing == passport.sealing;
@@ -202,10 +227,42 @@ impl<'a> Chain<'a> {
                 .expected(format!("an agent's, to {} at least", passport.expires))
                 .got(format!("a key of the {}, to {}", binding.role, binding.not_after)));
         }
+        if !appointment.covers_kind(claims.tee.value) {
+            return Err(Rejection::new("receipt.verifier", "kinds of machines that the verifier is trusted with")
+                .expected(claims.tee.value)
+                .got("not among them")
+                .fix("have this kind judged by a verifier that is appointed for it"));
+        }
         self.graded(&passport)?;
+        if let Some(since) = claims.stale_since {
+            let enclave = passport.enclave_id().short();
+            self.warnings
+                .insert(format!("enclave {enclave} was judged with collateral that was due for renewal at {since}"));
+        }
+        if let Some(grace) = &passport.ear.grace {
+            let enclave = passport.enclave_id().short();
+            self.warnings.insert(format!(
+                "enclave {enclave} was admitted until {} by rule `{}`: {}",
+                grace.until,
+                grace.rule.escape_debug(),
+                grace.why.escape_debug()
+            ));
+        }
         self.development |= claims.anchor.is_development();
         self.names.insert(claims.anchor.to_string());
         Ok(passport)
+    }
+
+    /// The collateral that `passport` names, to judge its evidence with.
+    fn shelf(&self, passport: &Passport) -> Result<Shelf, Rejection> {
+        let found = passport.collateral.iter().map(|digest| {
+            self.collateral.get(digest).cloned().ok_or_else(|| {
+                Rejection::new("receipt.collateral", "collateral behind the passport")
+                    .expected(digest)
+                    .got("nothing: it was removed or changed")
+            })
+        });
+        found.collect()
     }
 
     /// The anchor is one the reader named, where it is a development root; anchor, machine and grade agree.
@@ -213,6 +270,7 @@ impl<'a> Chain<'a> {
         let (anchor, tee) = (&passport.claims.anchor, passport.claims.tee.value);
         if let Anchor::Development(name) = anchor
             && !self.anchors.development.iter().any(|root| root.name == *name)
+            && !self.anchors.tpm.iter().any(|root| root.development && root.name == *name)
         {
             return Err(Rejection::new("receipt.anchor", "root behind the enclave")
                 .expected("a vendor's, or a development root of the anchor file")
@@ -220,7 +278,7 @@ impl<'a> Chain<'a> {
                 .fix("name the development root in the anchor file, if its word is good enough"));
         }
         let development = anchor.is_development();
-        if development != (tee == TeeKind::DevSnp) {
+        if development != tee.is_development() {
             return Err(Rejection::new("receipt.anchor", "root behind the enclave")
                 .expected(format!("one for {tee}"))
                 .got(anchor));
@@ -229,6 +287,15 @@ impl<'a> Chain<'a> {
             return Err(Rejection::new("receipt.debug", "debugging of the enclave")
                 .expected("not permitted")
                 .got("permitted: its host may read its memory"));
+        }
+        // A verifier may know more than the vendor says, and nothing else.
+        let (vendors, theirs) = (&passport.claims.tcb.value, &passport.ear.tcb);
+        let told = vendors == theirs || (vendors.status == TcbStatus::Unknown && vendors.version == theirs.version);
+        if !told {
+            return Err(Rejection::new("receipt.tcb", "security version in the appraisal")
+                .expected(vendors)
+                .got(theirs)
+                .fix("the verifier contradicts the vendor: tell its operator"));
         }
         let good = match passport.ear.status {
             Tier::Affirming => !development,
@@ -299,7 +366,7 @@ impl<'a> Chain<'a> {
     }
 
     /// Opens a report; gives what it cost with it.
-    fn report(&self, envelope: &Envelope) -> Result<(Signed<Report>, MicroUsd), Rejection> {
+    fn report(&mut self, envelope: &Envelope) -> Result<(Signed<Report>, MicroUsd), Rejection> {
         let bad = |claim: &str| Rejection::new("receipt.report", claim.to_owned());
         let report = envelope.open::<Report>().map_err(unsigned)?;
         let enclave: EnclaveId = report.enclave.enclave_id();
@@ -319,6 +386,7 @@ impl<'a> Chain<'a> {
         if passport.enclave != report.enclave {
             return Err(bad("passport of the report").expected(enclave).got(passport.enclave_id()));
         }
+        self.trusted_by(&request.tenant, passport)?;
         bounds::in_time(&report, request, &rests)?;
         if report.module != fragment.module {
             return Err(bad("module that ran").expected(fragment.module).got(report.module));
@@ -334,11 +402,7 @@ impl<'a> Chain<'a> {
                 .expected(format!("one for fragment {} on enclave {}", report.fragment, enclave.short()))
                 .got(other.digest()));
         }
-        let candidate = Candidate {
-            claims: &passport.claims,
-            configuration: &passport.configuration,
-            price_hour: allocation.price_hour,
-        };
+        let candidate = Candidate { passport, price_hour: allocation.price_hour };
         request.require.check(&candidate)?;
         fragment.require.check(&candidate)?;
         let demand = &fragment.demand;
@@ -355,7 +419,37 @@ impl<'a> Chain<'a> {
                 .got(format!("{}, {}, {} per hour", allocation.provider, allocation.region, allocation.price_hour)));
         }
         let cost = bounds::within(&report, fragment, &rests)?;
+        let warning = self.unrevoked(&report, &rests)?;
+        self.warnings.extend(warning);
         Ok((report, cost))
+    }
+
+    /// Check 7: nothing that a report rests on was revoked when it was finished. A warning about what was revoked later.
+    fn unrevoked(&self, report: &Report, rests: &Rests<'_>) -> Result<Option<String>, Rejection> {
+        let Some(revocation) = self.revoked.of(rests.passport) else { return Ok(None) };
+        // The enclave says when it finished; the manager says as of which revocation it was chosen.
+        if report.finished >= revocation.at || rests.allocation.revocations >= revocation.epoch {
+            return Err(Rejection::new("receipt.revoked", format!("the {} behind the report", revocation.what))
+                .expected(format!("not revoked at {}, when the report was finished", report.finished))
+                .got(format!("revoked at {} (epoch {}): {}", revocation.at, revocation.epoch.0, revocation.why))
+                .fix("have the task run again on other enclaves"));
+        }
+        Ok(Some(format!(
+            "the {} behind fragment {} was revoked at {} (epoch {}), after its report was finished at {}: {}",
+            revocation.what, report.fragment, revocation.at, revocation.epoch.0, report.finished, revocation.why
+        )))
+    }
+
+    /// The verifier behind `passport` is trusted with the work of `tenant`.
+    fn trusted_by(&self, tenant: &TenantId, passport: &Passport) -> Result<(), Rejection> {
+        let appointment = passport.prev.first().and_then(|d| self.opened.get(d));
+        match appointment {
+            Some(Opened::Appointment(appointment)) if appointment.covers_tenant(tenant) => Ok(()),
+            _ => Err(Rejection::new("receipt.verifier", "tenants whose work the verifier is trusted with")
+                .expected(tenant)
+                .got("not among them")
+                .fix("place the work on an enclave with a passport of a verifier that is appointed for this tenant")),
+        }
     }
 
     /// What a report rests on, in its order.

@@ -3,7 +3,7 @@
 use super::{
     Attribute, DEPTH_MAX, Expression, LIST_MAX, Operator, RequirementError, SOURCE_MAX, Span, Term, Type, Value,
 };
-use crate::claims::TeeKind;
+use crate::claims::{TcbStatus, TeeKind};
 
 #[derive(Clone, PartialEq, Debug)]
 enum Token<'a> {
@@ -191,7 +191,7 @@ impl<'a> Parser<'a> {
                 )));
             }
         };
-        let ordered = matches!(kind, Type::Price | Type::Cpu | Type::Memory | Type::Share);
+        let ordered = matches!(kind, Type::Price | Type::Cpu | Type::Memory | Type::Share | Type::Count);
         if !ordered && !matches!(operator, Operator::Equal | Operator::NotEqual) {
             return Err(self.error(format!("`{term}` has no order: compare it with `==`, `!=` or `in`")));
         }
@@ -271,7 +271,21 @@ impl<'a> Parser<'a> {
                     None => wrong(self, &format!("one of {kinds}")),
                 }
             }
-            Type::Name => match token {
+            Type::TcbStatus => {
+                let all = TcbStatus::ALL.map(TcbStatus::name).join(", ");
+                let (Token::Word(name) | Token::Text(name)) = token else {
+                    return wrong(self, &format!("one of {all}"));
+                };
+                match TcbStatus::ALL.into_iter().find(|s| s.name() == name) {
+                    Some(found) => Ok(Value::TcbStatus(found)),
+                    None => wrong(self, &format!("one of {all}")),
+                }
+            }
+            Type::Count => match self.number(&token, 1) {
+                Some(count) => Ok(Value::Count(count)),
+                None => wrong(self, "a whole number"),
+            },
+            Type::Name | Type::Names => match token {
                 Token::Word(name) | Token::Text(name) => Ok(Value::Name(name.to_owned())),
                 _ => wrong(self, "a name, such as \"eu-north\""),
             },

@@ -18,7 +18,14 @@ use crate::{
 fn appointment() -> Appointment {
     let operator = Party::new("operator").key();
     let key = Party::new("verifier").key();
-    Appointment { operator, key, office: Office::Verifier, not_before: UnixTime(1), not_after: UnixTime(2) }
+    Appointment {
+        operator,
+        key,
+        office: Office::Verifier,
+        scope: None,
+        not_before: UnixTime(1),
+        not_after: UnixTime(2),
+    }
 }
 
 fn signed() -> Signed<Appointment> {

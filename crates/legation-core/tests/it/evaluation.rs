@@ -5,19 +5,27 @@ use legation_core::{
     Bytes, MicroUsd, Millicores, Requirement,
     claims::{Anchor, Attested, Judged, TeeKind},
     requirement::Candidate,
+    statement::Passport,
 };
 use proptest::prelude::*;
 
-use crate::world::{T0, judged};
+use crate::{
+    party::evidence,
+    world::{T0, digest, judged, passport_of},
+};
 
 fn enclave() -> Judged {
     judged("enclave-north", legation_core::UnixTime(T0))
 }
 
+fn passport(judged: &Judged) -> Passport {
+    passport_of(judged.clone(), &evidence(judged), legation_core::UnixTime(T0), digest("appointment"))
+}
+
 fn check(judged: &Judged, source: &str) -> Result<(), legation_core::Rejection> {
     let requirement = Requirement::parse(source).unwrap_or_else(|error| panic!("{error}"));
-    let (claims, configuration) = (&judged.claims, &judged.configuration);
-    requirement.check(&Candidate { claims, configuration, price_hour: MicroUsd(20_000) })
+    let passport = passport(judged);
+    requirement.check(&Candidate { passport: &passport, price_hour: MicroUsd(20_000) })
 }
 
 /// A development SEV-SNP machine of `north-hosting` in `eu-north`, product milan, 8 cores, 16 GiB, 0.02 dollars an hour.
@@ -218,8 +226,8 @@ proptest! {
     #[test]
     fn numbers_are_exact(micro in 0_u64..3_000_000, digits in 6_usize..12) {
         let source = |number: u64| format!("price == {}.{:06}{} usd/h", number / 1_000_000, number % 1_000_000, "0".repeat(digits - 6));
-        let enclave = enclave();
-        let candidate = Candidate { claims: &enclave.claims, configuration: &enclave.configuration, price_hour: MicroUsd(micro) };
+        let passport = passport(&enclave());
+        let candidate = Candidate { passport: &passport, price_hour: MicroUsd(micro) };
         prop_assert!(Requirement::parse(&source(micro)).unwrap().check(&candidate).is_ok());
         prop_assert!(Requirement::parse(&source(micro + 1)).unwrap().check(&candidate).is_err());
     }

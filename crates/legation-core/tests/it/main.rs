@@ -13,6 +13,7 @@ mod inconsistent;
 mod party;
 mod receipts;
 mod requirement;
+mod revocations;
 mod tamper;
 mod words;
 mod world;

@@ -1,9 +1,11 @@
 //! Somebody who signs, somebody who lies about it, and a judge that believes what the evidence says in so many words.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use legation_core::{
     PublicKey, Rejection, SealingPublicKey, Signature, Signer, UnixTime,
-    claims::{Anchor, Evidence, EvidenceJudge, Judged, TeeKind},
+    claims::{Anchor, Evidence, EvidenceJudge, Judged, Shelf, TeeKind},
 };
 
 /// An Ed25519 key made from a name.
@@ -65,6 +67,7 @@ pub(crate) fn evidence(judged: &Judged) -> Evidence {
         kind: TeeKind::DevSnp,
         report: serde_json::to_vec(&judged.claims).unwrap(),
         endorsements: Vec::new(),
+        devices: Vec::new(),
         binding: judged.binding.encode(),
         configuration: judged.configuration.encode(),
     }
@@ -74,12 +77,13 @@ pub(crate) fn evidence(judged: &Judged) -> Evidence {
 pub(crate) struct Believer(pub(crate) Vec<String>);
 
 impl EvidenceJudge for Believer {
-    fn judge(&self, evidence: &Evidence, at: UnixTime) -> Result<Judged, Rejection> {
+    fn judge(&self, evidence: &Evidence, shelf: &Shelf, at: UnixTime) -> Result<Judged, Rejection> {
         let bad = |e: serde_json::Error| Rejection::new("evidence.form", "the evidence").got(e);
         let judged = Judged {
             claims: serde_json::from_slice(&evidence.report).map_err(bad)?,
             binding: serde_json::from_slice(&evidence.binding).map_err(bad)?,
             configuration: serde_json::from_slice(&evidence.configuration).map_err(bad)?,
+            collateral: shelf.items().map(|item| item.digest()).collect::<BTreeSet<_>>().into_iter().collect(),
         };
         if let Anchor::Development(name) = &judged.claims.anchor
             && !self.0.contains(name)

@@ -149,12 +149,12 @@ fn assembling_takes_what_the_roots_rest_on_and_nothing_else() {
     mixed.envelopes.reverse();
     mixed.evidence.extend(small.evidence.clone());
     mixed.envelopes.extend(small.envelopes.clone());
-    let first = Receipt::assemble(small.task, EPOCH, small.roots.clone(), mixed.envelopes, mixed.evidence.clone());
+    let first = Receipt::assemble(small.task, EPOCH, small.roots.clone(), mixed.envelopes, mixed.evidence.clone(), []);
     assert_eq!(first.unwrap(), small.receipt());
 
     let check = |result: Result<Receipt, legation_core::Rejection>| result.map(|_| ()).map_err(|why| why.check);
     let with = |known, envelopes, evidence| {
-        check(Receipt::assemble(small.task, known, small.roots.clone(), envelopes, evidence))
+        check(Receipt::assemble(small.task, known, small.roots.clone(), envelopes, evidence, []))
     };
     let (envelopes, evidence) = (small.envelopes.clone(), small.evidence.clone());
     assert_eq!(with(RevocationEpoch(8), envelopes.clone(), evidence.clone()), Ok(()));
@@ -172,6 +172,7 @@ fn a_later_revocation_does_not_change_a_receipt() {
         world.roots.clone(),
         world.envelopes.clone(),
         world.evidence.clone(),
+        [],
     );
     assert_eq!(later.unwrap(), world.receipt());
 }
@@ -227,7 +228,7 @@ fn statements_are_counted() {
         steps.push(step.envelope().clone());
     }
     let assemble = |last: usize| {
-        Receipt::assemble(TaskId::new(steps[0].digest()), EPOCH, vec![steps[last].digest()], steps.clone(), [])
+        Receipt::assemble(TaskId::new(steps[0].digest()), EPOCH, vec![steps[last].digest()], steps.clone(), [], [])
     };
     let most = assemble(ENVELOPES_MAX - 1).unwrap();
     assert_eq!(most.envelopes.len(), ENVELOPES_MAX);

@@ -71,7 +71,7 @@ fn an_error_points_at_its_column() {
             "tee",
             "tee =",
             "tee = dev-snp",
-            "tee == tdx",
+            "tee == trustzone",
             "tee == 1",
             "tee < sev-snp",
             "tee in dev-snp",
@@ -122,10 +122,10 @@ fn an_error_points_at_its_column() {
             "tee == dev-snp, debug",
         ],
         expect![[r#"
-            column 1: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory), found the end
+            column 1: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier), found the end
 
               ^
-            column 4: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory), found the end
+            column 4: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier), found the end
 
                  ^
             column 4: expected `==`, `!=`, `<`, `<=`, `>`, `>=` or `in` after `tee`, found the end
@@ -137,10 +137,10 @@ fn an_error_points_at_its_column() {
             column 5: `=` has no meaning here; equality is `==`
               tee = dev-snp
                   ^
-            column 8: `tee` is compared with one of sev-snp, dev-snp, found `tdx`
-              tee == tdx
+            column 8: `tee` is compared with one of sev-snp, tdx, sgx, nitro, tpm, az-snp-vtpm, az-tdx-vtpm, dev-snp, dev-tpm, found `trustzone`
+              tee == trustzone
                      ^
-            column 8: `tee` is compared with one of sev-snp, dev-snp, found `1`
+            column 8: `tee` is compared with one of sev-snp, tdx, sgx, nitro, tpm, az-snp-vtpm, az-tdx-vtpm, dev-snp, dev-tpm, found `1`
               tee == 1
                      ^
             column 5: `tee` has no order: compare it with `==`, `!=` or `in`
@@ -149,22 +149,22 @@ fn an_error_points_at_its_column() {
             column 8: expected `[` after `in`, found `dev-snp`
               tee in dev-snp
                      ^
-            column 9: `tee` is compared with one of sev-snp, dev-snp, found `]`
+            column 9: `tee` is compared with one of sev-snp, tdx, sgx, nitro, tpm, az-snp-vtpm, az-tdx-vtpm, dev-snp, dev-tpm, found `]`
               tee in []
                       ^
             column 16: expected `,` or `]`, found the end
               tee in [dev-snp
                              ^
-            column 17: `tee` is compared with one of sev-snp, dev-snp, found `]`
+            column 17: `tee` is compared with one of sev-snp, tdx, sgx, nitro, tpm, az-snp-vtpm, az-tdx-vtpm, dev-snp, dev-tpm, found `]`
               tee in [dev-snp,]
                               ^
             column 17: expected `,` or `]`, found `sev-snp`
               tee in [dev-snp sev-snp]
                               ^
-            column 1: no attribute `regio`, did you mean `region`? (there are tee, region, provider, product, development, debug, price, cpu, memory)
+            column 1: no attribute `regio`, did you mean `region`? (there are tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier)
               regio == eu
               ^
-            column 1: no attribute `colour` (there are tee, region, provider, product, development, debug, price, cpu, memory)
+            column 1: no attribute `colour` (there are tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier)
               colour == red
               ^
             column 14: expected `usd/h` after `0.02`, found the end
@@ -239,28 +239,28 @@ fn an_error_points_at_its_column() {
             column 20: `confidence(tee)` is compared with a number from 0 to 1, found `0.9995`
               confidence(tee) >= 0.9995
                                  ^
-            column 12: expected `confidence(ATTRIBUTE)` with one of tee, region, provider, product, development, debug, price, cpu, memory
+            column 12: expected `confidence(ATTRIBUTE)` with one of tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier
               confidence(trust) >= 1
                          ^
-            column 1: no attribute `confidence` (there are tee, region, provider, product, development, debug, price, cpu, memory)
+            column 1: no attribute `confidence` (there are tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier)
               confidence tee >= 1
               ^
-            column 12: expected `confidence(ATTRIBUTE)` with one of tee, region, provider, product, development, debug, price, cpu, memory
+            column 12: expected `confidence(ATTRIBUTE)` with one of tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier
               confidence(tee >= 1
                          ^
             column 5: expected `and`, `or` or the end, found `any`
               any any
                   ^
-            column 8: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory), found the end
+            column 8: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier), found the end
               any and
                      ^
-            column 8: no attribute `or` (there are tee, region, provider, product, development, debug, price, cpu, memory)
+            column 8: no attribute `or` (there are tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier)
               any or or any
                      ^
-            column 1: no attribute `and` (there are tee, region, provider, product, development, debug, price, cpu, memory)
+            column 1: no attribute `and` (there are tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier)
               and any
               ^
-            column 4: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory), found the end
+            column 4: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier), found the end
               not
                  ^
             column 5: expected `)`, found the end
@@ -269,7 +269,7 @@ fn an_error_points_at_its_column() {
             column 4: expected `and`, `or` or the end, found `)`
               any)
                  ^
-            column 2: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory), found `)`
+            column 2: expected an attribute (tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier), found `)`
               ()
                ^
             column 7: `&` has no meaning here
@@ -315,7 +315,7 @@ fn a_long_source_is_shown_around_its_error() {
     errors(
         &[&long],
         expect![[r#"
-            column 321: no attribute `regio`, did you mean `region`? (there are tee, region, provider, product, development, debug, price, cpu, memory)
+            column 321: no attribute `regio`, did you mean `region`? (there are tee, region, provider, product, development, debug, price, cpu, memory, confidential, tcb.status, tcb.shortfall, grace, image, measurement, operator, gpu, gpus, feature, verifier)
               and any and any and any and any and any and any and any and regio == eu and any and any and any and any and any and any
                                                                           ^
         "#]],

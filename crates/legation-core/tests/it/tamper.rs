@@ -109,7 +109,7 @@ fn an_edited_statement_does_not_fit_whoever_signs_it() {
                     let all = whole.envelopes.iter().cloned().chain([other.clone()]);
                     let roots = vec![other.digest()];
                     if let Ok(own) =
-                        Receipt::assemble(whole.task, whole.revocations, roots, all, whole.evidence.clone())
+                        Receipt::assemble(whole.task, whole.revocations, roots, all, whole.evidence.clone(), [])
                     {
                         receipt = own;
                     }
@@ -273,7 +273,7 @@ fn a_statement_of_no_known_kind_is_named_safely() {
     let oath = legation_core::dsse::sign(Oath { swears: attacker.key(), prev: Vec::new() }, &attacker);
     let (world, whole) = federated();
     let roots = vec![oath.digest()];
-    let receipt = Receipt::assemble(world.task, whole.revocations, roots, [oath.envelope().clone()], []).unwrap();
+    let receipt = Receipt::assemble(world.task, whole.revocations, roots, [oath.envelope().clone()], [], []).unwrap();
     let invalid = refused("an oath", &receipt);
     assert_eq!(
         (invalid.at, invalid.why.check.as_str()),

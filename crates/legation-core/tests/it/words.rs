@@ -202,8 +202,14 @@ fn anchors_and_kinds_read_as_they_are_written() {
         assert_eq!(serde_json::from_str::<Anchor>(json).unwrap(), anchor);
     }
     assert!(serde_json::from_str::<Anchor>(r#"{"kind":"production","name":"x","more":1}"#).is_err());
-    assert_eq!(TeeKind::ALL.map(|k| k.to_string()), ["sev-snp", "dev-snp"]);
-    assert_eq!(serde_json::to_string(&TeeKind::ALL).unwrap(), r#"["sev-snp","dev-snp"]"#);
+    let kinds = ["sev-snp", "tdx", "sgx", "nitro", "tpm", "az-snp-vtpm", "az-tdx-vtpm", "dev-snp", "dev-tpm"];
+    assert_eq!(TeeKind::ALL.map(|k| k.to_string()), kinds);
+    assert!(TeeKind::ALL.iter().all(|k| k.is_development() == k.name().starts_with("dev-")));
+    assert!(TeeKind::ALL.iter().all(|k| TeeKind::named(k.name()) == Some(*k)));
+    assert_eq!(
+        serde_json::to_string(&TeeKind::ALL).unwrap(),
+        r#"["sev-snp","tdx","sgx","nitro","tpm","az-snp-vtpm","az-tdx-vtpm","dev-snp","dev-tpm"]"#
+    );
     assert!(Confidence(1000) > Confidence(999));
     let none: Anchors = serde_json::from_str(r#"{"operators":[]}"#).unwrap();
     assert_eq!(none, Anchors::default());

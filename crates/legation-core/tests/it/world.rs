@@ -10,7 +10,7 @@ use legation_core::{
     Term, UnixTime,
     claims::{
         Anchor, Anchors, Attested, Capacity, Claims, Configuration, DevelopmentAnchor, Evidence, Judged, KeyBinding,
-        Rate, Role, TeeKind,
+        Rate, Role, Tcb, TeeKind,
     },
     dsse::{self, Predicate},
     receipt::{Invalid, Verdict},
@@ -172,17 +172,19 @@ pub(crate) fn judged(name: &'static str, at: UnixTime) -> Judged {
         capacity: Capacity { cpu: Millicores(8000), memory: Bytes::gib(16), slots: 4 },
         rate: Rate { core_hour: MicroUsd(20_000), gib_hour: MicroUsd(5_000) },
         operators: vec![key("operator")],
+        slot: 0,
     };
     let claims = Claims {
-        tee: Attested::hardware(TeeKind::DevSnp),
-        anchor: Anchor::Development(ROOT.to_owned()),
-        measurement: Attested::hardware("ab".repeat(48)),
-        chip: Attested::hardware(digest(name).to_string()),
-        tcb: Attested::hardware("bootloader 4, tee 0, snp 22, microcode 213".to_owned()),
-        debug: Attested::hardware(false),
-        product: Attested::endorsed("milan".to_owned()),
-        vmpl: Attested::hardware(0),
-        report_data: "cd".repeat(64),
+        vmpl: Some(Attested::hardware(0)),
+        ..Claims::basic(
+            TeeKind::DevSnp,
+            Anchor::Development(ROOT.to_owned()),
+            "ab".repeat(48),
+            Attested::hardware(digest(name).to_string()),
+            Attested::hardware(Tcb::unknown("bootloader 4, tee 0, snp 22, microcode 213")),
+            Attested::endorsed("milan".to_owned()),
+            "cd".repeat(64),
+        )
     };
     let binding = KeyBinding {
         role: Role::Agent,
@@ -194,13 +196,39 @@ pub(crate) fn judged(name: &'static str, at: UnixTime) -> Judged {
         not_after: at.plus(86_400),
         nonce: digest(&format!("nonce {name} {at}")),
     };
-    Judged { claims, binding, configuration }
+    Judged { claims, binding, configuration, collateral: Vec::new() }
+}
+
+/// What a verifier says of what was judged.
+pub(crate) fn passport_of(judged: Judged, evidence: &Evidence, at: UnixTime, verifier: Digest) -> Passport {
+    let development = judged.claims.anchor.is_development();
+    Passport {
+        verifier: key("verifier"),
+        issued: at.plus(5),
+        expires: at.plus(605),
+        enclave: judged.binding.identity,
+        sealing: judged.binding.sealing,
+        ear: Ear {
+            status: if development { Tier::Warning } else { Tier::Affirming },
+            vector: [("hardware".to_owned(), 32)].into(),
+            policy: "tests".to_owned(),
+            policy_digest: digest("policy"),
+            tcb: judged.claims.tcb.value.clone(),
+            images: vec!["agent-1".to_owned()],
+            grace: None,
+        },
+        claims: judged.claims,
+        configuration: judged.configuration,
+        evidence: evidence.digest(),
+        collateral: judged.collateral,
+        prev: vec![verifier],
+    }
 }
 
 /// What the reader of these receipts trusts.
 pub(crate) fn anchors() -> Anchors {
     let development = vec![DevelopmentAnchor { name: ROOT.to_owned(), ark: vec![1] }];
-    Anchors { operators: vec![key("operator")], development }
+    Anchors { operators: vec![key("operator")], development, tpm: Vec::new() }
 }
 
 pub(crate) fn judge() -> Believer {
@@ -276,6 +304,7 @@ impl Script<'_> {
             operator: key("operator"),
             key: key(name),
             office,
+            scope: None,
             not_before: UnixTime(T0 - 1000),
             not_after: UnixTime(T0 + 1_000_000),
         };
@@ -286,22 +315,7 @@ impl Script<'_> {
         let mut judged = judged(enclave, round.at);
         (self.bend)(&round.label(enclave), Said::Enclave(&mut judged), &self.world.labels);
         let evidence = evidence(&judged);
-        let passport = Passport {
-            verifier: key("verifier"),
-            issued: round.at.plus(5),
-            expires: round.at.plus(605),
-            enclave: judged.binding.identity,
-            sealing: judged.binding.sealing.clone(),
-            ear: Ear {
-                status: if judged.claims.anchor.is_development() { Tier::Warning } else { Tier::Affirming },
-                vector: [("hardware".to_owned(), 32)].into(),
-                policy: "tests".to_owned(),
-            },
-            claims: judged.claims,
-            configuration: judged.configuration,
-            evidence: evidence.digest(),
-            prev: vec![round.verifier],
-        };
+        let passport = passport_of(judged, &evidence, round.at, round.verifier);
         self.world.evidence.push(evidence);
         self.say(&round.label(&format!("passport-{enclave}")), passport, &Party::new("verifier"))
     }
@@ -544,7 +558,7 @@ impl World {
     }
 
     pub(crate) fn assemble_roots(&self, roots: Vec<Digest>) -> Result<Receipt, Rejection> {
-        Receipt::assemble(self.task, EPOCH, roots, self.envelopes.clone(), self.evidence.clone())
+        Receipt::assemble(self.task, EPOCH, roots, self.envelopes.clone(), self.evidence.clone(), [])
     }
 
     pub(crate) fn receipt(&self) -> Receipt {

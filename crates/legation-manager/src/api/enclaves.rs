@@ -1,25 +1,14 @@
 //! The pool and its enclaves.
 
+use super::{App, Caller, Problem, problem::ProblemBody};
 use axum::{
     Extension, Json,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{Path, State},
 };
 use legation_core::{EnclaveId, Rejection};
 use legation_pool::{Command, EnclaveView, PoolView};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::{App, Caller, Problem, problem::ProblemBody};
-
-/// Why an enclave is revoked, in the operator's words.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Revocation {
-    /// Shown wherever the revocation is.
-    pub why: String,
-}
-
-fn parse(id: &str) -> Result<EnclaveId, Problem> {
+pub(super) fn parse(id: &str) -> Result<EnclaveId, Problem> {
     id.parse().map_err(|e| {
         Problem::bad_request(
             Rejection::new("enclave.name", "name of the enclave").expected("64 lower-case hex digits").got(e),
@@ -41,7 +30,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     _caller: Extension<Caller>,
 ) -> Result<Json<Vec<EnclaveView>>, Problem> {
-    Ok(Json(app.leader.ask(|pool| pool.enclave_views().collect()).await?))
+    let now = (app.clock)();
+    Ok(Json(app.leader.ask(move |pool| pool.enclave_views(now).collect()).await?))
 }
 
 /// One enclave.
@@ -54,26 +44,8 @@ pub(crate) async fn show(
     _caller: Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<EnclaveView>, Problem> {
-    let id = parse(&id)?;
-    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(id)).await??))
-}
-
-/// Revokes an enclave: its channel closes, its leases end, its work moves.
-#[utoipa::path(post, path = "/v1/enclaves/{id}/revoke", tag = "pool", security(("token" = [])),
-    params(("id" = String, Path, description = "Name of the enclave")), request_body = Revocation,
-    responses((status = 200, description = "Revoked", body = Object),
-        (status = 403, description = "Not the operator", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
-pub(crate) async fn revoke(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    body: Result<Json<Revocation>, JsonRejection>,
-) -> Result<Json<EnclaveView>, Problem> {
-    caller.operator()?;
-    let (enclave, Json(Revocation { why })) = (parse(&id)?, body?);
-    app.leader.apply(Command::Revoke { enclave, why }).await?;
-    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(enclave)).await??))
+    let (id, now) = (parse(&id)?, (app.clock)());
+    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(id, now)).await??))
 }
 
 /// Lets an enclave finish what it has and take no more.
@@ -87,7 +59,32 @@ pub(crate) async fn drain(
     Path(id): Path<String>,
 ) -> Result<Json<EnclaveView>, Problem> {
     caller.operator()?;
-    let enclave = parse(&id)?;
+    let (enclave, now) = (parse(&id)?, (app.clock)());
     app.leader.apply(Command::Drain { enclave }).await?;
-    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(enclave)).await??))
+    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(enclave, now)).await??))
+}
+
+/// Has an enclave attest again now; what comes of it shows in its proofs.
+#[utoipa::path(post, path = "/v1/enclaves/{id}/reattest", tag = "pool", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the enclave")),
+    responses((status = 200, description = "Asked to attest again", body = Object),
+        (status = 403, description = "Not the operator", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Away", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn reattest(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<EnclaveView>, Problem> {
+    caller.operator()?;
+    let (enclave, now) = (parse(&id)?, (app.clock)());
+    let view = app.leader.ask(move |pool| pool.enclave_view(enclave, now)).await??;
+    if !app.effects.reattest(enclave, "the operator asked for it") {
+        return Err(Rejection::new("pool.away", format!("enclave {}", enclave.short()))
+            .expected("an open channel")
+            .got("none")
+            .fix("it attests by itself when it comes back")
+            .into());
+    }
+    Ok(Json(view))
 }

@@ -75,9 +75,12 @@ impl Problem {
 impl From<Rejection> for Problem {
     fn from(why: Rejection) -> Self {
         let status = match why.check.as_str() {
-            "task.unknown" | "pool.enclave" => StatusCode::NOT_FOUND,
-            "task.ended" | "idempotency.reused" | "pool.revoked" | "receipt.nothing" => StatusCode::CONFLICT,
-            "pool.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
+            "task.unknown" | "pool.enclave" | "revocation.none" | "reference.unknown" | "policy.unknown" => {
+                StatusCode::NOT_FOUND
+            }
+            "task.ended" | "idempotency.reused" | "revocation" | "pool.away" | "receipt.nothing" | "reference.name"
+            | "reference.used" => StatusCode::CONFLICT,
+            "pool.full" | "revocation.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
             "manager.stopping" => StatusCode::SERVICE_UNAVAILABLE,
             "journal.append" => StatusCode::INSUFFICIENT_STORAGE,
             "pool.defect" => StatusCode::INTERNAL_SERVER_ERROR,

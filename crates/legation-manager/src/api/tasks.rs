@@ -12,7 +12,7 @@ use axum::{
 };
 use legation_core::{
     Digest, Envelope, Rejection, RevocationEpoch, Signed, TaskId,
-    claims::Evidence,
+    claims::{CollateralItem, Evidence},
     encoding,
     statement::{Grant, Request},
     task::WrappedKey,
@@ -102,6 +102,10 @@ pub struct ReceiptPieces {
     /// Evidence behind the passports.
     #[schema(value_type = Vec<Object>)]
     pub evidence: Vec<Evidence>,
+    /// Collateral behind the passports.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub collateral: Vec<CollateralItem>,
 }
 
 /// How to wait.
@@ -371,6 +375,7 @@ pub(crate) async fn receipt(
             roots: parts.roots,
             envelopes: parts.envelopes,
             evidence: parts.evidence,
+            collateral: parts.collateral,
         })
     });
     pieces.await.map(Json)

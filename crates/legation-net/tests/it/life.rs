@@ -38,8 +38,8 @@ async fn revocation_ends_the_channel() {
     // And by the judge, without its owner's doing.
     let (agent, manager) = pair(&world.agent(), world.manager()).await;
     world.revoke(AGENT);
-    assert_eq!(check(&ended(manager.sender()).await), "refused channel.revoked");
-    assert_eq!(check(&ended(agent.sender()).await), "told channel.revoked");
+    assert_eq!(check(&ended(manager.sender()).await), "refused revocation");
+    assert_eq!(check(&ended(agent.sender()).await), "told revocation");
 }
 
 #[tokio::test]

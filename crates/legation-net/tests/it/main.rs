@@ -8,4 +8,5 @@ mod life;
 mod opening;
 mod raw;
 mod renewal;
+mod revocation;
 mod world;

@@ -47,6 +47,7 @@ async fn mutual_channels_agree() {
 async fn refusals_name_their_check_on_both_sides() {
     let world = World::new();
     world.revoke(66);
+    world.revoke_all(legation_core::Revocable::Verifier(public(66).id()));
     let good = || passport(AGENT, NOW, NOW + 600);
     for (name, seed, role, credential, expected) in [
         ("expired passport", AGENT, Role::Agent, passport(AGENT, NOW - 600, NOW - 1), "passport.dates"),
@@ -79,8 +80,8 @@ async fn refusals_name_their_check_on_both_sides() {
             Credential::Appointment { appointment: appointment(OPERATOR, 3, Office::Manager, NOW - 60, NOW - 1) },
             "channel.dates",
         ),
-        ("revoked enclave", 66, Role::Agent, passport(66, NOW, NOW + 600), "channel.revoked"),
-        ("revoked verifier", AGENT, Role::Agent, passport_by(OPERATOR, 66, AGENT, NOW, NOW + 600), "channel.revoked"),
+        ("revoked enclave", 66, Role::Agent, passport(66, NOW, NOW + 600), "revocation"),
+        ("revoked verifier", AGENT, Role::Agent, passport_by(OPERATOR, 66, AGENT, NOW, NOW + 600), "revocation"),
     ] {
         let dialler = world.endpoint(seed, role, credential);
         let (near, far) = refused(&dialler, world.manager()).await;

@@ -11,15 +11,15 @@ use std::{
 };
 
 use legation_core::{
-    Bytes, Digest, KeyId, MicroUsd, Millicores, ProviderId, PublicKey, Region, Rejection, SealingPublicKey, Signer,
-    UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Role, TeeKind},
+    Bytes, Digest, MicroUsd, Millicores, ProviderId, PublicKey, Region, Revocable, Revocation, RevocationEpoch,
+    Revoked, SealingPublicKey, Signer, UnixTime,
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Role, Tcb, TeeKind},
     dsse,
     statement::{Appointment, Ear, Office, Passport, Tier},
 };
 use legation_keys::IdentityKey;
 use legation_net::{
-    AnchoredJudge, Bounds, Channel, ChannelError, Clock, Credential, Endpoint, Listener, Sender, Timing,
+    AnchoredJudge, Bounds, Channel, ChannelError, Clock, Credential, Endpoint, Listener, Revocations, Sender, Timing,
 };
 
 /// When every test begins.
@@ -44,7 +44,8 @@ pub(crate) const TIMING: Timing = Timing {
 #[derive(Clone)]
 pub(crate) struct World {
     time: Arc<AtomicU64>,
-    revoked: Arc<Mutex<Vec<KeyId>>>,
+    pub(crate) revocations: Revocations,
+    revoked: Arc<Mutex<Revoked>>,
 }
 
 pub(crate) fn key(seed: u8) -> Arc<IdentityKey> {
@@ -57,7 +58,7 @@ pub(crate) fn public(seed: u8) -> PublicKey {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { time: Arc::new(AtomicU64::new(NOW)), revoked: Arc::default() }
+        Self { time: Arc::new(AtomicU64::new(NOW)), revocations: Revocations::new(), revoked: Arc::default() }
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -69,19 +70,23 @@ impl World {
         self.time.store(unix, Ordering::Relaxed);
     }
 
+    /// Revokes the enclave of a key.
     pub(crate) fn revoke(&self, seed: u8) {
-        self.revoked.lock().unwrap().push(public(seed).id());
+        self.revoke_all(Revocable::Enclave(public(seed).enclave_id()));
+    }
+
+    pub(crate) fn revoke_all(&self, what: Revocable) {
+        let mut all = self.revoked.lock().unwrap();
+        let epoch = RevocationEpoch(all.epoch().0 + 1);
+        let at = (self.clock())();
+        all.insert(Revocation { what, epoch, at, why: "test".to_owned() });
+        self.revocations.learn(Arc::new(all.clone()), at);
     }
 
     /// A judge that admits agents and managers, but no applicants.
     pub(crate) fn judge(&self) -> AnchoredJudge {
-        let revoked = self.revoked.clone();
-        AnchoredJudge::new(vec![public(OPERATOR)]).admit(Role::Agent).admit(Role::Manager).with_revocations(
-            move |key| {
-                let hit = revoked.lock().unwrap().contains(&key);
-                hit.then(|| Rejection::new("channel.revoked", "key of the peer").got(key))
-            },
-        )
+        let judge = AnchoredJudge::new(vec![public(OPERATOR)]).admit(Role::Agent).admit(Role::Manager);
+        judge.with_revocations(self.revocations.clone())
     }
 
     pub(crate) fn endpoint(&self, seed: u8, role: Role, credential: Credential) -> Endpoint {
@@ -108,6 +113,7 @@ pub(crate) fn appointment(operator: u8, seed: u8, office: Office, from: u64, unt
         operator: public(operator),
         key: public(seed),
         office,
+        scope: None,
         not_before: UnixTime(from),
         not_after: UnixTime(until),
     };
@@ -131,17 +137,26 @@ pub(crate) fn passport_by(operator: u8, verifier: u8, seed: u8, from: u64, until
         expires: UnixTime(until),
         enclave: public(seed),
         sealing: SealingPublicKey::from_bytes([seed; SealingPublicKey::LEN]),
-        ear: Ear { status: Tier::Warning, vector: BTreeMap::from([("hardware".into(), 32)]), policy: "test".into() },
+        ear: Ear {
+            status: Tier::Warning,
+            vector: BTreeMap::from([("hardware".into(), 32)]),
+            policy: "test".into(),
+            policy_digest: Digest::of(b"test"),
+            tcb: Tcb::unknown("1"),
+            images: Vec::new(),
+            grace: None,
+        },
         claims: Claims {
-            tee: Attested::hardware(TeeKind::DevSnp),
-            anchor: Anchor::Development("test".into()),
-            measurement: Attested::hardware("00".repeat(48)),
-            chip: Attested::hardware("11".repeat(64)),
-            tcb: Attested::hardware("1".into()),
-            debug: Attested::hardware(false),
-            product: Attested::endorsed("milan".into()),
-            vmpl: Attested::hardware(0),
-            report_data: "22".repeat(64),
+            vmpl: Some(Attested::hardware(0)),
+            ..Claims::basic(
+                TeeKind::DevSnp,
+                Anchor::Development("test".into()),
+                "00".repeat(48),
+                Attested::hardware("11".repeat(64)),
+                Attested::hardware(Tcb::unknown("1")),
+                Attested::endorsed("milan".into()),
+                "22".repeat(64),
+            )
         },
         configuration: Configuration {
             provider: ProviderId::new("p").unwrap(),
@@ -149,8 +164,10 @@ pub(crate) fn passport_by(operator: u8, verifier: u8, seed: u8, from: u64, until
             capacity: Capacity { cpu: Millicores(1000), memory: Bytes::mib(64), slots: 1 },
             rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
             operators: vec![public(operator)],
+            slot: 0,
         },
         evidence: Digest::of(&[seed]),
+        collateral: Vec::new(),
         prev: vec![appointment.digest()],
     };
     Credential::Passport { passport: dsse::sign(passport, &*key(verifier)).envelope().clone(), appointment }

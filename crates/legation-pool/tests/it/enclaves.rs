@@ -1,6 +1,6 @@
 //! What becomes of enclaves: attested, here, renewed, drained, lost, replaced, revoked, forgotten.
 
-use legation_core::{Digest, claims::Evidence, dsse::sign, statement::Tier};
+use legation_core::{Digest, Rejection, Revocable, Signer, claims::Evidence, dsse::sign, statement::Tier};
 use legation_pool::{Command, Effect, LeaseEnd, Limits, Phase, Presence};
 
 use crate::world::*;
@@ -26,7 +26,11 @@ fn an_enclave_attests_arrives_and_leaves() {
         Command::Arrived { enclave: stranger, running: Vec::new() },
         Command::Lost { enclave: stranger, why: String::new() },
         Command::Drain { enclave: stranger },
-        Command::Revoke { enclave: stranger, why: String::new() },
+        Command::Withdraw {
+            enclave: stranger,
+            verifier: Key::new("verifier").public_key().id(),
+            why: Rejection::new("appraisal.tcb", "x"),
+        },
     ] {
         assert_eq!(world.refused(command), "pool.enclave");
     }
@@ -54,6 +58,7 @@ fn a_passport_that_would_spoil_receipts_is_refused() {
             passport: Box::new(sign(passport, &world.verifier)),
             appointment: Box::new(appointment.clone()),
             evidence: Box::new(evidence),
+            collateral: Vec::new(),
         };
         assert_eq!(world.refused(command), "pool.passport", "{claim}");
     }
@@ -64,6 +69,7 @@ fn a_passport_that_would_spoil_receipts_is_refused() {
         passport: Box::new(sign(passport, &world.verifier)),
         appointment: Box::new(wrong),
         evidence: Box::new(machine.evidence()),
+        collateral: Vec::new(),
     };
     assert_eq!(world.refused(command), "pool.passport");
 }
@@ -179,7 +185,7 @@ fn a_revoked_enclave_is_cut_off_for_good() {
     let mut world = World::new([Machine::new("a"), Machine::new("b")]);
     let task = world.submit_granted(vec![fragment("moves")]);
     let (_, enclave) = world.lease(task, 0).unwrap();
-    let revoke = |why: &str| Command::Revoke { enclave, why: why.into() };
+    let revoke = |why: &str| Command::Revoke { what: Revocable::Enclave(enclave), why: why.into() };
     let applied = world.apply(revoke("stolen")).unwrap();
     did(
         &applied,
@@ -188,22 +194,23 @@ fn a_revoked_enclave_is_cut_off_for_good() {
             "lease-1 ended: the enclave was revoked",
             "left",
             "lease-2 for #0",
+            "-> revocations",
             "-> close",
             "-> offer lease-2",
         ],
     );
     let closed = applied.effects.iter().find_map(|e| match e {
-        Effect::Close { enclave, why } => Some((*enclave, why.got.clone())),
+        Effect::Close { enclave, why } => Some((*enclave, why.got.ends_with("(epoch 1): stolen"))),
         _ => None,
     });
-    assert_eq!(closed, Some((enclave, "revoked: stolen".to_owned())));
+    assert_eq!(closed, Some((enclave, true)));
     assert_eq!(world.tries(task, 0)[0], (enclave, Some(LeaseEnd::Revoked)));
     did(&world.apply(revoke("again")).unwrap(), &[]);
     assert_eq!(world.pool.revocations().0, 1);
     let machine = if enclave == Machine::new("a").id { Machine::new("a") } else { Machine::new("b") };
     world.now = world.now.plus(1);
-    assert_eq!(world.refused(world.attested(&machine)), "pool.revoked");
-    assert_eq!(world.refused(Command::Arrived { enclave, running: Vec::new() }), "pool.revoked");
+    assert_eq!(world.refused(world.attested(&machine)), "revocation");
+    assert_eq!(world.refused(Command::Arrived { enclave, running: Vec::new() }), "revocation");
     // Allocations made since say as of which revocation.
     let (second, _) = world.lease(task, 0).unwrap();
     assert_eq!(world.pool.offer(second).unwrap().allocation.revocations.0, 1);
@@ -223,7 +230,7 @@ fn a_full_pool_takes_an_enclave_for_one_it_can_forget() {
         world.now = world.now.plus(1);
         world.lose(Machine::new(name).id);
     }
-    world.apply(Command::Revoke { enclave: Machine::new("a").id, why: "stolen".into() }).unwrap();
+    world.revoke(Revocable::Enclave(Machine::new("a").id));
     assert_eq!(world.refused(world.attested(&fresh)), "pool.full", "their passports still hold");
     // Replacing makes room by itself.
     let anew = Machine::new("c").reboot("c, booted anew");
@@ -242,5 +249,5 @@ fn a_full_pool_takes_an_enclave_for_one_it_can_forget() {
 #[test]
 fn names_say_what_they_name() {
     let machine = Machine::new("a");
-    assert_eq!(machine.id.digest(), Digest::of(&legation_core::Signer::public_key(&machine.key).spki()));
+    assert_eq!(machine.id.digest(), Digest::of(&machine.key.public_key().spki()));
 }

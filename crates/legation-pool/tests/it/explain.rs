@@ -216,7 +216,7 @@ fn golden_history() {
     let (lease, first) = world.lease(task, 0).unwrap();
     world.refuse(lease);
     let (_, second) = world.lease(task, 0).unwrap();
-    world.apply(Command::Revoke { enclave: second, why: "stolen".into() }).unwrap();
+    world.revoke(legation_core::Revocable::Enclave(second));
     let (_, third) = world.lease(task, 0).unwrap();
     world.lose(third);
     world.apply(Command::Drain { enclave: first }).unwrap();

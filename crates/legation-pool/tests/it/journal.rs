@@ -1,6 +1,6 @@
 //! Records: what cannot follow changes nothing, and what was stored is read back byte for byte.
 
-use legation_core::{EnclaveId, LeaseId, RevocationEpoch, Seq, TaskId, Term};
+use legation_core::{EnclaveId, LeaseId, Rejection, Revocable, Revocation, RevocationEpoch, Seq, Signer, TaskId, Term};
 use legation_pool::{Command, Corrupt, Event, IdempotencyKey, LeaseEnd, Limits, Pool, Record, TaskState};
 
 use crate::world::*;
@@ -20,7 +20,14 @@ fn history() -> World {
     let cancelled = world.submit_granted(vec![fragment("given up")]);
     world.apply(Command::Cancel { task: cancelled }).unwrap();
     world.apply(Command::Drain { enclave }).unwrap();
-    world.apply(Command::Revoke { enclave, why: "stolen".into() }).unwrap();
+    world.revoke(Revocable::Enclave(enclave));
+    let fleeting = world.attested_until(&Machine::new("d"), world.now.plus(1));
+    world.apply(fleeting).unwrap();
+    world.arrive(Machine::new("d").id, &[]);
+    world.wait(2);
+    world.apply(world.attested(&Machine::new("d"))).unwrap();
+    let (verifier, why) = (world.verifier.public_key().id(), Rejection::new("appraisal.tcb", "security version"));
+    world.apply(Command::Withdraw { enclave: Machine::new("d").id, verifier, why }).unwrap();
     world.attest(Machine::new("c")).unwrap();
     world.arrive(Machine::new("c").id, &[]);
     world.submit_granted(vec![fragment("runs")]);
@@ -45,7 +52,7 @@ fn what_was_stored_is_read_back_byte_for_byte() {
     assert_eq!(again, world.pool);
     again.audit().unwrap();
     // Every kind of record has been through this.
-    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    assert_eq!(kinds.len(), 14, "{kinds:?}");
 }
 
 #[test]
@@ -70,14 +77,22 @@ fn a_record_that_cannot_follow_changes_nothing() {
     let ended = *pool.tasks().iter().find(|(_, t)| t.state == TaskState::Completed).unwrap().0;
     let gone: EnclaveId = *pool.enclaves().iter().find(|(_, e)| e.revoked.is_some()).unwrap().0;
     let drain = || Event::Draining { enclave: here };
-    let revoked = |enclave, epoch| Event::Revoked { enclave, epoch: RevocationEpoch(epoch), why: String::new() };
+    let revoked = |enclave, epoch| Event::Revoked {
+        revocation: Revocation {
+            what: Revocable::Enclave(enclave),
+            epoch: RevocationEpoch(epoch),
+            at: world.now,
+            why: String::new(),
+        },
+    };
+    let (verifier, why) = (Key::new("nobody").public_key().id(), || Rejection::new("x", "y"));
     let over = |task, state| Event::TaskEnded { task, state };
     let submitted = Event::Submitted { request: Box::new((*pool.tasks()[&live].request).clone()), idempotency: None };
     let mut twin = World::new([]);
     twin.now = world.now;
     let attested = twin.apply(twin.attested(&Machine::new("c").reboot("twin"))).unwrap().records.remove(0).event;
     let cases = vec![
-        ("another version", Record { version: 2, ..next(drain()) }),
+        ("another version", Record { version: 1, ..next(drain()) }),
         ("a gap", Record { seq: Seq(pool.seq().0 + 2), ..next(drain()) }),
         ("a record twice", Record { seq: pool.seq(), ..next(drain()) }),
         ("an older term", Record { term: Term(1), ..next(drain()) }),
@@ -86,7 +101,9 @@ fn a_record_that_cannot_follow_changes_nothing() {
         ("a stranger arrives", next(Event::Arrived { enclave: stranger })),
         ("a stranger leaves", next(Event::Left { enclave: stranger, why: String::new() })),
         ("a stranger drains", next(Event::Draining { enclave: stranger })),
-        ("a stranger is revoked", next(revoked(stranger, 2))),
+        ("a stranger lapses", next(Event::Lapsed { enclave: stranger, why: why() })),
+        ("one who is proven lapses", next(Event::Lapsed { enclave: here, why: why() })),
+        ("a passport nobody gave is withdrawn", next(Event::Withdrawn { enclave: here, verifier, why: why() })),
         ("revoked twice", next(revoked(gone, 2))),
         ("an epoch left out", next(revoked(here, 3))),
         ("one who was revoked arrives", next(Event::Arrived { enclave: gone })),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millis, Rejection, Signed, TaskId, Term,
+    Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millis, Rejection, Revocable, Signed, TaskId, Term,
     dsse::sign,
     requirement::Candidate,
     statement::{Office, Outcome, Request},
@@ -39,8 +39,12 @@ const LIMITS: Limits = Limits {
     attempts_max: 4,
     grant_seconds: 30,
     lease_margin_seconds: 15,
+    slots_per_chip: 1,
     return_seconds: 15,
 };
+/// Verifiers, and the tenants they are trusted with: all work here is of `acme`.
+const VERIFIERS: [(&str, Option<&[&str]>); 3] =
+    [("verifier", None), ("second", Some(&["acme", "other"])), ("third", Some(&["other"]))];
 const MACHINES: [(&str, &str, u64, u32); 4] =
     [("alpha", "eu-1", 1, 1), ("alpha", "us-1", 2, 2), ("bravo", "eu-1", 2, 2), ("bravo", "us-1", 3, 3)];
 const CASES: u32 = 384;
@@ -52,6 +56,11 @@ enum Action {
     Attest {
         machine: usize,
         life: u64,
+        verifier: usize,
+    },
+    Withdraw {
+        machine: usize,
+        verifier: usize,
     },
     Reboot {
         machine: usize,
@@ -69,6 +78,7 @@ enum Action {
     },
     Revoke {
         machine: usize,
+        kind: u8,
     },
     Submit {
         shape: u8,
@@ -107,12 +117,14 @@ fn action() -> impl Strategy<Value = Action> {
     let machine = || 0..MACHINES.len();
     let pick = || 0..64_usize;
     prop_oneof![
-        8 => (machine(), prop_oneof![Just(3600_u64), 1..200_u64]).prop_map(|(machine, life)| Action::Attest { machine, life }),
+        8 => (machine(), prop_oneof![Just(3600_u64), 1..200_u64], prop_oneof![3 => Just(0_usize), 2 => 1..3_usize])
+            .prop_map(|(machine, life, verifier)| Action::Attest { machine, life, verifier }),
+        1 => (machine(), 0..3_usize).prop_map(|(machine, verifier)| Action::Withdraw { machine, verifier }),
         1 => machine().prop_map(|machine| Action::Reboot { machine }),
         8 => (machine(), 0..4_u8).prop_map(|(machine, forgets)| Action::Arrive { machine, forgets }),
         3 => machine().prop_map(|machine| Action::Lose { machine }),
         1 => machine().prop_map(|machine| Action::Drain { machine }),
-        1 => machine().prop_map(|machine| Action::Revoke { machine }),
+        1 => (machine(), 0..8_u8).prop_map(|(machine, kind)| Action::Revoke { machine, kind }),
         10 => (0..9_u8, any::<bool>(), prop_oneof![Just(1_000_000_u64), 0..120_u64], 0..4_u8, 0..12_u8)
             .prop_map(|(shape, policy, budget, require, name)| Action::Submit { shape, policy, budget, require, name }),
         2 => pick().prop_map(|pick| Action::SubmitAgain { pick }),
@@ -166,7 +178,7 @@ impl<'a> History<'a> {
         history.act(&Action::BeginTerm { grows: true, successor: false });
         // One machine is left to come by itself.
         for machine in 1..MACHINES.len() {
-            history.act(&Action::Attest { machine, life: 3600 });
+            history.act(&Action::Attest { machine, life: 3600, verifier: 0 });
             history.act(&Action::Arrive { machine, forgets: 0 });
         }
         history
@@ -222,12 +234,17 @@ impl<'a> History<'a> {
     fn command(&mut self, action: &Action) -> Option<Command> {
         let id = |machine: &usize| self.boots[*machine].0.id;
         Some(match action {
-            Action::Attest { machine, life } => self.attest(*machine, *life),
+            Action::Attest { machine, life, verifier } => self.attest(*machine, *life, *verifier),
+            Action::Withdraw { machine, verifier } => Command::Withdraw {
+                enclave: id(machine),
+                verifier: legation_core::Signer::public_key(&Key::new(VERIFIERS[*verifier].0)).id(),
+                why: Rejection::new("appraisal.tcb", "security version"),
+            },
             Action::Reboot { machine } => {
                 let (old, boots) = &self.boots[*machine];
                 let new = old.reboot(&format!("machine {machine}, boot {}", boots + 1));
                 self.boots[*machine] = (new, boots + 1);
-                self.attest(*machine, 3600)
+                self.attest(*machine, 3600, 0)
             }
             Action::Arrive { machine, forgets } => {
                 let enclave = id(machine);
@@ -237,7 +254,19 @@ impl<'a> History<'a> {
             }
             Action::Lose { machine } => Command::Lost { enclave: id(machine), why: "reset".into() },
             Action::Drain { machine } => Command::Drain { enclave: id(machine) },
-            Action::Revoke { machine } => Command::Revoke { enclave: id(machine), why: "stolen".into() },
+            Action::Revoke { machine, kind } => {
+                let boot = &self.boots[*machine].0;
+                let what = match kind {
+                    0..4 => Revocable::Enclave(boot.id),
+                    4 => Revocable::Chip(boot.chip.clone()),
+                    5 => Revocable::Provider(boot.configuration.provider.clone()),
+                    6 => Revocable::Measurement("of no image here".into()),
+                    _ => {
+                        Revocable::Verifier(legation_core::Signer::public_key(&Key::new(VERIFIERS[machine % 3].0)).id())
+                    }
+                };
+                Command::Revoke { what, why: "stolen".into() }
+            }
             Action::Submit { shape, policy, budget, require, name } => {
                 self.submit(*shape, *policy, *budget, *require, *name)
             }
@@ -277,9 +306,10 @@ impl<'a> History<'a> {
         })
     }
 
-    fn attest(&mut self, machine: usize, life: u64) -> Command {
+    fn attest(&mut self, machine: usize, life: u64, verifier: usize) -> Command {
         let (boot, _) = &self.boots[machine];
-        let command = self.world.attested_until(boot, self.world.now.plus(life));
+        let (verifier, tenants) = VERIFIERS[verifier];
+        let command = self.world.attested_by(&Key::new(verifier), tenants, boot, self.world.now.plus(life));
         let (provider, region, cents, slots) = MACHINES[machine];
         let chip = boot.chip.clone();
         let name = match self.boots[machine].1 {
@@ -420,7 +450,8 @@ impl<'a> History<'a> {
                     }
                 }
                 Effect::Close { enclave, .. } => assert!(!self.reachable(*enclave), "closed, and still here"),
-                Effect::TaskChanged { .. } => {}
+                Effect::Reattest { enclave, .. } => assert!(self.reachable(*enclave), "asked who cannot hear"),
+                Effect::TaskChanged { .. } | Effect::Revocations => {}
             }
         }
     }
@@ -440,19 +471,22 @@ impl<'a> History<'a> {
                 let enclave = &self.mirror.enclaves()[&allocation.enclave];
                 let task = &self.mirror.tasks()[&allocation.task];
                 let spec = task.request.fragment(allocation.fragment).unwrap();
-                let passport = enclave.passport();
+                let trusted = enclave.proofs().filter(|p| p.appointment.covers_tenant(&task.request.tenant));
+                let passport = trusted.map(|p| &p.passport).find(|p| p.valid_at(record.at));
+                assert!(passport.is_some(), "leased to one whose passports do not hold for this tenant");
+                let passport = passport.unwrap();
+                assert!(self.mirror.revoked().of(passport).is_none(), "leased to one that rests on what is revoked");
                 assert_eq!(task.state, TaskState::Live);
                 assert_eq!(enclave.presence, Presence::Here, "leased to one that is not here");
                 assert!(enclave.revoked.is_none(), "leased to one that was revoked");
-                assert!(passport.valid_at(record.at), "leased to one whose passport does not hold");
+                assert!(enclave.cordon.is_none(), "leased to one that is cordoned");
                 assert!(
                     !self.blamed.contains(&(fragment, allocation.enclave)),
                     "{fragment} leased again to one that was blamed"
                 );
                 assert!(self.mirror.leases().values().all(|l| l.fragment != fragment), "{fragment} has two leases");
                 let configuration = &passport.configuration;
-                let candidate =
-                    Candidate { claims: &passport.claims, configuration, price_hour: allocation.price_hour };
+                let candidate = Candidate { passport, price_hour: allocation.price_hour };
                 task.request.require.check(&candidate).unwrap();
                 let held = || self.mirror.leases().values().filter(|l| l.enclave == allocation.enclave);
                 let cpu: u64 = held().map(|l| l.demand.cpu.0).sum::<u64>() + spec.demand.cpu.0;
@@ -470,6 +504,7 @@ impl<'a> History<'a> {
                     LeaseEnd::EnclaveLost { .. } => "ended: lost",
                     LeaseEnd::Refused { .. } => "ended: refused",
                     LeaseEnd::Revoked => "ended: revoked",
+                    LeaseEnd::Lapsed { .. } => "ended: lapsed",
                     LeaseEnd::TaskEnded => "ended: task",
                 });
                 if why.blames_enclave() {
@@ -488,10 +523,14 @@ impl<'a> History<'a> {
             Event::Arrived { .. } => tally.count("arrived"),
             Event::Left { .. } => tally.count("left"),
             Event::Draining { .. } => tally.count("draining"),
-            Event::Revoked { .. } => tally.count("revoked"),
+            Event::Revoked { revocation } => tally.count(&format!("revoked {}", revocation.what.kind())),
+            Event::Lapsed { .. } => tally.count("lapsed"),
+            Event::Withdrawn { .. } => tally.count("withdrawn"),
             Event::Submitted { .. } => tally.count("submitted"),
             Event::Granted { .. } => tally.count("granted"),
             Event::Reported { .. } => tally.count("reported"),
+            // Of policies, tests/it/policies.rs.
+            Event::ReferenceAdded { .. } | Event::ReferenceExpired { .. } | Event::PolicySet { .. } => {}
         }
     }
 
@@ -561,11 +600,18 @@ fn any_history_keeps_the_books() {
         "ended: lost",
         "ended: refused",
         "ended: revoked",
+        "ended: lapsed",
+        "lapsed",
+        "withdrawn",
+        "revoked enclave",
+        "revoked chip",
+        "revoked provider",
+        "revoked verifier",
         "ended: task",
         "draining",
         "refused by pool.lease",
         "refused by pool.chip",
-        "refused by pool.revoked",
+        "refused by revocation",
         "refused by pool.full",
         "refused by idempotency.reused",
     ] {

@@ -238,6 +238,7 @@ fn a_report_rests_on_a_passport_that_held_and_still_satisfies() {
             passport: Box::new(sign(passport, &world.verifier)),
             appointment: Box::new(appointment),
             evidence: Box::new(machine.evidence()),
+            collateral: Vec::new(),
         };
         world.apply(renewed).unwrap();
         let mut ran = world.ran(lease);

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use legation_core::{
     Bytes, Digest, EnclaveId, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, ObjectId, ProviderId, PublicKey,
-    Region, Rejection, Requirement, SealingPublicKey, Signature, Signed, Signer, TaskId, TenantId, Term, UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, TeeKind},
+    Region, Rejection, Requirement, Revocable, SealingPublicKey, Signature, Signed, Signer, TaskId, TenantId, Term,
+    UnixTime,
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
     dsse::sign,
     statement::{
-        Aggregate, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier,
-        Usage,
+        Aggregate, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Scope,
+        Tier, Usage,
     },
     task::{Demand, Fragment, Input, OutputRef, Owner, SealedRef, WrappedKey},
 };
@@ -72,6 +73,7 @@ impl Machine {
             region: Region::new("eu-1").unwrap(),
             capacity: Capacity { cpu: Millicores(2000), memory: Bytes::gib(1), slots: 2 },
             rate: Rate { core_hour: MicroUsd(10_000), gib_hour: MicroUsd(0) },
+            slot: 0,
             operators: Vec::new(),
         };
         Self { sealing: sealing(name), chip: format!("chip of {name}"), configuration, id, key }
@@ -99,6 +101,7 @@ impl Machine {
             kind: TeeKind::DevSnp,
             report: self.chip.clone().into_bytes(),
             endorsements: Vec::new(),
+            devices: Vec::new(),
             binding: self.id.to_string().into_bytes(),
             configuration: self.configuration.encode(),
         }
@@ -112,15 +115,16 @@ impl Machine {
         appointment: Digest,
     ) -> Passport {
         let claims = Claims {
-            tee: Attested::hardware(TeeKind::DevSnp),
-            anchor: Anchor::Development("local".into()),
-            measurement: Attested::hardware("00".into()),
-            chip: Attested::hardware(self.chip.clone()),
-            tcb: Attested::hardware("1".into()),
-            debug: Attested::hardware(false),
-            product: Attested::endorsed("milan".into()),
-            vmpl: Attested::hardware(0),
-            report_data: String::new(),
+            vmpl: Some(Attested::hardware(0)),
+            ..Claims::basic(
+                TeeKind::DevSnp,
+                Anchor::Development("local".into()),
+                "00".into(),
+                Attested::hardware(self.chip.clone()),
+                Attested::hardware(Tcb::unknown("1")),
+                Attested::endorsed("milan".into()),
+                String::new(),
+            )
         };
         Passport {
             verifier: verifier.public_key(),
@@ -128,10 +132,19 @@ impl Machine {
             expires,
             enclave: self.key.public_key(),
             sealing: self.sealing.clone(),
-            ear: Ear { status: Tier::Warning, vector: BTreeMap::new(), policy: "test".into() },
+            ear: Ear {
+                status: Tier::Warning,
+                vector: BTreeMap::new(),
+                policy: "test".into(),
+                policy_digest: Digest::of(b"test"),
+                tcb: Tcb::unknown("1"),
+                images: Vec::new(),
+                grace: None,
+            },
             claims,
             configuration: self.configuration.clone(),
             evidence: self.evidence().digest(),
+            collateral: Vec::new(),
             prev: vec![appointment],
         }
     }
@@ -308,6 +321,7 @@ impl World {
             operator: self.operator.public_key(),
             key: key.public_key(),
             office,
+            scope: None,
             not_before: START,
             not_after: START.plus(hours * HOUR),
         };
@@ -325,12 +339,29 @@ impl World {
     }
 
     pub(crate) fn attested_until(&self, machine: &Machine, expires: UnixTime) -> Command {
-        let appointment = self.appointment(&self.verifier, Office::Verifier);
-        let passport = machine.passport(self.now, expires, &self.verifier, appointment.digest());
+        self.attested_by(&self.verifier, None, machine, expires)
+    }
+
+    /// A command by which a verifier that is trusted with the work of these tenants alone (of all without them) attests.
+    pub(crate) fn attested_by(
+        &self,
+        verifier: &Key,
+        tenants: Option<&[&str]>,
+        machine: &Machine,
+        expires: UnixTime,
+    ) -> Command {
+        let scope = tenants.map(|names| Scope {
+            tenants: Some(names.iter().map(|name| TenantId::new(name).unwrap()).collect()),
+            kinds: None,
+        });
+        let plain = self.appointment(verifier, Office::Verifier);
+        let appointment = sign(Appointment { scope, ..(*plain).clone() }, &self.operator);
+        let passport = machine.passport(self.now, expires, verifier, appointment.digest());
         Command::Attested {
-            passport: Box::new(sign(passport, &self.verifier)),
+            passport: Box::new(sign(passport, verifier)),
             appointment: Box::new(appointment),
             evidence: Box::new(machine.evidence()),
+            collateral: Vec::new(),
         }
     }
 
@@ -339,6 +370,10 @@ impl World {
         let id = machine.id;
         self.machines.insert(id, machine);
         Ok(id)
+    }
+
+    pub(crate) fn revoke(&mut self, what: Revocable) -> Applied {
+        self.apply(Command::Revoke { what, why: "stolen".into() }).unwrap()
     }
 
     pub(crate) fn arrive(&mut self, enclave: EnclaveId, running: &[LeaseId]) -> Applied {
@@ -520,7 +555,9 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::Arrived { .. } => "arrived".to_owned(),
         Event::Left { .. } => "left".to_owned(),
         Event::Draining { .. } => "draining".to_owned(),
-        Event::Revoked { epoch, .. } => format!("revoked, epoch {}", epoch.0),
+        Event::Revoked { revocation } => format!("revoked, epoch {}", revocation.epoch.0),
+        Event::Lapsed { why, .. } => format!("lapsed: {}", why.check),
+        Event::Withdrawn { why, .. } => format!("withdrawn: {}", why.check),
         Event::Submitted { .. } => "submitted".to_owned(),
         Event::Granted { keys, .. } => format!("granted with {} keys", keys.len()),
         Event::Leased { allocation } => format!("{} for {}", allocation.lease, allocation.fragment),
@@ -530,11 +567,16 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
             TaskState::Failed { reason } => format!("failed: {reason}"),
             state => format!("{state:?}").to_lowercase(),
         },
+        Event::ReferenceAdded { value, .. } => format!("reference {} added", value.name),
+        Event::ReferenceExpired { name, .. } => format!("reference {name} expired"),
+        Event::PolicySet { scope, .. } => format!("policy {scope} set"),
     };
     let effect = |e: &Effect| match e {
         Effect::Offer { lease, .. } => Some(format!("-> offer {lease}")),
         Effect::Cancel { lease, .. } => Some(format!("-> cancel {lease}")),
         Effect::Close { .. } => Some("-> close".to_owned()),
+        Effect::Revocations => Some("-> revocations".to_owned()),
+        Effect::Reattest { .. } => Some("-> reattest".to_owned()),
         Effect::TaskChanged { .. } => None,
     };
     applied.records.iter().map(record).chain(applied.effects.iter().filter_map(effect)).collect()

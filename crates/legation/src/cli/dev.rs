@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
-use legation::cloud::Cloud;
+use clap::{Args, ValueEnum};
+use legation::{cloud::Cloud, setup::HardwareRoot};
 
 use super::{Context, Exit, Failure, progress, say, setup, tell};
 
@@ -12,6 +12,18 @@ pub(super) struct Init {
     /// Folder to make it in.
     #[arg(default_value = ".legation")]
     dir: PathBuf,
+    /// What its enclaves attest with.
+    #[arg(long, value_enum, default_value_t = Root::Chip)]
+    root: Root,
+}
+
+/// What development enclaves attest with.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Root {
+    /// Development chips.
+    Chip,
+    /// Emulated TPMs (swtpm).
+    Tpm,
 }
 
 #[derive(Args)]
@@ -19,19 +31,30 @@ pub(super) struct Dev {
     /// Folder of the deployment; made when it is not there, kept for the next time.
     #[arg(long, default_value = ".legation")]
     data: PathBuf,
+    /// What its enclaves attest with, when it is made.
+    #[arg(long, value_enum, default_value_t = Root::Chip)]
+    root: Root,
 }
 
 fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, format!("own program: {e}")))
 }
 
-fn make(dir: &std::path::Path) -> Result<setup::Deployment, Failure> {
-    tell("making operator's root, DEVELOPMENT hardware root, chips and keys ...");
-    setup::development(dir, &setup::nine_agents(), &program()?, legation::run::now())
+fn make(dir: &std::path::Path, root: Root) -> Result<setup::Deployment, Failure> {
+    let (hardware, what) = match root {
+        Root::Chip => (HardwareRoot::Chips, "DEVELOPMENT hardware root, chips"),
+        Root::Tpm if !cfg!(feature = "tpm") => {
+            let text = "this program was built without feature `tpm`: cargo build --features tpm (Debian: libtss2-dev)";
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        Root::Tpm => (HardwareRoot::Tpm, "DEVELOPMENT authority, emulated TPMs"),
+    };
+    tell(&format!("making operator's root, {what} and keys ..."));
+    setup::development_on(hardware, dir, &setup::nine_agents(), &program()?, legation::run::now())
 }
 
 pub(super) fn init(_: &Context, args: &Init) -> Result<Exit, Failure> {
-    let made = make(&args.dir)?;
+    let made = make(&args.dir, args.root)?;
     say(&format!(
         "deployment in {root}\n  manager   legation manager --config {manager}\n  agents    legation agent --config {root}/agents/NAME/agent.toml\n  client    export LEGATION_HOME={client}\n\
          These are DEVELOPMENT enclaves: they prove the protocol, never confidentiality.",
@@ -44,7 +67,7 @@ pub(super) fn init(_: &Context, args: &Init) -> Result<Exit, Failure> {
 
 pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {
     let fresh = !args.data.join("anchors.json").exists();
-    let deployment = if fresh { make(&args.data)? } else { setup::open(&args.data)? };
+    let deployment = if fresh { make(&args.data, args.root)? } else { setup::open(&args.data)? };
     if !fresh {
         setup::refresh_measurement(&deployment, &program()?)?;
     }

@@ -1,9 +1,9 @@
 //! `legation pool` and `legation enclave`.
 
 use clap::Subcommand;
-use legation_pool::{EnclaveView, Presence};
+use legation_pool::{EnclaveView, Presence, ProofView, Withdrawal};
 
-use super::{Context, Exit, Failure, find_enclave, table::table};
+use super::{Context, Exit, Failure, find_enclave, table::table, trust};
 
 #[derive(Subcommand)]
 pub(super) enum PoolCommand {
@@ -20,13 +20,18 @@ pub(super) enum EnclaveCommand {
         /// Its name, or the beginning of it.
         enclave: String,
     },
-    /// Trusts an enclave no longer: its channel closes, its leases end, its work moves.
+    /// Trusts an enclave no longer: the same as `legation revoke enclave`.
     Revoke {
         /// Its name, or the beginning of it.
         enclave: String,
         /// Why, shown wherever the revocation is.
         #[arg(long)]
         why: String,
+    },
+    /// Has an enclave attest again now.
+    Reattest {
+        /// Its name, or the beginning of it.
+        enclave: String,
     },
     /// Lets an enclave finish what it has and take no more.
     Drain {
@@ -63,10 +68,14 @@ pub(super) async fn enclave(context: &Context, command: EnclaveCommand) -> Resul
                         presence(e),
                         format!("{}/{}", e.leases, e.capacity.slots),
                         format!("{}/h", e.rate.core_hour),
+                        age(e),
                         e.proof_expires.to_string(),
                     ]
                 });
-                table(["ENCLAVE", "PROVIDER", "REGION", "TEE", "STATE", "LEASES", "CORE", "PROVEN UNTIL"], rows)
+                table(
+                    ["ENCLAVE", "PROVIDER", "REGION", "TEE", "STATE", "LEASES", "CORE", "PROOF", "PROVEN UNTIL"],
+                    rows,
+                )
             })?;
         }
         EnclaveCommand::Show { enclave } => {
@@ -75,9 +84,13 @@ pub(super) async fn enclave(context: &Context, command: EnclaveCommand) -> Resul
             context.print(&view, || detail(&view))?;
         }
         EnclaveCommand::Revoke { enclave, why } => {
+            let enclave = find_enclave(&context.operator()?, &enclave).await?;
+            return trust::revoke_enclave(context, &enclave.to_string(), &why).await;
+        }
+        EnclaveCommand::Reattest { enclave } => {
             let client = context.operator()?;
-            let view = client.revoke(find_enclave(&client, &enclave).await?, &why).await?;
-            context.print(&view, || format!("enclave {} is revoked: {why}", view.enclave.short()))?;
+            let view = client.reattest(find_enclave(&client, &enclave).await?).await?;
+            context.print(&view, || format!("enclave {} is asked to attest again", view.enclave.short()))?;
         }
         EnclaveCommand::Drain { enclave } => {
             let client = context.operator()?;
@@ -91,18 +104,75 @@ pub(super) async fn enclave(context: &Context, command: EnclaveCommand) -> Resul
 fn presence(view: &EnclaveView) -> String {
     match (&view.revoked, &view.presence) {
         (Some(_), _) => "revoked".to_owned(),
+        (None, Presence::Here | Presence::Draining) if view.cordon.is_some() => "cordoned".to_owned(),
         (None, Presence::Here) => "here".to_owned(),
         (None, Presence::Draining) => "draining".to_owned(),
         (None, Presence::Away { since }) => format!("away since {since}"),
     }
 }
 
+/// How old the newest proof is, and whether it should have been renewed.
+fn age(view: &EnclaveView) -> String {
+    let late = if view.overdue { ", OVERDUE" } else { "" };
+    view.proofs.first().map_or("none".to_owned(), |p| format!("{} s old{late}", p.age_seconds))
+}
+
+/// One line for each proof, with the countdown of a grace.
+fn proofs(view: &EnclaveView) -> String {
+    let line = |p: &ProofView| {
+        let tenants = p.tenants.as_ref().map_or("all tenants".to_owned(), |list| {
+            list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        });
+        let state = match (p.holds, p.overdue) {
+            (false, _) => ", OVER",
+            (true, true) => ", OVERDUE",
+            (true, false) => "",
+        };
+        let images = if p.images.is_empty() { String::new() } else { format!(", {}", p.images.join(" ")) };
+        let mut text = format!(
+            "\nproof        by {} for {tenants}: {:?} under `{}`{images}; {} s old, until {}{state}",
+            p.verifier.short(),
+            p.status,
+            p.policy,
+            p.age_seconds,
+            p.expires
+        );
+        if let Some(grace) = &p.grace {
+            let (hours, minutes) = (grace.seconds_left / 3600, grace.seconds_left / 60 % 60);
+            text.push_str(&format!(
+                "\ngrace        {hours} h {minutes} min left, until {} by rule `{}`: {}",
+                grace.until, grace.rule, grace.why
+            ));
+        }
+        if let Some(since) = p.stale_since {
+            text.push_str(&format!("\nstale        collateral was due for renewal at {since}"));
+        }
+        text
+    };
+    view.proofs.iter().map(line).collect()
+}
+
 fn detail(view: &EnclaveView) -> String {
-    let revoked = view.revoked.as_ref().map_or(String::new(), |why| format!("\nrevoked      {why}"));
+    let mut rest = proofs(view);
+    for claim in &view.claims {
+        let believed = f64::from(claim.confidence.0) / 1000.0;
+        rest.push_str(&format!("\nclaim        {} = {} ({believed:.2}, {:?})", claim.name, claim.value, claim.source));
+    }
+    for shortfall in &view.tcb.shortfall {
+        rest.push_str(&format!("\nshortfall    {shortfall}"));
+    }
+    if let Some(cordon) = &view.cordon {
+        rest.push_str(&format!("\ncordoned     since {}: {}", cordon.since, cordon.why));
+    }
+    if let Some(withdrawal) = &view.withdrawal {
+        let Withdrawal { verifier, at, why } = withdrawal;
+        rest.push_str(&format!("\nwithdrawn    by {} at {at}: {why}", verifier.short()));
+    }
+    rest.push_str(&view.revoked.as_ref().map_or(String::new(), |why| format!("\nrevoked      {why}")));
     format!(
         "enclave      {}\nprovider     {}\nregion       {}\ntee          {}\nrests on     {}\nstate        {}\n\
          capacity     {}, {}, {} slots\nprice        {}/h a core, {}/h a GiB\nleases       {}\n\
-         proven       {} until {}\nmeasurement  {}\ntcb          {}\nchip         {}{revoked}",
+         proven       {} until {}\nmeasurement  {}\ntcb          {}\nchip         {}, slot {}{rest}",
         view.enclave,
         view.provider,
         view.region,
@@ -120,5 +190,6 @@ fn detail(view: &EnclaveView) -> String {
         view.measurement,
         view.tcb,
         view.chip,
+        view.slot,
     )
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use legation::{
     home::read_anchors,
-    verify::{Answer, draw, last_line, verify},
+    verify::{Answer, draw, last_line, read_revocations, verify},
 };
 
 use super::{Context, Exit, Failure, Output, say};
@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// What to trust: operators' roots and, if at all, development roots. Default: `anchors.json` of your home, or here.
     #[arg(long, value_name = "FILE")]
     anchors: Option<PathBuf>,
+    /// What is revoked, as `legation revocations save FILE` wrote it: work done after is not valid.
+    #[arg(long, value_name = "FILE")]
+    revocations: Option<PathBuf>,
     /// Refuses receipts that rest on a development root.
     #[arg(long)]
     production: bool,
@@ -43,14 +46,20 @@ pub(super) fn command(context: &Context, command: ReceiptCommand) -> Result<Exit
     if args.production {
         anchors.development.clear();
     }
-    let text = std::fs::read(&args.file)
-        .map_err(|e| Failure::new(Exit::Usage, format!("cannot read {}: {e}", args.file.display())))?;
-    let answer = verify(&text, &anchors)?;
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|e| Failure::new(Exit::Usage, format!("cannot read {}: {e}", path.display())))
+    };
+    let text = read(&args.file)?;
+    let revocations = args.revocations.as_ref().map(|path| read_revocations(&read(path)?, &anchors)).transpose()?;
+    let answer = verify(&text, &anchors, revocations.as_deref())?;
     if context.output == Output::Json {
         say(&serde_json::to_string_pretty(&answer).map_err(|e| Failure::new(Exit::Failure, e))?)?;
     } else {
         if let (true, Answer::Valid(verdict)) = (show, &answer) {
             say(&format!("task {} `{}`\n{}", verdict.task, verdict.name, draw(verdict)))?;
+        }
+        if let Answer::Valid(verdict) = &answer {
+            verdict.warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))?;
         }
         say(&last_line(&answer))?;
     }

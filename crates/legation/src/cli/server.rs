@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use legation_agent::{Agent, AgentConfig, Shutdown, attester};
 use legation_manager::{Manager, ManagerConfig, system_clock};
 use tracing_subscriber::EnvFilter;
 
-use super::{Exit, Failure};
+use super::{Context, Exit, Failure, detect};
 
 #[derive(Args)]
 pub(super) struct ManagerArgs {
@@ -20,15 +20,23 @@ pub(super) struct ManagerArgs {
 
 #[derive(Args)]
 pub(super) struct AgentArgs {
+    #[command(subcommand)]
+    command: Option<AgentCommand>,
     /// Configuration file; `legation init` makes one.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     logs: Logs,
 }
 
+#[derive(Subcommand)]
+enum AgentCommand {
+    /// Says what this machine could attest with, and what an agent would take. Exit code 3 when it is nothing.
+    Detect(detect::Detect),
+}
+
 #[derive(Args)]
-struct Logs {
+pub(super) struct Logs {
     /// What is logged, such as `info` or `legation_agent=debug`. Secrets and plaintexts never are.
     #[arg(long, env = "LEGATION_LOG", default_value = "info")]
     log: String,
@@ -38,7 +46,7 @@ struct Logs {
 }
 
 impl Logs {
-    fn start(&self) -> Result<(), Failure> {
+    pub(super) fn start(&self) -> Result<(), Failure> {
         let filter = EnvFilter::try_new(&self.log)
             .map_err(|e| Failure::new(Exit::Usage, format!("--log `{}` is not a filter: {e}", self.log)))?;
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -51,7 +59,7 @@ impl Logs {
     }
 }
 
-async fn terminated() -> Result<(), Failure> {
+pub(super) async fn terminated() -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|e| Failure::new(Exit::Failure, format!("signals: {e}")))?;
@@ -71,9 +79,13 @@ pub(super) async fn manager(args: ManagerArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-pub(super) async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
+pub(super) async fn agent(context: &Context, args: AgentArgs) -> Result<Exit, Failure> {
+    if let Some(AgentCommand::Detect(args)) = &args.command {
+        return detect::detect(context, args);
+    }
     args.logs.start()?;
-    let config = AgentConfig::read(&args.config).map_err(|e| Failure::new(Exit::Usage, e))?;
+    let file = args.config.ok_or_else(|| Failure::new(Exit::Usage, "an agent needs --config FILE"))?;
+    let config = AgentConfig::read(&file).map_err(|e| Failure::new(Exit::Usage, e))?;
     let attester = attester::choose(&config).map_err(|e| Failure::new(Exit::Usage, e))?;
     let shutdown = Shutdown::new();
     shutdown.on_signals().map_err(|e| Failure::new(Exit::Failure, format!("signals: {e}")))?;

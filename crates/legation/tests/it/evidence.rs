@@ -139,7 +139,8 @@ async fn files_that_are_no_reports_are_said_to_be_none() {
     for file in &files {
         let name = file.to_str().unwrap();
         let bytes = fs::metadata(file).unwrap().len();
-        let ran = verify(&folder, &[name, "--vcek", "milan-v2/vcek.der", "--json"]).await.ended(4, &[]);
+        let ran =
+            verify(&folder, &[name, "--kind", "snp", "--vcek", "milan-v2/vcek.der", "--json"]).await.ended(4, &[]);
         let verdict = ran.json();
         let (check, why) = refusal(&verdict).unwrap();
         assert_eq!((check, &why["expected"]), ("snp.length", &"1184 bytes".into()), "{name}: {why}");
@@ -156,8 +157,9 @@ async fn files_that_are_no_reports_are_said_to_be_none() {
         .ended(2, &["no certificate beside", "milan-ark.pem", "--vcek FILE"]);
     verify(&folder, &["nowhere.bin"]).await.ended(2, &["cannot read nowhere.bin"]);
     verify(&folder, &["milan-v2/report.bin", "--vcek", "nowhere.der"]).await.ended(2, &["cannot read nowhere.der"]);
-    verify(&folder, &["milan-v2/report.bin", "--kind", "tdx"])
+    verify(&folder, &["milan-v2/report.bin", "--kind", "vax"])
         .await
-        .ended(2, &["tdx", "possible values: snp, dev-snp"]);
+        .ended(2, &["vax", "possible values: snp, dev-snp"]);
+    verify(&folder, &["milan-v2/report.bin", "--kind", "tdx"]).await.ended(2, &["needs --collateral FILE"]);
     verify(&folder, &["milan-v2/report.bin", "--at", "yesterday"]).await.ended(2, &["yesterday"]);
 }

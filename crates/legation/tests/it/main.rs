@@ -6,14 +6,19 @@
 #![expect(clippy::expect_used, reason = "a test that panics says what it waited for")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod detect;
 mod dev;
 mod evidence;
+mod evidence_kinds;
 mod http;
 mod openapi;
 mod receipts;
 mod recovery;
 mod refusals;
+mod revocation;
 mod run;
 mod slow;
+#[cfg(feature = "tpm")]
+mod tpm_cloud;
 mod words;
 mod world;

@@ -92,9 +92,10 @@ async fn the_manager_serves_what_it_specifies() {
     // Health and numbers are elsewhere, and without tokens.
     let admin = world.deployment().addresses.admin;
     assert_eq!(send(admin, Request::get("/livez")).await.text(), "ok\n");
-    assert!(send(admin, Request::get("/readyz")).await.text().starts_with("ok term=1 seq=1 enclaves=0"));
+    let ready = send(admin, Request::get("/readyz")).await.text();
+    assert!(ready.starts_with("ok term=1 seq=") && ready.contains(" enclaves=0 verifiers=1\n"), "{ready}");
     let metrics = send(admin, Request::get("/metrics")).await.text();
-    assert!(metrics.contains("legation_manager_journal_records_total 0"), "{metrics}");
+    assert!(metrics.contains("legation_manager_journal_records_total 2"), "{metrics}");
     assert_eq!(send(api, Request::get("/metrics")).await.status, 404);
     assert_eq!(send(admin, Request::get("/v1/pool").token(&token)).await.status, 404);
 }

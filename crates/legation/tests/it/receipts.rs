@@ -104,7 +104,10 @@ async fn a_receipt_is_worth_what_the_anchors_are() {
     elsewhere.write_anchors("nobody.json", &Anchors::default());
     elsewhere.write_anchors("stranger.json", &stranger);
     let operators = trusted.operators.clone();
-    elsewhere.write_anchors("operator.json", &Anchors { operators, development: stranger.development.clone() });
+    elsewhere.write_anchors(
+        "operator.json",
+        &Anchors { operators, development: stranger.development.clone(), tpm: Vec::new() },
+    );
     elsewhere.write_anchors("hardware.json", &Anchors { operators: stranger.operators, ..trusted.clone() });
     for (anchors, production, at) in [
         ("nobody.json", false, "appointment"),
@@ -199,10 +202,10 @@ async fn what_is_said_of_a_receipt_is_the_same_in_library_and_binary() {
         let out = elsewhere.legation(&["receipt", "verify", path.to_str().unwrap()]).await.out();
         out.trim_end().to_owned()
     };
-    let answer = verify(&elsewhere.text(), &elsewhere.anchors()).unwrap();
+    let answer = verify(&elsewhere.text(), &elsewhere.anchors(), None).unwrap();
     assert!(matches!(answer, Answer::Valid(_)));
     assert_eq!(said(&elsewhere.path("receipt.json")).await, last_line(&answer));
-    let answer = verify(b"{}", &elsewhere.anchors()).unwrap();
+    let answer = verify(b"{}", &elsewhere.anchors(), None).unwrap();
     fs::write(elsewhere.path("none.json"), "{}").unwrap();
     assert_eq!(said(&elsewhere.path("none.json")).await, last_line(&answer));
 }

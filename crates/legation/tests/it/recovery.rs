@@ -168,7 +168,7 @@ async fn one_chip_is_one_enclave_at_a_time() {
     let file = world.agent_file("boreal");
     // A copy of the machine, or its leaked key: refused while the first is here.
     let mut twin = spawn(&world.root, None, &["agent", "--config", file.to_str().unwrap()]);
-    world.logs("manager", &["evidence refused", "pool.chip", "which is here"], SOON).await;
+    world.logs("manager", &["attestation refused", "pool.chip", "which is here"], SOON).await;
     assert_eq!(world.enclave("boreal").await, first);
     assert_eq!(world.client().pool().await.unwrap().enclaves_here, 2);
     twin.kill().await.unwrap();
@@ -235,14 +235,14 @@ async fn an_agent_that_is_asked_to_stop_finishes_what_it_has() {
     let agent = spawn(&world.root, None, &["agent", "--config", file.to_str().unwrap()]);
     world.ready(2).await;
     let boreal = world.enclave("boreal").await;
-    let job = Followed::training(&world, 2, SECOND).await;
+    let job = Followed::training(&world, 2, 5 * SECOND).await;
     assert!(places(&job.runs(&world, 2).await).contains(&boreal));
     signal(agent.id().unwrap(), "TERM").await;
     signal(agent.id().unwrap(), "TERM").await;
     let stopped = std::time::Instant::now();
     finish(agent).await.ended(0, &["draining"]);
     assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
-    let outcome = job.completes(2, SECOND).await;
+    let outcome = job.completes(2, 5 * SECOND).await;
     assert_eq!(moved_from(&outcome, boreal).len(), 1, "{:?}", outcome.view);
 }
 
@@ -288,7 +288,10 @@ async fn work_of_a_revoked_enclave_moves_and_it_does_not_return() {
 async fn enclaves_prove_themselves_again_before_their_passports_end() {
     let mut world = World::new(&["aurora"]);
     let life = 10;
-    world.manager_config(|config| config.appraisal.passport_seconds = life);
+    let policy = world.deployment().manager.with_file_name("appraisal.cedar");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    let shorter = format!("@passport_seconds(\"{life}\")\n@id(\"known-image\")");
+    std::fs::write(&policy, text.replace("@id(\"known-image\")", &shorter)).unwrap();
     world.start().await;
     let aurora = world.enclave("aurora").await;
     let first = world.client().enclave(aurora).await.unwrap();

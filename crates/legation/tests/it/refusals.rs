@@ -92,7 +92,7 @@ async fn a_journal_that_does_not_hold_together_stops_the_start() {
         ("update journal set record = 'x' where seq = 5", "record Seq(5) cannot be read"),
         ("delete from journal where seq = 3", "record Seq(4) follows record Seq(2)"),
         (
-            "update journal set record = json_set(record, '$.enclave', printf('%064d', 0)) where seq = 3",
+            "update journal set record = json_set(record, '$.enclave', printf('%064d', 0)) where kind = 'arrived'",
             "journal does not hold together",
         ),
     ] {
@@ -132,7 +132,9 @@ async fn unknown_keys_and_wrong_files_are_named() {
     }
     fs::write(&agent_file, &good).unwrap();
     world.agent_config("aurora", |table| drop(table.remove("development")));
-    program(&world.root, None, &agent).await.ended(2, &["nothing to attest with", "no development chip is configured"]);
+    program(&world.root, None, &agent)
+        .await
+        .ended(2, &["nothing to attest with", "not configured: set `chip` in `[development]`"]);
     fs::write(&agent_file, &good).unwrap();
     let chip = agent_file.with_file_name("chip.pem");
     fs::write(&chip, "not a chip").unwrap();
@@ -151,8 +153,6 @@ async fn unknown_keys_and_wrong_files_are_named() {
         fs::write(&manager_file, format!("{line}{good}")).unwrap();
         program(&world.root, None, &manager(&world)).await.ended(2, said);
     }
-    fs::write(&manager_file, format!("{good}\n[appraisal.colour]\n")).unwrap();
-    program(&world.root, None, &manager(&world)).await.ended(2, &["manager.toml", "colour"]);
     fs::write(&manager_file, &good).unwrap();
     world.manager_config(|config| config.api = "0.0.0.0:24442".parse().unwrap());
     program(&world.root, None, &manager(&world)).await.ended(2, &["a loopback address", "0.0.0.0", "api_behind_proxy"]);
@@ -192,7 +192,7 @@ async fn machines_that_are_not_what_they_should_be_are_not_let_in() {
         .spawn()
         .unwrap();
     let measured = legation::setup::measure(&image).unwrap();
-    let refused = ["appraisal.measurement", "expected this-build", &measured];
+    let refused = ["policy.known-image", "expected principal in Image::\"this-build\"", &measured];
     world.logs("manager", &refused, SOON).await;
     world.logs("boreal", &["turned away", refused[0], refused[1], "make a reference value"], SOON).await;
 
@@ -207,7 +207,7 @@ async fn machines_that_are_not_what_they_should_be_are_not_let_in() {
     world.logs("cumulus", &["turned away", "snp.chain"], SOON).await;
     assert_eq!(world.client().pool().await.unwrap().enclaves_known, 1);
     let metrics = send(world.deployment().addresses.admin, Request::get("/metrics")).await.text();
-    for check in ["appraisal.measurement", "snp.chain"] {
+    for check in ["policy.known-image", "snp.chain"] {
         assert!(metrics.contains(&format!("refusals_total{{check=\"{check}\"}}")), "no {check} in {metrics}");
     }
 
@@ -223,7 +223,7 @@ async fn machines_that_are_not_what_they_should_be_are_not_let_in() {
 #[tokio::test]
 async fn a_production_policy_admits_no_development_enclave() {
     let mut world = World::new(&["aurora"]);
-    world.manager_config(|config| config.appraisal.development = false);
+    world.manager_config(|config| config.allow_development = false);
     world.cloud.start().unwrap();
     let refused = ["appraisal.anchor", "expected a hardware vendor's root", "got development(local)"];
     world.logs("manager", &refused, SOON).await;
@@ -396,7 +396,12 @@ async fn strangers_learn_nothing() {
 
     // What only the operator may do.
     let aurora = world.enclave("aurora").await;
-    for (tail, body) in [("revoke", "{\"why\": \"x\"}"), ("drain", "")] {
+    let revoke = |body: &str| Request::new("POST", "/v1/revocations").json(body);
+    let whole = format!("{{\"kind\": \"enclave\", \"name\": \"{aurora}\", \"why\": \"x\"}}");
+    send(api, revoke(&whole).token(token)).await.refused(403, "api.operator");
+    let nobody = whole.replace("enclave", "tenant");
+    send(api, revoke(&nobody).token(&operator)).await.refused(422, "revocation.name");
+    for (tail, body) in [("reattest", ""), ("drain", "")] {
         let path = format!("/v1/enclaves/{aurora}/{tail}");
         send(api, Request::new("POST", &path).token(token).json(body)).await.refused(403, "api.operator");
         let absent = path.replace(&aurora.to_string(), &nothing);

@@ -95,7 +95,7 @@ pub(crate) fn check(outcome: &Outcome, fragments: usize, rows: usize, anchors: &
         assert!(before.iter().all(|a| a.ended.is_some() && a.enclave != last.enclave), "{fragment:?}");
     }
     let text = outcome.receipt.to_text();
-    match legation::verify::verify(text.as_bytes(), anchors).unwrap() {
+    match legation::verify::verify(text.as_bytes(), anchors, None).unwrap() {
         legation::verify::Answer::Valid(verdict) => assert!(verdict.completed && verdict.task == outcome.task),
         legation::verify::Answer::Invalid { at, why } => panic!("receipt invalid at {at}: {why}"),
     }

@@ -24,7 +24,18 @@ async fn every_command_has_help() {
         }
         seen.push(command.join(" "));
     }
-    for known in ["", "run", "task logs", "enclave revoke", "receipt verify", "evidence verify", "completions"] {
+    for known in [
+        "",
+        "run",
+        "task logs",
+        "enclave revoke",
+        "revoke",
+        "revocations save",
+        "verifier list",
+        "receipt verify",
+        "evidence verify",
+        "completions",
+    ] {
         assert!(seen.iter().any(|s| s == known), "no `{known}` in {seen:?}");
     }
 }

@@ -1,0 +1,60 @@
+//! TPM 2.0: quotes over registers, by a key that a verifier has seen activated.
+//!
+//! * The endorsement key is made from the TCG's template for which the maker's certificate lies in the TPM (ECC P-384, ECC
+//!   P-256, RSA 2048, in this order: the first is quickest to make). Intermediate certificates come from the TPM as well,
+//!   where its maker put them there, and from a configured file.
+//! * The attestation key (ECC P-256, restricted) is made under it once for each start of the agent. It never leaves the TPM;
+//!   what is kept here is the blob by which the TPM loads it again after it has lost it.
+//! * A quote covers registers 0 to 7 of SHA-256 and those configured; its qualifying data are the first 32 bytes of the
+//!   report data. Registers that change while they are read are read again.
+//! * A development TPM measures the agent itself: register 16, which anybody may reset, is reset and extended by the SHA-256
+//!   of the executable. That is the agent's own word about itself, good for development and for nothing else.
+//!
+//! A TPM hides no memory from the host. Sources: *TPM 2.0 Library Specification* Part 3; *TCG EK Credential Profile* 2.2.
+
+#[cfg(feature = "tpm")]
+mod attester;
+#[cfg(feature = "tpm")]
+mod device;
+
+#[cfg(feature = "tpm")]
+pub use attester::{LOG_MAX, TpmAttester};
+#[cfg(feature = "tpm")]
+pub use device::CHAIN_MAX;
+
+/// Register of a development TPM that the agent measures itself into.
+pub const OWN_REGISTER: u8 = 16;
+/// Registers that every quote covers.
+pub const REGISTERS: std::ops::RangeInclusive<u8> = 0..=7;
+/// Most tries to read registers that stay as they are while they are quoted.
+pub const QUOTE_TRIES_MAX: u32 = 5;
+
+/// Why a TPM gave nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TpmError {
+    /// A command failed.
+    #[error("{what} failed: {why}")]
+    Command {
+        /// Which.
+        what: &'static str,
+        /// As the TPM or its library says it.
+        why: String,
+    },
+    /// It holds no certificate of an endorsement key that is its own.
+    #[error(
+        "no endorsement key with a certificate ({0}); expected one at 0x1c00016, 0x1c0000a or 0x1c00002, where its maker stores it"
+    )]
+    NoEndorsementKey(String),
+    /// Registers changed in every try.
+    #[error(
+        "registers changed during each of {QUOTE_TRIES_MAX} quotes; leave out those that the running system extends"
+    )]
+    Changing,
+    /// A credential has not the form of one.
+    #[error("{0} has not the form it should have")]
+    Malformed(&'static str),
+    /// A verifier's word is about another key.
+    #[error("the verifier's word is about another attestation key")]
+    OtherKey,
+}

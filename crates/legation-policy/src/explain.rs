@@ -1,0 +1,163 @@
+//! Why a policy refuses: the rule, its condition in the author's words, what was found, what would make it pass.
+//!
+//! Where a forbid fires, it is that one. Where no permit holds, it is the closest: the one with the fewest conditions that
+//! fail, the first of those in the text; and of it, the first condition that fails. The others are named in the advice.
+
+use legation_core::Rejection;
+
+use crate::{
+    appraise::Question,
+    conjunct::Conjunct,
+    facts::Facts,
+    policy::{Machine, Policy},
+    rule::Rule,
+};
+
+/// Longest condition that is shown, in characters.
+const SHOWN_MAX: usize = 300;
+/// Other permits that are named.
+const OTHERS_MAX: usize = 3;
+
+impl Policy {
+    pub(crate) fn claim(&self, rule: &Rule) -> String {
+        format!("rule `{}` of policy `{}`", rule.id, self.name)
+    }
+
+    /// A forbid fires.
+    pub(crate) fn forbidden(&self, rule: &Rule, facts: &Facts<'_>) -> Rejection {
+        let conditions: Vec<_> = rule.conjuncts.iter().map(|c| c.text.as_str()).collect();
+        let expected = if conditions.is_empty() {
+            "nothing: it forbids everything".to_owned()
+        } else {
+            format!("not ({})", shown(&conditions.join(" && ")))
+        };
+        let fix = rule.fix.clone().unwrap_or_else(|| {
+            let generic = self.advice(&rule.conjuncts, facts).map(|a| format!("{a}, or ")).unwrap_or_default();
+            format!("{generic}change rule `{}`", rule.id)
+        });
+        Rejection::new(&format!("policy.{}", rule.id), self.claim(rule))
+            .expected(expected)
+            .got(found(rule.conjuncts.iter(), facts))
+            .fix(fix)
+    }
+
+    /// No permit holds; `lapsed` are those that would, had their dated exceptions not ended.
+    pub(crate) fn refusal(&self, facts: &Facts<'_>, question: &Question, lapsed: &[&Rule]) -> Rejection {
+        if let Some(rule) = lapsed.first()
+            && let Some((until, why)) = &rule.grace
+        {
+            let generic = || format!("mend what it excused: {why}");
+            return Rejection::new(&format!("policy.{}", rule.id), self.claim(rule))
+                .expected(format!("until {until}: a dated exception"))
+                .got(format!("now {}", facts.at))
+                .fix(rule.fix.clone().unwrap_or_else(generic));
+        }
+        let mut near = self.near(question);
+        // Stable: among equals the first of the text stays first.
+        near.sort_by_key(|(_, failing)| failing.len());
+        let Some((rule, failing)) = near.first() else {
+            return Rejection::new("policy.permit", format!("policy `{}`", self.name))
+                .expected("a rule that permits")
+                .got("none")
+                .fix("add a permit");
+        };
+        let Some(first) = failing.first() else {
+            // Each condition holds alone, yet the rule does not: only a defect of the splitting could say so.
+            return Rejection::new(&format!("policy.{}", rule.id), self.claim(rule))
+                .expected(shown(&rule.conjuncts.iter().map(|c| c.text.as_str()).collect::<Vec<_>>().join(" && ")))
+                .got(found(rule.conjuncts.iter(), facts))
+                .fix(rule.fix.clone().unwrap_or_else(|| format!("meet rule `{}`", rule.id)));
+        };
+        let count = match failing.len() {
+            1 => String::new(),
+            n => format!(" (the first of {n} conditions that fail)"),
+        };
+        let others: Vec<_> = near.iter().skip(1).map(|(rule, _)| format!("`{}`", rule.id)).collect();
+        let others = match others.len() {
+            0 => String::new(),
+            n if n > OTHERS_MAX => format!("; or meet one of {n} other rules"),
+            1 => format!("; or meet rule {}", others.join("")),
+            _ => format!("; or meet one of the rules {}", others.join(", ")),
+        };
+        let fix = rule.fix.clone().unwrap_or_else(|| {
+            let one = std::slice::from_ref(*first);
+            self.advice(one, facts).unwrap_or_else(|| format!("meet rule `{}`, or change the policy", rule.id))
+        });
+        Rejection::new(&format!("policy.{}", rule.id), self.claim(rule))
+            .expected(format!("{}{count}", shown(&first.text)))
+            .got(found(std::iter::once(*first), facts))
+            .fix(format!("{fix}{others}"))
+    }
+
+    /// What commonly mends a condition.
+    fn advice(&self, conjuncts: &[Conjunct], facts: &Facts<'_>) -> Option<String> {
+        let first = conjuncts.iter().flat_map(|c| &c.reads).find_map(|path| path.first())?;
+        let measurement = &facts.subject.claims.measurement.value;
+        Some(match first.as_str() {
+            "image" if let Some(value) = self.references.expired_image(measurement, facts.at) => {
+                let end = value.expires.unwrap_or(facts.at);
+                format!(
+                    "reference value `{}` expired at {end}: update the enclave, or ask {} to renew it",
+                    value.name, value.owner
+                )
+            }
+            "image" | "measurement" | "registers" => {
+                "run an image that the policy names, or make a reference value of this one (`legation reference add`)"
+                    .to_owned()
+            }
+            "tcb" if !facts.tcb.shortfall.is_empty() => {
+                let behind: Vec<_> = facts.tcb.shortfall.iter().map(ToString::to_string).collect();
+                format!("update the machine's firmware: {}", behind.join(", "))
+            }
+            "tcb" => {
+                "update the machine's firmware, or say by `legation reference add NAME --firmware` what is current"
+                    .into()
+            }
+            "debug" => "launch the guest with a policy that forbids debugging".to_owned(),
+            "vmpl" => "ask for the report from a more privileged level".to_owned(),
+            "development" => "use real hardware".to_owned(),
+            "confidential" => "use a machine that hides its memory from its host".to_owned(),
+            "stale_collateral" => "renew the collateral (`legation collateral status` shows what is stale)".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// Each permit that may still count, with its conditions that fail.
+    fn near(&self, question: &Question) -> Vec<(&Rule, Vec<&Conjunct>)> {
+        let machine = &self.machine;
+        let response = machine.authorizer.is_authorized(&question.request, &machine.conjuncts, &question.entities);
+        // What cannot be evaluated is not among the reasons: it fails.
+        let mut holds = vec![false; machine.pieces.len()];
+        for index in response.diagnostics().reason().filter_map(Machine::index) {
+            if let Some(piece) = holds.get_mut(index) {
+                *piece = true;
+            }
+        }
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.permits);
+        rules
+            .map(|(index, rule)| {
+                let own = machine.pieces.iter().zip(&holds).filter(|((of, _), holds)| *of == index && !**holds);
+                (rule, own.filter_map(|((_, piece), _)| rule.conjuncts.get(*piece)).collect())
+            })
+            .collect()
+    }
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}..", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+/// The values that conditions read, each once.
+fn found<'a>(conjuncts: impl Iterator<Item = &'a Conjunct>, facts: &Facts<'_>) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for path in conjuncts.flat_map(|c| &c.reads) {
+        let text = facts.tell(path);
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    if told.is_empty() { "not so".to_owned() } else { told.join(", ") }
+}

@@ -1,0 +1,118 @@
+//! Lapse: an enclave whose every proof is over, or was taken back, is cordoned and its work moves at once. A new passport
+//! restores it.
+
+use legation_core::{EnclaveId, KeyId, Rejection, UnixTime};
+
+use crate::{
+    apply::Change,
+    enclave::{Cordon, Withdrawal},
+    event::{Effect, Event, LeaseEnd},
+    pool::{Env, Pool},
+    text::cut_rejection,
+};
+
+impl Pool {
+    /// Cordons whoever has lapsed and can be reached or holds leases. Of others nobody asks, and no record is made.
+    pub(crate) fn lapse(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
+        let lapsed = self
+            .enclaves
+            .iter()
+            .filter(|(_, e)| e.is_trusted() && e.proofs.are_over_at(env.now) && !(e.is_away() && e.leases.is_empty()));
+        let lapsed: Vec<_> = lapsed.map(|(id, e)| (*id, e.proofs.until().unwrap_or(e.passport().expires))).collect();
+        for (enclave, until) in lapsed {
+            let why = Rejection::new("pool.lapsed", format!("passports of enclave {}", enclave.short()))
+                .expected(format!("one that holds at {}", env.now))
+                .got(format!("none: the last held until {until}"))
+                .fix("its agent must attest again: see whether it runs, and whether its verifiers answer");
+            self.cordon(enclave, why, env, out)?;
+        }
+        Ok(())
+    }
+
+    fn cordon(&mut self, enclave: EnclaveId, why: Rejection, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
+        out.record(self, env, Event::Lapsed { enclave, why: why.clone() })?;
+        let held = self.known(enclave)?.leases.clone();
+        self.end_leases_of(enclave, &LeaseEnd::Lapsed { why }, env, out)?;
+        if !self.known(enclave)?.is_away() {
+            out.effects.extend(held.into_iter().map(|lease| Effect::Cancel { enclave, lease }));
+        }
+        Ok(())
+    }
+
+    /// A verifier takes its passport back: whatever rested on it alone ends.
+    pub(crate) fn withdraw(
+        &mut self,
+        enclave: EnclaveId,
+        verifier: KeyId,
+        why: &Rejection,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        let known = self.known(enclave)?;
+        if known.proofs.of(verifier).is_none() {
+            return Ok(());
+        }
+        let why = cut_rejection(why);
+        out.record(self, env, Event::Withdrawn { enclave, verifier, why: why.clone() })?;
+        let known = self.known(enclave)?;
+        if known.revoked.is_some() {
+            return Ok(());
+        }
+        let here = !known.is_away();
+        if known.proofs.hold_at(env.now) {
+            self.end_unproven_leases(Some(enclave), &LeaseEnd::Lapsed { why: why.clone() }, env, out)?;
+        } else if known.cordon.is_none() {
+            self.cordon(enclave, why.clone(), env, out)?;
+        }
+        if here {
+            out.effects.push(Effect::Reattest { enclave, why: format!("a verifier took its passport back: {why}") });
+        }
+        Ok(())
+    }
+
+    /// Ends leases, of `enclave` or of all, whose tenant no proof of their enclave that is kept and not over is good for.
+    pub(crate) fn end_unproven_leases(
+        &mut self,
+        enclave: Option<EnclaveId>,
+        why: &LeaseEnd,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        let held = self.leases.iter().filter(|(_, l)| enclave.is_none_or(|only| l.enclave == only));
+        let unproven = held.filter(|(_, lease)| {
+            let task = self.tasks.get(&lease.fragment.task);
+            let proofs = self.enclaves.get(&lease.enclave).map(|e| e.proofs.current());
+            !task.zip(proofs).is_some_and(|(task, proofs)| {
+                proofs.iter().any(|c| {
+                    env.now <= c.proof.passport.expires && c.proof.appointment.covers_tenant(&task.request.tenant)
+                })
+            })
+        });
+        let unproven: Vec<_> = unproven.map(|(id, l)| (*id, l.enclave)).collect();
+        for (lease, enclave) in unproven {
+            self.end_lease(lease, why.clone(), env, out)?;
+            if self.enclaves.get(&enclave).is_some_and(|e| !e.is_away()) {
+                out.effects.push(Effect::Cancel { enclave, lease });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn absorb_lapsed(&mut self, enclave: EnclaveId, why: &Rejection, now: UnixTime) -> Option<()> {
+        self.enclaves.get_mut(&enclave)?.cordon = Some(Cordon { since: now, why: why.clone(), revocation: None });
+        Some(())
+    }
+
+    pub(crate) fn absorb_withdrawn(
+        &mut self,
+        enclave: EnclaveId,
+        verifier: KeyId,
+        why: &Rejection,
+        now: UnixTime,
+    ) -> Option<()> {
+        let enclave = self.enclaves.get_mut(&enclave)?;
+        enclave.proofs.drop_of(verifier);
+        enclave.withdrawal = Some(Withdrawal { verifier, at: now, why: why.clone() });
+        Some(())
+    }
+}

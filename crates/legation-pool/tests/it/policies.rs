@@ -1,0 +1,150 @@
+//! Reference values and policies in the journal, and what a tenant's policy does to placement.
+
+use std::collections::BTreeSet;
+
+use legation_core::{TenantId, UnixTime, claims::TeeKind};
+use legation_policy::{ReferenceKind, ReferenceValue, Scope};
+use legation_pool::{Applied, Command, Limits, Phase, Pool};
+
+use crate::world::*;
+
+fn image(name: &str, byte: &str) -> ReferenceValue {
+    ReferenceValue {
+        name: name.into(),
+        value: ReferenceKind::Image { measurement: byte.repeat(48), tees: BTreeSet::from([TeeKind::DevSnp]) },
+        owner: "ops".into(),
+        made: START,
+        expires: None,
+        source: "file agent.bin".into(),
+    }
+}
+
+fn add(value: ReferenceValue, replace: bool) -> Command {
+    Command::AddReference { value: Box::new(value), author: "operator".into(), replace }
+}
+
+fn expire(name: &str, end: Option<UnixTime>, force: bool) -> Command {
+    Command::ExpireReference { name: name.into(), end, author: "operator".into(), force }
+}
+
+fn set(scope: Scope, text: &str) -> Command {
+    Command::SetPolicy { scope, text: text.into(), author: "operator".into() }
+}
+
+fn acme() -> Scope {
+    Scope::Tenant(TenantId::new("acme").unwrap())
+}
+
+fn kinds(applied: &Applied) -> Vec<&'static str> {
+    applied.records.iter().map(|r| r.event.kind()).collect()
+}
+
+const KNOWN: &str = "@id(\"known\") permit (principal in Image::\"known\", action, resource);";
+
+#[test]
+fn reference_values_are_made_made_anew_and_ended() {
+    let mut world = World::new([]);
+    assert_eq!(kinds(&world.apply(add(image("known", "ab"), false)).unwrap()), ["reference-added"]);
+    // The same again is no news; another of the name is refused while it counts.
+    assert_eq!(kinds(&world.apply(add(image("known", "ab"), false)).unwrap()), [""; 0]);
+    assert_eq!(world.refused(add(image("known", "cd"), false)), "reference.name");
+    assert_eq!(world.refused(add(image("Bad", "cd"), false)), "reference.name");
+    world.apply(add(image("known", "cd"), true)).unwrap();
+    assert_eq!(world.refused(expire("nobody", None, false)), "reference.unknown");
+    let view = world.pool.reference_view("known", world.now).unwrap();
+    assert!(view.holds && view.used_by.is_empty(), "unused: {view:?}");
+    world.apply(set(Scope::Pool, KNOWN)).unwrap();
+    assert_eq!(world.pool.reference_view("known", world.now).unwrap().used_by, ["appraisal"]);
+    assert_eq!(world.refused(expire("known", None, false)), "reference.used");
+    assert_eq!(kinds(&world.apply(expire("known", None, true)).unwrap()), ["reference-expired"]);
+    assert!(!world.pool.reference_view("known", world.now).unwrap().holds);
+    assert_eq!(kinds(&world.apply(expire("known", None, true)).unwrap()), [""; 0]);
+    // What is over makes room for another, and the policy is held to that.
+    world.apply(add(image("known", "ef"), false)).unwrap();
+    assert!(world.pool.reference_view("known", world.now).unwrap().holds);
+    let changed = world.pool.policies_changed();
+    assert_eq!(changed, world.pool.seq());
+}
+
+#[test]
+fn a_policy_is_set_only_if_it_loads() {
+    let mut world = World::new([]);
+    assert_eq!(world.refused(set(Scope::Pool, KNOWN)), "policy.reference");
+    assert_eq!(world.refused(set(Scope::Pool, "nonsense")), "policy.syntax");
+    world.apply(add(image("known", "ab"), false)).unwrap();
+    world.apply(set(Scope::Pool, KNOWN)).unwrap();
+    assert_eq!(kinds(&world.apply(set(Scope::Pool, KNOWN)).unwrap()), [""; 0]);
+    // A value that a policy names stays an image.
+    let mut firmware = image("known", "ab");
+    let (product, minimum) = ("milan".parse().unwrap(), "blSPL=1&teeSPL=1&snpSPL=1&ucodeSPL=1".parse().unwrap());
+    firmware.value = ReferenceKind::Firmware { product, minimum };
+    assert_eq!(world.refused(add(firmware, true)), "policy.reference");
+    for i in 0..40 {
+        world.apply(set(Scope::Pool, &format!("{KNOWN} // {i}"))).unwrap();
+    }
+    let versions = world.pool.policy_versions(&Scope::Pool).unwrap();
+    assert_eq!((versions.len(), versions[0].version), (32, 41));
+    assert!(versions[0].text.ends_with("// 39") && versions[0].author == "operator");
+    let view = world.pool.policy_view(&Scope::Pool, world.now).unwrap();
+    assert_eq!((view.name.as_str(), view.rules), ("appraisal", vec!["known".to_owned()]));
+    assert_eq!(world.pool.policy_view(&acme(), world.now).unwrap_err().check, "policy.unknown");
+}
+
+#[test]
+fn a_journal_with_a_policy_that_cannot_be_is_refused() {
+    let mut world = World::new([]);
+    world.apply(add(image("known", "ab"), false)).unwrap();
+    world.apply(set(Scope::Pool, KNOWN)).unwrap();
+    let mut pool = Pool::new(Limits::default());
+    for record in &world.records {
+        // Without the reference value, the policy names nothing.
+        if record.event.kind() != "reference-added" {
+            let mut record = record.clone();
+            record.seq = legation_core::Seq(pool.seq().0 + 1);
+            let result = pool.absorb(&record);
+            assert_eq!(result.is_err(), record.event.kind() == "policy-set", "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tenants_policy_decides_where_its_tasks_go() {
+    let mut world =
+        World::new([Machine::new("a").at("alpha", "eu-1", 1), Machine::new("b").at("beta", "us-1", 9).slots(4)]);
+    let dear = world.machines.values().find(|m| m.configuration.region.to_string() == "us-1").unwrap().id;
+    let us = "@id(\"us\") permit (principal, action, resource) when { principal.region == \"us-1\" };";
+    world.apply(set(acme(), us)).unwrap();
+    let task = world.submit_granted(vec![fragment("one")]);
+    assert_eq!(world.lease(task, 0).unwrap().1, dear, "the dearer one, which the policy admits");
+
+    // Another tenant's policy is nobody else's.
+    let nowhere = "@id(\"no\") permit (principal, action, resource) when { false };";
+    world.apply(set(Scope::Tenant(TenantId::new("other").unwrap()), nowhere)).unwrap();
+    let task = world.submit_granted(vec![fragment("two")]);
+    assert!(world.lease(task, 0).is_some());
+
+    world.apply(set(acme(), nowhere)).unwrap();
+    let task = world.submit_granted(vec![fragment("three")]);
+    assert_eq!(world.phase(task, 0), Phase::Queued);
+    let explanations = world.pool.explain(task, world.now).unwrap();
+    let text = serde_json::to_string(&explanations).unwrap();
+    assert!(text.contains("place.policy") && text.contains("rule `no` of policy `tenant/acme`"), "{text}");
+
+    // A change of policy gives what waits another look.
+    world.apply(set(acme(), us)).unwrap();
+    assert_eq!(world.lease(task, 0).unwrap().1, dear);
+}
+
+#[test]
+fn a_tenants_policy_that_speaks_of_time_is_asked_again() {
+    let mut world = World::new([Machine::new("a")]);
+    // START is 2027-01-15T08:00:00Z.
+    let until =
+        "@id(\"soon\") permit (principal, action, resource) when { context.now < datetime(\"2027-01-15T08:01:00Z\") };";
+    world.apply(set(acme(), until)).unwrap();
+    let task = world.submit_granted(vec![fragment("one")]);
+    assert!(world.lease(task, 0).is_some());
+    world.wait(120);
+    let task = world.submit_granted(vec![fragment("two")]);
+    assert_eq!(world.phase(task, 0), Phase::Queued);
+}
