@@ -1,7 +1,7 @@
 //! One binary for every target: `LEGATION_FUZZ_TARGET` names it. `cargo xtask fuzz` builds and runs it.
 //!
 //! A target must not panic, whatever the bytes are; some also say what must hold of what was read.
-#![cfg_attr(fuzzing, no_main)]
+#![no_main]
 
 use std::sync::{Arc, LazyLock};
 
