@@ -5,19 +5,31 @@
 
 use std::sync::{Arc, LazyLock};
 
-use legation_attest::{Judge, Roots, azure, dcap, nitro, nvidia, snp, tpm, x509};
+use legation_attest::{azure, dcap, nitro, nvidia, passport, report_view, snp, tpm, unverified, x509};
 use legation_core::{
-    Envelope, Receipt, Requirement, UnixTime,
-    claims::{Anchors, Evidence, EvidenceJudge as _, Shelf},
+    Envelope, Receipt, Requirement, RevocationList, UnixTime,
+    claims::{Claims, Configuration, Evidence, EvidenceJudge as _, KeyBinding, Shelf},
+    statement::{Appointment, KeyAttestation, Passport},
 };
 use legation_policy::{Options, Policy, References};
 use libfuzzer_sys::fuzz_target;
+
+mod world;
 
 type Target = (&'static str, fn(&[u8]));
 
 const TARGETS: &[Target] = &[
     ("snp-report", |data| {
         let _ = snp::Report::parse(data);
+    }),
+    ("snp-certificate", |data| {
+        let _ = unverified::snp_leaf(data);
+        let _ = report_view::with_intermediate(data, [data.to_vec()]);
+    }),
+    ("snp-vcek", |data| {
+        if let Ok(vcek) = snp::Vcek::of_report(data) {
+            assert!(!vcek.name().is_empty());
+        }
     }),
     ("snp-crl", |data| {
         let _ = snp::Crl::parse(data);
@@ -40,6 +52,15 @@ const TARGETS: &[Target] = &[
     ("nvidia-transcript", |data| {
         let _ = nvidia::Transcript::parse(data);
     }),
+    ("nvidia-firmware", |data| {
+        let _ = unverified::gpu_firmware(data);
+    }),
+    ("pem", |data| {
+        let _ = (unverified::pem_blocks(data), report_view::certificates(data));
+    }),
+    ("tpm-certificate", |data| {
+        let _ = unverified::tpm_certificate(data);
+    }),
     ("tpm-quote", |data| {
         let _ = tpm::Quote::parse(data);
     }),
@@ -57,7 +78,7 @@ const TARGETS: &[Target] = &[
     }),
     ("tpm-eventlog", |data| {
         if let Ok(log) = tpm::eventlog::EventLog::parse(data) {
-            let _ = (log.replay(tpm::HashAlg::Sha256), log.replay_rtmrs());
+            let _ = (log.replay(tpm::HashAlg::Sha256), log.replay_rtmrs(), log.secure_boot(tpm::HashAlg::Sha256));
         }
         let _ = tpm::eventlog::EventLog::parse_padded(data).is_ok();
     }),
@@ -67,11 +88,39 @@ const TARGETS: &[Target] = &[
     ("azure-hcl", |data| {
         let _ = azure::HclReport::parse(data);
     }),
+    ("azure-runtime", |data| {
+        let _ = azure::Runtime::parse(data);
+    }),
     ("evidence", |data| {
-        static JUDGE: LazyLock<Option<Judge>> = LazyLock::new(|| Roots::new(&Anchors::default()).ok().map(Judge::new));
-        if let (Some(judge), Ok(evidence)) = (JUDGE.as_ref(), serde_json::from_slice::<Evidence>(data)) {
-            let judged = judge.judge(&evidence, &Shelf::empty(), UnixTime(1_775_000_000));
-            assert!(judged.is_err(), "nobody can guess a vendor's signature over a binding");
+        let Some(world) = world::WORLD.as_ref() else { return };
+        let Ok(evidence) = serde_json::from_slice::<Evidence>(data) else { return };
+        // What no signature covers may be spelled differently; nothing that is believed says anything else.
+        if let Ok(judged) = world.judge.judge(&evidence, &Shelf::empty(), world::NOW) {
+            assert_eq!(judged, world.judged, "nobody can guess a signature over another binding");
+        }
+    }),
+    ("evidence-parts", |data| {
+        let _ = (serde_json::from_slice::<KeyBinding>(data), serde_json::from_slice::<Configuration>(data));
+        if let Ok(claims) = serde_json::from_slice::<Claims>(data) {
+            let again = serde_json::to_vec(&claims).ok().and_then(|json| serde_json::from_slice(&json).ok());
+            assert_eq!(again, Some(claims), "claims are read as they were written");
+        }
+    }),
+    ("statements", |data| {
+        let Ok(envelope) = serde_json::from_slice::<Envelope>(data) else { return };
+        let _ = (envelope.peek::<KeyAttestation>().is_ok(), envelope.peek::<Appointment>().is_ok());
+        if let Ok(list) = envelope.peek::<RevocationList>() {
+            let _ = list.check();
+        }
+        let _ = envelope.peek::<Passport>().is_ok();
+        assert!(passport::open(&envelope, &envelope, &[], UnixTime(1_775_000_000)).is_err(), "nobody is trusted");
+        assert!(RevocationList::open(&envelope, &envelope, &[]).is_err(), "nobody is trusted");
+    }),
+    ("references", |data| {
+        if let Ok(text) = std::str::from_utf8(data)
+            && let Ok(references) = References::from_json(text)
+        {
+            assert!(references.iter().all(|value| value.check().is_ok()));
         }
     }),
     ("envelope", |data| {
@@ -97,7 +146,7 @@ const TARGETS: &[Target] = &[
     }),
 ];
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: world::seed(), |data: &[u8]| {
     static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         let name = std::env::var("LEGATION_FUZZ_TARGET").unwrap_or_default();
         let found = TARGETS.iter().find(|(known, _)| *known == name).map(|(_, run)| *run);

@@ -49,10 +49,12 @@ pub(crate) fn run(repository: &Repository, name: &str, smoke: bool, args: &[Stri
     prerequisites::to_build()?;
 
     let package = format!("--package={}", bench.package);
-    let mut command = repository.cargo(&["run", &package, "--example", bench.example]);
-    if !smoke {
-        command.arg("--release");
-    }
+    // The programs that a measurement starts lie beside it, and running an example builds none of them: they would be missing,
+    // or of another commit.
+    let profile = if smoke { "--profile=dev" } else { "--profile=release" };
+    let mut build = repository.cargo(&["build", &package, "--bins", "--example", bench.example, profile]);
+    process::run(&mut build, "the measurement does not compile; see above")?;
+    let mut command = repository.cargo(&["run", &package, "--example", bench.example, profile]);
     command.arg("--").args(smoke.then_some("--smoke")).args(args).stdout(Stdio::piped());
     process::announce(&command);
     let child = command.spawn().with_context(|| format!("failed to start `{}`", process::shown(&command)))?;

@@ -10,8 +10,10 @@ use crate::repository::Repository;
 use crate::{prerequisites, process};
 
 /// Every target of fuzz/src/main.rs.
-const TARGETS: [&str; 20] = [
+const TARGETS: [&str; 29] = [
     "snp-report",
+    "snp-certificate",
+    "snp-vcek",
     "snp-crl",
     "x509-certificate",
     "x509-crl",
@@ -19,6 +21,9 @@ const TARGETS: [&str; 20] = [
     "dcap-collateral",
     "nitro-document",
     "nvidia-transcript",
+    "nvidia-firmware",
+    "pem",
+    "tpm-certificate",
     "tpm-quote",
     "tpm-signature",
     "tpm-public",
@@ -26,7 +31,11 @@ const TARGETS: [&str; 20] = [
     "tpm-eventlog",
     "azure-report",
     "azure-hcl",
+    "azure-runtime",
     "evidence",
+    "evidence-parts",
+    "statements",
+    "references",
     "envelope",
     "receipt",
     "requirement",
@@ -68,11 +77,14 @@ pub(crate) fn run(repository: &Repository, names: &[String], seconds: u64) -> Re
     let chosen = TARGETS.iter().filter(|name| names.is_empty() || names.iter().any(|n| n == *name));
     for name in chosen {
         let (corpus, artifacts) = (folder.join("corpus").join(name), folder.join("artifacts"));
-        for made in [&corpus, &artifacts] {
+        // A development root and the evidence under it; the program writes its seeds there before it reads them.
+        let world = folder.join("world");
+        let seeds = world.join("seeds");
+        for made in [&corpus, &artifacts, &seeds] {
             fs::create_dir_all(made).with_context(|| format!("failed to create {}", made.display()))?;
         }
         let mut command = Command::new(&program);
-        command.env("LEGATION_FUZZ_TARGET", name).arg(&corpus);
+        command.env("LEGATION_FUZZ_TARGET", name).env("LEGATION_FUZZ_WORLD", &world).arg(&corpus).arg(&seeds);
         if samples.is_dir() {
             command.arg(&samples);
         }

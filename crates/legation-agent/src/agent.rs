@@ -7,7 +7,7 @@ use std::{
 };
 
 use legation_core::{
-    EnclaveId, Rejection, RevocationEpoch, Revoked, Signed, Signer, UnixTime,
+    EnclaveId, Rejection, Revocation, RevocationEpoch, Revoked, Signed, Signer, UnixTime,
     claims::{Configuration, Role},
     revocation::REVOCATIONS_MAX,
     statement::Passport,
@@ -286,27 +286,31 @@ impl Inner {
         good.into_iter().map(|a| a.passport).find(|p| now <= p.expires && work.accepts(p))
     }
 
-    /// Learns what is revoked, on top of what is known: nothing returns because a manager forgot it. Gives the epoch that is
-    /// heeded from now on.
+    /// Learns what is revoked, on top of what is known: nothing returns because a manager forgot it, and epochs of one journal
+    /// say nothing of another's. Gives the epoch, as it is counted here, up to which channels must have looked.
     ///
     /// # Errors
     /// More than is kept.
     pub(crate) fn heed(&self, list: &legation_core::RevocationList) -> Result<RevocationEpoch, Rejection> {
         let known = self.revocations.all();
-        if list.epoch <= known.epoch() {
+        let new: Vec<_> = list.revocations.iter().filter(|r| known.get(&r.what).is_none()).collect();
+        if new.is_empty() && list.epoch <= known.epoch() {
             return Ok(known.epoch());
         }
         let mut all: Revoked = (*known).clone();
-        list.revocations.iter().for_each(|r| all.insert(r.clone()));
+        // What is new here is newer than all that channels have looked at.
+        let next = RevocationEpoch(known.epoch().0.saturating_add(1));
+        new.into_iter().for_each(|r| all.insert(Revocation { epoch: r.epoch.max(next), ..r.clone() }));
         if all.len() > REVOCATIONS_MAX {
             return Err(Rejection::new("revocation.list", "revocations of this pool and of those before it")
                 .expected(format!("at most {REVOCATIONS_MAX}"))
                 .got(all.len()));
         }
+        let epoch = all.epoch();
         let all = Arc::new(all);
         self.passports().heed(&all);
         self.revocations.learn(all, self.now());
-        Ok(list.epoch)
+        Ok(epoch)
     }
 
     pub(crate) fn tell(&self, status: Status) {

@@ -195,24 +195,24 @@ pub(crate) fn evidence(
 /// # Errors
 /// It cannot be read.
 pub fn own_image() -> Result<Digest, AttesterError> {
-    let read = || -> io::Result<Digest> {
-        let mut digest = DigestWriter::new();
-        io::copy(&mut fs::File::open(OWN_EXECUTABLE)?, &mut Hashing(&mut digest))?;
-        Ok(digest.finish())
-    };
-    read().map_err(|source| AttesterError::Read { file: PathBuf::from(OWN_EXECUTABLE), source })
+    let own = fs::File::open(OWN_EXECUTABLE).and_then(image);
+    own.map_err(|source| AttesterError::Read { file: PathBuf::from(OWN_EXECUTABLE), source })
 }
 
-struct Hashing<'a>(&'a mut DigestWriter);
-
-impl io::Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// SHA-256 of a program's bytes.
+///
+/// # Errors
+/// They cannot be read.
+pub fn image(mut bytes: impl io::Read) -> io::Result<Digest> {
+    let mut digest = DigestWriter::new();
+    let mut chunk = vec![0; 256 * 1024];
+    loop {
+        match bytes.read(&mut chunk) {
+            Ok(0) => return Ok(digest.finish()),
+            Ok(n) => digest.update(&chunk[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
 }
 

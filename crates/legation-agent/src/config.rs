@@ -22,7 +22,8 @@
 //!
 //! [tpm]                                     # optional: which TPM, where it is not /dev/tpmrm0
 //! tcti = "device:/dev/tpmrm0"               # or "swtpm:host=127.0.0.1,port=2321"
-//! registers = [8, 9]                        # quoted besides 0 to 7
+//! registers = [8, 9]                        # quoted besides 0 to 7; not 16 and 23, which any program may reset
+//! key = "rsa-2048"                          # or ecc-p256, ecc-p384: kind of its endorsement key, as anchor files name it
 //! chain = "ek-chain.pem"                    # intermediate certificates of its maker that it does not hold itself
 //!
 //! [development]                             # a machine without a TEE: proves the protocol, never confidentiality
@@ -47,9 +48,10 @@ use std::{
     time::Duration,
 };
 
+use legation_attest::tpm::RESETTABLE;
 use legation_core::{
     MicroUsd, Millicores, ProviderId, PublicKey, Region,
-    claims::{Rate, TeeKind},
+    claims::{Rate, TeeKind, TpmKey},
     unit::Bytes,
 };
 use toml::{Table, Value};
@@ -146,6 +148,8 @@ pub struct TpmConfig {
     pub tcti: Tcti,
     /// Registers quoted besides 0 to 7.
     pub registers: Vec<u8>,
+    /// Kind of the endorsement key by which it is known.
+    pub key: TpmKey,
     /// File of intermediate certificates of its maker that it does not hold itself.
     pub chain: Option<PathBuf>,
 }
@@ -359,13 +363,19 @@ fn tpm(mut section: Section<'_>, folder: &Path) -> Result<Option<TpmConfig>, Con
     let present = section.present();
     let found = section.optional_text("tcti", TCTI, tcti)?;
     let registers = section.numbers("registers", REGISTERS_MAX, u64::from(REGISTER_MAX))?;
+    let kinds = TpmKey::ALL.map(TpmKey::name).join(", ");
+    let key = section.optional_text("key", &format!("one of {kinds}"), |t| TpmKey::named(t).ok_or(format!("`{t}`")))?;
     let chain = section.optional_text("chain", "the path of a file of certificates", path)?.map(|p| folder.join(p));
+    if let Some(register) = registers.iter().find(|r| RESETTABLE.iter().any(|barred| u64::from(*barred) == **r)) {
+        let fix = "measure into a register that only a restart resets, such as 14";
+        return Err(section.wrong("registers", "none that any program may reset", register, fix));
+    }
     if present && found.is_none() {
         return Err(section.missing("tcti", TCTI));
     }
-    section.end(&["tcti", "registers", "chain"])?;
+    section.end(&["tcti", "registers", "key", "chain"])?;
     let registers = registers.into_iter().filter_map(|r| u8::try_from(r).ok()).collect();
-    Ok(found.map(|tcti| TpmConfig { tcti, registers, chain }))
+    Ok(found.map(|tcti| TpmConfig { tcti, registers, key: key.unwrap_or_default(), chain }))
 }
 
 fn development(mut section: Section<'_>, folder: &Path) -> Result<Option<Development>, ConfigError> {
@@ -377,7 +387,8 @@ fn development(mut section: Section<'_>, folder: &Path) -> Result<Option<Develop
         (Some(chip), None) if chain.is_none() => Some(Development::Chip(folder.join(chip))),
         (None, Some(tcti)) => {
             let chain = chain.map(|p| folder.join(p));
-            Some(Development::Tpm(TpmConfig { tcti, registers: Vec::new(), chain }))
+            // The kind that an emulator makes quickest.
+            Some(Development::Tpm(TpmConfig { tcti, registers: Vec::new(), key: TpmKey::EccP384, chain }))
         }
         (None, None) if !present => None,
         (None, None) => return Err(section.missing("chip", "the path of a development chip file, or `tpm`")),

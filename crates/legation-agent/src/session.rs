@@ -479,20 +479,17 @@ impl Session<'_> {
         let operators = &self.agent.boot.configuration.operators;
         let opened = RevocationList::open(list.envelope(), appointment.envelope(), operators);
         let heeded = opened.and_then(|list| self.agent.heed(&list));
-        let epoch = match heeded {
-            Ok(epoch) => epoch,
+        let looked = match heeded {
+            Ok(looked) => looked,
             Err(why) => {
                 tracing::warn!(%why, "a list of revocations that cannot be believed: ignored");
                 return Ok(());
             }
         };
-        if epoch > list.epoch {
-            tracing::warn!(known = epoch.0, got = list.epoch.0, "an older list of revocations than is known: ignored");
-        }
         self.show();
-        let (agent, link) = (self.agent.clone(), self.link.clone());
+        let (agent, link, epoch) = (self.agent.clone(), self.link.clone(), list.epoch);
         tokio::spawn(async move {
-            if tokio::time::timeout(HEED_PATIENCE, agent.revocations.settled(epoch)).await.is_err() {
+            if tokio::time::timeout(HEED_PATIENCE, agent.revocations.settled(looked)).await.is_err() {
                 tracing::warn!(epoch = epoch.0, "channels have not all looked at what was revoked");
                 return;
             }

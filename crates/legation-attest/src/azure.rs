@@ -199,7 +199,7 @@ fn said_on<'a>(report: &'a Report, hardware: Hardware, passed: Trail<'_>) -> Res
     passed(Check::Hcl.id());
     let runtime = Runtime::parse(hcl.runtime)?;
     passed(Check::Runtime.id());
-    let given = Given { quote: &report.quote, signature: &report.signature, pcrs: &report.pcrs };
+    let given = Given { quote: &report.quote, signature: &report.signature, pcrs: &report.pcrs, barred: &[] };
     let quoted = tpm::quoted_on(&given, &runtime.ak, None, &[], passed)?;
     Ok(Said { hcl, runtime, quoted })
 }

@@ -62,11 +62,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use legation_core::{
     Rejection, UnixTime,
-    claims::{Attested, Claims, TeeKind},
+    claims::{Attested, Claims, RevocationCheck, TeeKind},
     encoding,
 };
 
-pub use cache::{COLLATERALS_MAX, Cache, PLATFORMS_MAX};
+pub use cache::{COLLATERALS_MAX, Cache};
 pub use certificate::{CERTIFICATE_MAX, CHAIN_MAX};
 pub use check::Check;
 pub use collateral::{Collateral, LEVELS_MAX, REVOKED_MAX};
@@ -346,6 +346,8 @@ fn claims(kind: TeeKind, quote: &Quote<'_>, platform: &Platform, held: Held, roo
         // Some names come from the report, some from the PCK certificate: a set is as sure as its least sure member.
         features: Some(Attested::endorsed(features)),
         stale_since: held.stale_since,
+        // The collateral has the lists of both authorities, and check `dcap.revocation` cannot be passed without them.
+        revocation: RevocationCheck::Checked,
         ..claims
     }
 }

@@ -17,14 +17,12 @@
 //!
 //! Whether the nonce in the binding is the one that was given out is for who gave it: [`crate::admit`].
 //!
-//! Collateral is looked up by name, never fetched ([`needs`] tells which names): `intel/{tdx|sgx}/FMSPC/CA` is demanded;
-//! revocation lists `amd/PRODUCT/...`, `dev/ROOT/...` and `tpm/...` are heeded where they are at hand. An item past its
+//! Collateral is looked up by name, never fetched (the refusal for want of one names it): `intel/{tdx|sgx}/FMSPC/CA` is demanded, and
+//! `vcek/PRODUCT/HWID/SVN` where a SEV-SNP report comes without certificates; revocation lists `amd/PRODUCT/...`,
+//! `dev/ROOT/...` and `tpm/ROOT/...` are heeded where they are at hand. An item past its
 //! next update is believed for the judge's grace and no longer; the claims say since when it is stale.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use legation_core::{
     Digest, PublicKey, Rejection, UnixTime,
@@ -36,7 +34,9 @@ use legation_core::{
 };
 
 use crate::{
-    azure, dcap, nitro, nvidia,
+    azure,
+    cache::Bounded,
+    dcap, nitro, nvidia,
     snp::{self, AmdRoots, DevelopmentRoots, RootSet},
     tpm::{self, DevelopmentTpmRoots, TpmRootSet, TpmRoots},
     x509,
@@ -82,23 +82,6 @@ impl Roots {
     }
 }
 
-/// Names of the collateral that `evidence` cannot be judged without. Nothing is verified here.
-pub fn needs(evidence: &Evidence) -> Vec<String> {
-    let name = match evidence.kind {
-        TeeKind::Tdx | TeeKind::Sgx => dcap::collateral_name(&evidence.report).ok(),
-        TeeKind::AzTdxVtpm => td_quote(&evidence.report).and_then(|quote| dcap::collateral_name(&quote)).ok(),
-        _ => None,
-    };
-    name.into_iter().collect()
-}
-
-fn td_quote(report: &[u8]) -> Result<Vec<u8>, Rejection> {
-    let report = azure::Report::parse(report)?;
-    report.td_quote.ok_or_else(|| {
-        Rejection::new("evidence.report", "quote in the report").expected("a TDX quote").got("none").fix("send one")
-    })
-}
-
 /// Judges evidence against fixed roots. Shared freely: verified chains and parsed collateral are remembered inside.
 #[derive(Debug)]
 pub struct Judge {
@@ -114,11 +97,11 @@ pub struct Judge {
 
 /// Parsed revocation lists by the digest of their item.
 #[derive(Debug)]
-struct Lists<T>(Mutex<BTreeMap<Digest, Arc<T>>>);
+struct Lists<T>(Bounded<Arc<T>>);
 
 impl<T: Clone> Lists<T> {
     fn new() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
+        Self(Bounded::new(LISTS_MAX))
     }
 
     /// The lists under `prefix`, with the digests of their items.
@@ -130,19 +113,7 @@ impl<T: Clone> Lists<T> {
     ) -> Result<Vec<(Digest, T)>, Rejection> {
         let mut lists = Vec::new();
         for (digest, item) in shelf.under(prefix) {
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-            let list = match known {
-                Some(list) => list,
-                None => {
-                    let list = Arc::new(parse(item)?);
-                    let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    if all.len() >= LISTS_MAX {
-                        all.clear();
-                    }
-                    all.insert(digest, Arc::clone(&list));
-                    list
-                }
-            };
+            let list = self.0.get_or(digest, || parse(item).map(Arc::new))?;
             lists.push((digest, T::clone(&list)));
         }
         Ok(lists)
@@ -205,16 +176,23 @@ impl Judge {
         shelf: &Shelf,
         at: UnixTime,
     ) -> Result<Found, Rejection> {
+        let mut fetched = None;
         let (leaf, intermediate) = match evidence.endorsements.as_slice() {
-            [leaf] => (leaf, None),
-            [leaf, intermediate] => (leaf, Some(intermediate.as_slice())),
+            [] if R::KIND == TeeKind::SevSnp => {
+                let (digest, item) =
+                    demanded(shelf, snp::Vcek::of_report(&evidence.report)?.name(), "certificate of the chip")?;
+                fetched = Some(digest);
+                (item.bytes.as_slice(), None)
+            }
+            [leaf] => (leaf.as_slice(), None),
+            [leaf, intermediate] => (leaf.as_slice(), Some(intermediate.as_slice())),
             other => return Err(endorsements("leaf, or leaf and intermediate", other.len())),
         };
         let lists = self.snp_lists.under(shelf, prefix, |item| snp::Crl::parse(&item.bytes))?;
         let crls: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
         let presented = snp::Presented { report: &evidence.report, leaf, intermediate, crls: &crls, grace: self.grace };
         let claims = snp::verify(&presented, roots, &self.snp, at)?;
-        let used = amd_lists(&claims, prefix, shelf);
+        let used = amd_lists(&claims, prefix, shelf).chain(fetched).collect();
         Ok((claims, used))
     }
 
@@ -223,7 +201,7 @@ impl Judge {
         let crls: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
         let (report, endorsements) = (&evidence.report, &evidence.endorsements);
         let claims = azure::verify_snp(report, endorsements, &self.roots.amd, &self.snp, &crls, self.grace, at)?;
-        let used = amd_lists(&claims, "amd/", shelf);
+        let used = amd_lists(&claims, "amd/", shelf).collect();
         Ok((claims, used))
     }
 
@@ -239,14 +217,7 @@ impl Judge {
 
     fn dcap(&self, kind: TeeKind, quote: &[u8], shelf: &Shelf, at: UnixTime) -> Result<Found, Rejection> {
         let name = self.dcap.collateral_name(quote)?;
-        let Some((digest, item)) = shelf.get(&name) else {
-            return Err(Rejection::new("collateral.missing", "collateral of the platform")
-                .expected(name)
-                .got("none at hand")
-                .fix(
-                    "it is fetched when it is first missed: try again in a minute, or see `legation collateral status`",
-                ));
-        };
+        let (digest, item) = demanded(shelf, name, "collateral of the platform")?;
         let collateral = self.dcap.collateral(digest, &item.bytes)?;
         let presented = dcap::Presented { kind, quote, collateral: &collateral, grace_seconds: self.grace };
         let claims = dcap::verify(&presented, &self.roots.intel, &self.dcap, at)?;
@@ -262,7 +233,6 @@ impl Judge {
     ) -> Result<Found, Rejection> {
         let parse = |item: &CollateralItem| x509::Crl::parse("tpm.crl", &item.bytes);
         let lists = self.x509_lists.under(shelf, "tpm/", parse)?;
-        let used = lists.iter().map(|(digest, _)| *digest).collect();
         let crls: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
         let presented = tpm::Presented {
             report: &evidence.report,
@@ -271,7 +241,9 @@ impl Judge {
             crls: &crls,
             grace: self.grace,
         };
-        Ok((tpm::verify(&presented, roots, &self.tpm, at)?, used))
+        let claims = tpm::verify(&presented, roots, &self.tpm, at)?;
+        let used = shelf.under(&format!("tpm/{}/", claims.anchor.name())).map(|(digest, _)| digest).collect();
+        Ok((claims, used))
     }
 
     /// Check 7.
@@ -294,20 +266,32 @@ impl Judge {
                     .got(format!("{} twice", found.gpu.chip))
                     .fix("send one report of each device"));
             }
-            claims.gpus.push(Attested::hardware(found.gpu));
+            // The GPU signed what it is. That it is this machine's, only the driver in the guest says, which was measured.
+            claims.gpus.push(Attested::measured(found.gpu));
         }
         Ok(())
     }
 }
 
+/// Check 4.
+fn demanded<'s>(shelf: &'s Shelf, name: String, what: &str) -> Result<(Digest, &'s CollateralItem), Rejection> {
+    shelf.get(&name).ok_or_else(|| {
+        Rejection::new("collateral.missing", what)
+            .expected(name)
+            .got("none at hand")
+            .fix("it is fetched when it is first missed: try again in a minute, or see `legation collateral status`")
+    })
+}
+
 /// Lists of the product's (or development root's) own authority, among those that were at hand.
-fn amd_lists(claims: &Claims, prefix: &str, shelf: &Shelf) -> BTreeSet<Digest> {
+fn amd_lists(claims: &Claims, prefix: &str, shelf: &Shelf) -> impl Iterator<Item = Digest> {
     let whose = match prefix {
         "dev/" => claims.anchor.name(),
         _ => claims.product.value.as_str(),
     };
     let prefix = format!("{prefix}{whose}/");
-    shelf.under(&prefix).map(|(digest, _)| digest).collect()
+    let lists: Vec<_> = shelf.under(&prefix).map(|(digest, _)| digest).collect();
+    lists.into_iter()
 }
 
 fn endorsements(expected: &str, got: usize) -> Rejection {
@@ -326,6 +310,10 @@ fn none(evidence: &Evidence) -> Result<(), Rejection> {
 }
 
 impl EvidenceJudge for Judge {
+    fn grace_seconds(&self) -> u64 {
+        self.grace
+    }
+
     fn judge(&self, evidence: &Evidence, shelf: &Shelf, at: UnixTime) -> Result<Judged, Rejection> {
         check_size(evidence)?;
         let binding: KeyBinding = parse("evidence.binding", "key binding", &evidence.binding)?;

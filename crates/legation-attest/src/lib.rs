@@ -10,8 +10,9 @@
 //! * [`evidence`] judges whole [`legation_core::claims::Evidence`] by its kind:
 //!   [`snp`] for AMD SEV-SNP, [`dcap`] for Intel TDX and SGX, [`nitro`] for AWS Nitro Enclaves, [`tpm`] for TPM 2.0,
 //!   [`azure`] for Azure's confidential VMs, and [`nvidia`] for GPUs of a machine.
-//! * [`x509`] verifies chains of certificates for the kinds without a profile of their own.
-//! * [`appraisal`] is where claims are held against a policy; [`passport`] issues and opens the signed result;
+//! * [`x509`] reads certificates and revocation lists, and verifies chains for the kinds without a profile of their own;
+//!   [`cache`] remembers what was verified.
+//! * [`appraisal`] is the seam to whoever holds claims against a policy; [`passport`] issues and opens the signed result;
 //!   [`challenge`] gives nonces that nobody has to remember.
 //! * [`dev`] is a development root: byte-exact SEV-SNP reports that prove the protocol, never confidentiality.
 //! * [`report_view`] lists every check on a report in a file, for people and scripts.
@@ -19,6 +20,7 @@
 
 pub mod appraisal;
 pub mod azure;
+pub mod cache;
 pub mod challenge;
 mod check;
 pub mod dcap;
@@ -32,9 +34,11 @@ mod pem;
 pub mod report_view;
 pub mod snp;
 pub mod tpm;
+#[cfg(fuzzing)]
+pub mod unverified;
 pub mod x509;
 
-pub use appraisal::{AppraisalPolicy, Appraiser, MinimumTcb, ReferenceValue, appraise};
+pub use appraisal::Appraiser;
 pub use evidence::{Judge, Roots};
 pub use passport::{Verifier, admit};
 pub use snp::{AmdRoots, DevelopmentRoots};

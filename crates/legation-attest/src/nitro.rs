@@ -1,7 +1,7 @@
 //! AWS Nitro Enclaves: from an attestation document to claims.
 //!
-//! It is pure: the time is an argument, and AWS publishes no collateral for it (its guide says to leave revocation
-//! lists out: leaf certificates live three hours). It takes no policy: whether a debug enclave or an image is
+//! It is pure: the time is an argument. No revocation list is looked at: AWS's guide says to leave them out, since leaf
+//! certificates live three hours (those above them live for days, and name lists); the claims say `unchecked`. It takes no policy: whether a debug enclave or an image is
 //! acceptable is for [`crate::appraisal`].
 //!
 //! Sources: *AWS Nitro Enclaves User Guide*, "Verifying the root of trust", with the fingerprint of the root;

@@ -43,6 +43,8 @@ use legation_core::{
 };
 
 pub use check::Check;
+#[cfg(fuzzing)]
+pub(crate) use firmware::certified as firmware_named;
 pub use transcript::{FIELDS_MAX, Mode, REPORT_MAX, Transcript};
 
 use crate::{
@@ -162,6 +164,7 @@ pub(crate) fn verify_on(
             driver: transcript.driver,
             firmware: transcript.vbios,
             chip: device.to_string(),
+            anchor: chain.anchor().name().to_owned(),
         },
         anchor: chain.anchor().clone(),
         measurements: transcript.measurements.iter().map(|(index, value)| (*index, encoding::hex(value))).collect(),

@@ -55,6 +55,9 @@ pub fn admit(
             .fix("ask for a nonce and make evidence over it: old evidence is not taken again"));
     }
     let (ear, seconds) = verifier.policy.appraise_for(&judged, now)?;
+    // What rests on stale collateral ends with the grace, whatever the policy says.
+    let left = judged.claims.stale_since.map(|since| since.plus(verifier.judge.grace_seconds()).since(now));
+    let seconds = left.map_or(seconds, |left| left.min(seconds));
     issue(verifier.signer, verifier.appointment, &judged, evidence, ear, now, seconds)
 }
 

@@ -14,8 +14,8 @@
 //!  3. `snp.reserved`: every reserved bit and byte is zero, in the signed part, in the padding of the signature's two
 //!     integers and behind them; bit 17 of the policy is one.
 //!  4. `snp.algorithm`: SIGNATURE_ALGO is 1, ECDSA P-384 with SHA-384.
-//!  5. `snp.certificate`: leaf and intermediate are X.509 of AMD's profile: DER, version 3, RSASSA-PSS with SHA-384
-//!     and a salt of 48 bytes, RSA-4096 or P-384, no unknown critical extension.
+//!  5. `snp.certificate`: leaf and intermediate are X.509 of AMD's profile: DER to the last byte, version 3, RSASSA-PSS
+//!     with SHA-384 and a salt of 48 bytes, RSA-4096 or P-384, no extension that is unknown and critical or unreadable.
 //!  6. `snp.root`: the intermediate's issuer is a root pinned for this kind of evidence.
 //!  7. `snp.chain`: the root's key signed the intermediate, the intermediate's key the leaf, by raw bytes; names match;
 //!     root and intermediate are authorities with certificate signing in their key usage, the leaf is none.
@@ -43,24 +43,26 @@ mod certificate;
 mod chain;
 mod check;
 mod crl;
+mod features;
 mod leaf;
 mod report;
 mod roots;
 mod tcb;
 #[cfg(test)]
 mod tests;
+mod vcek;
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use legation_core::{
     Rejection, UnixTime,
-    claims::{Attested, Claims, Tcb},
+    claims::{Attested, Claims, RevocationCheck, Tcb},
     encoding,
 };
 
-pub use certificate::{CERTIFICATE_MAX, EXTENSIONS_MAX};
-pub use chain::{CHAINS_MAX, ChainCache};
+pub use certificate::CERTIFICATE_MAX;
+pub use chain::{Chain, ChainCache};
 pub use check::Check;
-pub use crl::{CRL_MAX, Crl, REVOKED_MAX};
+pub use crl::Crl;
 pub use leaf::CSP_ID_MAX;
 pub use report::{
     Cpuid, FirmwareVersion, GuestPolicy, KeyFlags, REPORT_LEN, RawTcb, Report, SIGNED_LEN, SigningKey, VMPL_HYPERVISOR,
@@ -68,9 +70,10 @@ pub use report::{
 };
 pub use roots::{AmdRoots, DEVELOPMENT, DEVELOPMENT_ROOTS_MAX, DevelopmentRoots, LeafKind, Root, RootSet};
 pub use tcb::{Product, TcbError, TcbVersion};
+pub use vcek::Vcek;
 
 pub(crate) use crate::check::Trail;
-pub(crate) use certificate::{Certificate, Key};
+pub(crate) use certificate::Certificate;
 use leaf::{Holder, Leaf};
 pub(crate) use leaf::{Holder as LeafHolder, Leaf as LeafCertificate};
 pub(crate) use roots::DEVELOPMENT_ASK;
@@ -149,9 +152,12 @@ pub(crate) fn verify_on<R: RootSet>(
         encoding::hex(&report.report_data),
     );
     Ok(Claims {
+        registers: features::registers(&report),
+        features: Some(Attested::hardware(features::features(&report))),
         debug: Attested::hardware(report.policy.debug()),
         vmpl: Some(Attested::hardware(report.vmpl)),
         stale_since: chain.stale_since,
+        revocation: RevocationCheck::of(chain.lists > 0),
         ..claims
     })
 }

@@ -6,6 +6,10 @@
 //! measured software; the TPM signed that the registers hold it. Whether somebody debugs the machine no TPM can tell:
 //! the claim is nobody's but the machine's own.
 //!
+//! The measurement is [`measurement()`]: every quoted register by bank, number and value. A machine that quotes other
+//! registers besides [`DEMANDED`] has another measurement, so who refuses an image by its measurement alone does not refuse
+//! that machine: admit named images only, or by a policy good values of registers, which are claims too.
+//!
 //! It is pure: certificates, revocation lists, anchors and the time are arguments. [`activation`] is the verifier's side
 //! of how an attestation key comes to be endorsed, [`eventlog`] reads and replays logs of what was measured. The side
 //! that talks to a TPM is not here.
@@ -21,19 +25,22 @@
 //!  3. `tpm.quote`: the quote is a `TPMS_ATTEST` with TPM_GENERATED and TPM_ST_ATTEST_QUOTE, without bytes behind it.
 //!  4. `tpm.signature`: the signature has the key's scheme, and the key made it over the quote as it came.
 //!  5. `tpm.qualifying-data`: the quote was asked with 32 or 64 bytes. Which, the claims say; whoever asked compares.
-//!  6. `tpm.selection`: the registers given are those quoted, and [`DEMANDED`] are among them in SHA-256 or SHA-384.
+//!  6. `tpm.selection`: the registers given are those quoted, and [`DEMANDED`] are among them in SHA-256 or SHA-384; none
+//!     is one of [`RESETTABLE`], but of a development TPM.
 //!  7. `tpm.values`: their values hash to the quoted digest.
 //!  8. `tpm.clock`: the clock is safe: the TPM remembers every larger one it may have shown.
 //!  9. `tpm.endorsements`: certificates of the attestation key, leaf first; or a key attestation, whose certificates are
 //!     the endorsement key's, and the appointment of the verifier that made it.
 //! 10. `tpm.root`, `tpm.chain`, `tpm.dates`, `tpm.crl`: the certificates, by the list in [`crate::x509`], against the
 //!     roots of this kind and no others.
-//! 11. `tpm.certificate`: the leaf is for an endorsement key, or for this attestation key and not for one that decrypts.
-//! 12. `tpm.key-attestation`: a verifier that an operator of the anchor file appointed for this kind says, for this time
-//!     and for at most [`KEY_ATTESTATION_LIFE_MAX`] seconds, that this attestation key lives beside that endorsement key.
-//! 13. `tpm.event-log`: the log, where there is one, is crypto-agile and replays to the quoted values: in a bank of
-//!     SHA-256 or SHA-384, every quoted register that it extends, and of the demanded ones those it does not, which are
-//!     as a reset left them.
+//! 11. `tpm.certificate`: the leaf is for an endorsement key, or for this attestation key and not for one that decrypts;
+//!     its key is of the kind by which the anchor file knows the TPMs of this root, so that one TPM is one chip.
+//! 12. `tpm.key-attestation`: a verifier that an operator of the anchor file appointed for this kind says, for this time,
+//!     inside the dates of its appointment and for at most [`KEY_ATTESTATION_LIFE_MAX`] seconds, that this attestation key
+//!     lives beside that endorsement key.
+//! 13. `tpm.event-log`: the log, where there is one, is crypto-agile and replays to the quoted values: in every bank of
+//!     SHA-256 or SHA-384 that both have, of which one was quoted with all demanded registers, each quoted register that it
+//!     extends, and of the demanded ones those it does not, which are as a reset left them.
 //!
 //! A certificate of an attestation key says that the key is a TPM's, not with which attributes: they are the
 //! attester's word, and the authority's that it certifies keys of that kind alone.
@@ -57,20 +64,22 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    Digest, Rejection, UnixTime,
-    claims::{Attested, Claims, Tcb},
+    Rejection, UnixTime,
+    claims::{Attested, Claims, Tcb, TeeKind},
     encoding,
     id::Region,
     key::PublicKey,
 };
 
 pub use algorithm::HashAlg;
-pub use cache::Cache;
+pub use cache::{Cache, WORDS_BYTES_MAX};
 pub use certificate::Instance;
+#[cfg(fuzzing)]
+pub(crate) use certificate::{instance, maker};
 pub use check::Check;
-pub use endorsement::KEY_ATTESTATION_LIFE_MAX;
+pub use endorsement::{KEY_ATTESTATION_LIFE_MAX, STATEMENT_MAX};
 pub use public::{Attributes, Curve, Key, PUBLIC_MAX, Public, RSA_BITS, Scheme, SchemeKind, Symmetric};
-pub use quote::{BANKS_MAX, Pcrs, QUALIFYING_MAX, QUOTE_MAX, Quote, REGISTERS, Selection};
+pub use quote::{BANKS_MAX, Pcrs, QUALIFYING_MAX, QUOTE_MAX, Quote, REGISTERS, Selection, measurement};
 pub use report::{REPORT_MAX, Report};
 pub use roots::{DevelopmentTpmRoots, TPM_ROOTS_MAX, TpmRootSet, TpmRoots};
 pub use signature::{NotSigned, SIGNATURE_MAX, Signature};
@@ -85,6 +94,9 @@ use eventlog::EventLog;
 
 /// Registers that every quote must have: firmware, its configuration, boot loader, and the state of secure boot.
 pub const DEMANDED: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+/// Registers that any program may reset, at locality 0, and then extend to whatever it likes: debugging and applications
+/// (PC Client Platform TPM Profile, section 4.6.2).
+pub const RESETTABLE: [u8; 2] = [16, 23];
 /// Name of the feature in the claims of a machine whose firmware enforced secure boot.
 pub const SECURE_BOOT: &str = "secure-boot";
 /// Who operates a machine that Google certifies.
@@ -131,7 +143,8 @@ pub(crate) fn verify_on<R: TpmRootSet>(
     passed(Check::Report.id());
     let ak = attestation_key(&report.ak)?;
     passed(Check::AttestationKey.id());
-    let given = Given { quote: &report.quote, signature: &report.signature, pcrs: &report.pcrs };
+    let barred: &[u8] = if R::KIND == TeeKind::DevTpm { &[] } else { &RESETTABLE };
+    let given = Given { quote: &report.quote, signature: &report.signature, pcrs: &report.pcrs, barred };
     let quoted = quoted_on(&given, &ak.key, ak.scheme, &[32, 64], passed)?;
     let endorsed = endorsement::check(&ak, presented, roots, cache, at, passed)?;
     let log = report.log.as_deref().map(|bytes| check_log(bytes, &report.pcrs)).transpose()?;
@@ -166,13 +179,13 @@ pub(crate) struct Given<'a> {
     pub(crate) quote: &'a [u8],
     pub(crate) signature: &'a [u8],
     pub(crate) pcrs: &'a Pcrs,
+    /// Registers that nothing may rest on, so that nobody may quote them.
+    pub(crate) barred: &'a [u8],
 }
 
-/// A quote that holds: its key signed it over these values.
+/// A quote that holds: its key signed it over the values given.
 pub(crate) struct Quoted {
     pub(crate) quote: Quote,
-    /// The values, one after the other.
-    pub(crate) values: Vec<u8>,
 }
 
 /// Makes the checks from `tpm.quote` to `tpm.clock`. `scheme` is the key's one scheme where it is known, `qualifying` the
@@ -215,7 +228,7 @@ pub(crate) fn quoted_on(
         passed(Check::QualifyingData.id());
     }
 
-    let values = check_selection(&quote, given.pcrs)?;
+    let values = check_selection(&quote, given)?;
     passed(Check::Selection.id());
     // The TPM hashes with the hash of the scheme it signs with (Part 3, TPM2_Quote).
     let digest = signature.scheme.hash.digest(&[&values]);
@@ -231,10 +244,11 @@ pub(crate) fn quoted_on(
             .fix("wait until the TPM has saved its clock (at most 70 minutes), or restart in order"));
     }
     passed(Check::Clock.id());
-    Ok(Quoted { quote, values })
+    Ok(Quoted { quote })
 }
 
-fn check_selection(quote: &Quote, pcrs: &Pcrs) -> Result<Vec<u8>, Rejection> {
+fn check_selection(quote: &Quote, given: &Given<'_>) -> Result<Vec<u8>, Rejection> {
+    let pcrs = given.pcrs;
     let fix = "quote registers 0 to 7 of the SHA-256 bank, and send the values of what is quoted and no others";
     let list = |pairs: Vec<(HashAlg, Vec<u8>)>| {
         let one = |(bank, of): (HashAlg, Vec<u8>)| {
@@ -254,23 +268,46 @@ fn check_selection(quote: &Quote, pcrs: &Pcrs) -> Result<Vec<u8>, Rejection> {
         let expected = "0 to 7 in sha256 or sha384";
         return Err(Check::Selection.refuse("registers quoted", expected, list(quoted)).fix(fix));
     }
+    let barred = |s: &quote::Selection| s.registers.iter().copied().filter(|r| given.barred.contains(r)).collect();
+    let barred: Vec<(HashAlg, Vec<u8>)> = quote.selection.iter().map(|s| (s.bank, barred(s))).collect();
+    if barred.iter().any(|(_, of)| !of.is_empty()) {
+        let got = list(barred.into_iter().filter(|(_, of)| !of.is_empty()).collect());
+        return Err(Check::Selection
+            .refuse("registers quoted", "none that any program may reset", got)
+            .fix("leave out registers 16 and 23: measure into one that only a restart resets, such as 14"));
+    }
     Ok(values)
 }
 
+/// A log that replays to the quoted values.
+struct Replayed<'a> {
+    log: EventLog<'a>,
+    /// A bank in which it replays to every demanded register.
+    bank: HashAlg,
+}
+
+impl Replayed<'_> {
+    fn secure_boot(&self) -> Option<bool> {
+        self.log.secure_boot(self.bank)
+    }
+}
+
 /// Reads a log and holds it against the quoted values, in every strong bank that both have.
-fn check_log<'a>(bytes: &'a [u8], pcrs: &Pcrs) -> Result<EventLog<'a>, Rejection> {
+fn check_log<'a>(bytes: &'a [u8], pcrs: &Pcrs) -> Result<Replayed<'a>, Rejection> {
     let refuse = |claim: String, expected: String, got: String| {
         Check::EventLog.refuse(claim, expected, got).fix("send the log of this boot as the kernel shows it, or none")
     };
     let malformed =
         |e: Malformed| refuse("form of the event log".into(), "a crypto-agile TCG2 log".into(), e.to_string());
     let log = EventLog::parse(bytes).map_err(malformed)?;
-    let mut banks = 0;
+    let mut whole = None;
     for (bank, values) in pcrs {
         if !bank.is_strong() || !log.algorithms.iter().any(|(id, _)| *id == bank.id()) {
             continue;
         }
-        banks += 1;
+        if DEMANDED.iter().all(|register| values.contains_key(register)) {
+            whole = whole.or(Some(*bank));
+        }
         let replayed = log.replay(*bank).map_err(malformed)?;
         for (register, quoted) in values {
             let expected = match replayed.get(register) {
@@ -284,28 +321,33 @@ fn check_log<'a>(bytes: &'a [u8], pcrs: &Pcrs) -> Result<EventLog<'a>, Rejection
             }
         }
     }
-    if banks == 0 {
-        return Err(refuse("digests of the event log".into(), "those of a quoted bank".into(), "others".into()));
-    }
-    Ok(log)
+    let Some(bank) = whole else {
+        let expected = "those of a bank that was quoted with registers 0 to 7";
+        return Err(refuse("digests of the event log".into(), expected.into(), "others".into()));
+    };
+    Ok(Replayed { log, bank })
 }
 
-/// Registers by name, `pcr0` to `pcr23`, each of SHA-256 where that is quoted, else of SHA-384. Never of SHA-1.
+/// Registers by name: `pcr0` to `pcr23` of SHA-256, `pcr0-sha384` and so on of SHA-384, as far as they were quoted. Never of
+/// SHA-1. One name is one bank's: whoever quotes another bank has other names, and not other values.
 pub(crate) fn registers(pcrs: &Pcrs) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    for (_, values) in pcrs.iter().filter(|(bank, _)| bank.is_strong()) {
-        for (register, value) in values {
-            out.entry(format!("pcr{register}")).or_insert_with(|| encoding::hex(value));
-        }
-    }
-    out
+    let strong = pcrs.iter().filter(|(bank, _)| bank.is_strong());
+    let named = |bank: HashAlg, register: &u8| match bank {
+        HashAlg::Sha256 => format!("pcr{register}"),
+        bank => format!("pcr{register}-{bank}"),
+    };
+    strong
+        .flat_map(|(bank, values)| {
+            values.iter().map(|(register, value)| (named(*bank, register), encoding::hex(value)))
+        })
+        .collect()
 }
 
-fn claims<R: TpmRootSet>(quoted: &Quoted, pcrs: &Pcrs, endorsed: Endorsed, log: Option<&EventLog<'_>>) -> Claims {
+fn claims<R: TpmRootSet>(quoted: &Quoted, pcrs: &Pcrs, endorsed: Endorsed, log: Option<&Replayed<'_>>) -> Claims {
     let basic = Claims::basic(
         R::KIND,
         endorsed.anchor,
-        Digest::of(&quoted.values).to_string(),
+        measurement(pcrs).to_string(),
         Attested::endorsed(endorsed.chip),
         Attested::hardware(Tcb::unknown(format!("firmware {:016x}", quoted.quote.firmware))),
         Attested::endorsed(endorsed.maker),
@@ -319,8 +361,10 @@ fn claims<R: TpmRootSet>(quoted: &Quoted, pcrs: &Pcrs, endorsed: Endorsed, log: 
         confidential: Attested::hardware(false),
         region: endorsed.instance.as_ref().and_then(|i| Region::new(&i.zone).ok()).map(Attested::endorsed),
         operator: endorsed.instance.map(|_| Attested::endorsed(GOOGLE.to_owned())),
-        features: log.and_then(EventLog::secure_boot).map(|on| Attested::measured(features(on))),
+        features: log.and_then(Replayed::secure_boot).map(|on| Attested::measured(features(on))),
+        vouched: endorsed.vouched,
         stale_since: endorsed.stale_since,
+        revocation: endorsed.revocation,
         ..basic
     }
 }

@@ -16,9 +16,9 @@
 //! The names of these checks are the caller's ([`Rules`]). Path lengths count self-issued certificates too, which is
 //! stricter than RFC 5280 section 6.1.4.
 //!
-//! AMD's certificates have a narrower profile of their own: [`crate::snp`].
+//! AMD's chains have rules of their own, and a narrower profile over the same [`Certificate`] and [`Crl`]:
+//! [`crate::snp`].
 
-mod cache;
 mod certificate;
 mod crl;
 mod signature;
@@ -29,12 +29,12 @@ use std::sync::Arc;
 
 use legation_core::{Digest, DigestWriter, Rejection, UnixTime, claims::Anchor, encoding};
 
-pub use cache::{CHAINS_MAX, ChainCache};
 pub use certificate::{CERTIFICATE_MAX, Certificate, EXTENSIONS_MAX, Extension, Usage};
+pub(crate) use certificate::{serial, time};
 pub use crl::{CRL_MAX, Crl, REVOKED_MAX};
 pub use signature::{Algorithm, Hash, Key};
 
-use crate::check::Trail;
+use crate::{cache::DatedCache, check::Trail};
 
 /// Most certificates in one chain, root included.
 pub const LINKS_MAX: usize = 8;
@@ -121,6 +121,8 @@ pub struct Chain {
     until: UnixTime,
     /// Next update of the list that has been stale longest, when one is.
     stale_since: Option<UnixTime>,
+    /// Whether a list of every authority in it was at hand.
+    revocation_checked: bool,
 }
 
 impl Chain {
@@ -148,7 +150,15 @@ impl Chain {
     pub fn stale_since(&self) -> Option<UnixTime> {
         self.stale_since
     }
+
+    /// Whether it was held against a revocation list of every authority in it. Not where its kind has no such lists.
+    pub fn revocation_checked(&self) -> bool {
+        self.revocation_checked
+    }
 }
+
+/// Verified chains by the content of everything they were verified with.
+pub type ChainCache = DatedCache<Chain>;
 
 /// The verified chain of these certificates, leaf first, DER; from the cache when it is there.
 ///
@@ -180,7 +190,7 @@ pub(crate) fn chain_on(
     let certificates = ders.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
     passed(rules.certificate);
     let chain = Arc::new(verify_on(&certificates, trust, at, passed)?);
-    cache.insert(key, Arc::clone(&chain));
+    cache.insert(key, chain.from..=chain.until, Arc::clone(&chain));
     Ok(chain)
 }
 
@@ -216,7 +226,9 @@ fn verify_on(
     passed(rules.dates);
     let lists = revocation(&links, trust, at)?;
     rules.revocation.into_iter().for_each(passed);
-    let from = links.iter().map(|c| c.not_before).chain(lists.iter().map(|(crl, _)| crl.this_update)).max();
+    // A verdict that tells of a stale list is none for times at which the list was fresh.
+    let issued = lists.iter().map(|(crl, stale)| stale.map_or(crl.this_update, |since| since.plus(1)));
+    let from = links.iter().map(|c| c.not_before).chain(issued).max();
     let until = links.iter().map(|c| c.not_after).chain(lists.iter().map(|(crl, _)| crl.next_update)).min();
     let [leaf, ..] = certificates else { return Err(no_links(rules)) };
     Ok(Chain {
@@ -226,6 +238,8 @@ fn verify_on(
         from: from.unwrap_or(at),
         until: until.unwrap_or(at),
         stale_since: lists.iter().filter_map(|(_, stale)| *stale).min(),
+        revocation_checked: links.len() > 1
+            && links.iter().skip(1).all(|issuer| lists.iter().any(|(crl, _)| crl.issuer == issuer.subject)),
     })
 }
 
@@ -314,7 +328,7 @@ fn check_chain(links: &[&Certificate], rules: &Rules) -> Result<(), Rejection> {
         if issuer.fingerprint == certificate.fingerprint {
             return refuse(format!("issuer of {}", certificate.subject_text), "another certificate", "the same again");
         }
-        let certifies = issuer.ca && issuer.usage.is_some_and(|usage| usage.certify);
+        let certifies = issuer.certifies();
         let reaches = issuer.path_len.is_none_or(|len| below as u64 <= u64::from(len));
         if !certifies || !reaches {
             let got = if certifies { "a path length that ends above it" } else { "no such authority" };
@@ -332,7 +346,7 @@ fn check_chain(links: &[&Certificate], rules: &Rules) -> Result<(), Rejection> {
         }
     }
     let [leaf, ..] = links else { return Err(no_links(rules)) };
-    if leaf.ca || leaf.usage.is_some_and(|usage| usage.certify) {
+    if leaf.claims_authority() {
         return refuse("authority of the leaf".to_owned(), "none", "a certificate authority");
     }
     if rules.signs && !leaf.usage.is_some_and(|usage| usage.sign) {
@@ -364,7 +378,14 @@ fn revocation<'c>(
     let mut used = Vec::new();
     for pair in links.windows(2) {
         let [certificate, issuer] = pair else { continue };
-        for crl in trust.crls.iter().filter(|crl| crl.issuer == issuer.subject) {
+        // A root that was renewed may have the name of the one before: the list of that one says nothing of this.
+        let of_namesake = |crl: &Crl| {
+            let others = trust.roots.iter().filter_map(|root| root.certificate.as_ref());
+            let mut others = others.filter(|c| c.subject == crl.issuer && c.fingerprint != issuer.fingerprint);
+            others.any(|other| crl.is_signed_by(other))
+        };
+        let named = trust.crls.iter().filter(|crl| crl.issuer == issuer.subject);
+        for crl in named.filter(|crl| !of_namesake(crl)) {
             let stale = crl.verify(check, issuer, at, trust.grace)?;
             if crl.revokes(certificate) {
                 return Err(Rejection::new(

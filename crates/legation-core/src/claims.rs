@@ -2,26 +2,34 @@
 //!
 //! * `kind`: kinds of machines; `evidence`: evidence as it travels; `binding`: what a boot binds to it;
 //! * `collateral`: what vendors publish about machines, by name and digest; `tcb`: how current a machine's firmware is;
-//! * `anchor`: what a verdict rests on.
+//! * `anchor`: what a verdict rests on; `revocation`: whether it was looked up that it still stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, id::Region, rejection::Rejection, time::UnixTime, unit::Bytes};
+use crate::{
+    digest::Digest,
+    id::{KeyId, Region},
+    rejection::Rejection,
+    time::UnixTime,
+    unit::Bytes,
+};
 
 mod anchor;
 mod binding;
 mod collateral;
 mod evidence;
 mod kind;
+mod revocation;
 mod tcb;
 
-pub use anchor::{Anchor, Anchors, DevelopmentAnchor, TpmAnchor};
+pub use anchor::{Anchor, Anchors, DevelopmentAnchor, TpmAnchor, TpmKey};
 pub use binding::{Capacity, Configuration, KEY_BINDING_DOMAIN, KeyBinding, Rate, Role};
 pub use collateral::{COLLATERAL_MAX, COLLATERAL_NAME_MAX, CollateralItem, Shelf};
 pub use evidence::{DEVICES_MAX, DeviceEvidence, DeviceKind, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence};
 pub use kind::TeeKind;
+pub use revocation::RevocationCheck;
 pub use tcb::{Shortfall, Tcb, TcbStatus};
 
 /// Where a claim comes from, strongest first.
@@ -87,9 +95,10 @@ pub struct Claims {
     /// What the verdict rests on.
     pub anchor: Anchor,
     /// What was launched, lower-case hex: SEV-SNP launch measurement, TDX MRTD, SGX MRENCLAVE, Nitro PCR0; of a TPM, the
-    /// SHA-256 over the quoted registers.
+    /// SHA-256 over the quoted registers with their banks and numbers.
     pub measurement: Attested<String>,
-    /// Further measurements by name (`rtmr0`, `pcr4`, `mrsigner`), lower-case hex, from the same source.
+    /// Further measurements and identities by name (`rtmr0`, `pcr4`, `mrsigner`, `hostdata`), lower-case hex, from the same
+    /// source; docs/policy.md lists them.
     pub registers: BTreeMap<String, String>,
     /// Opaque identity of the chip (or of the endorsement key's holder), lower-case hex.
     pub chip: Attested<String>,
@@ -107,14 +116,22 @@ pub struct Claims {
     pub region: Option<Attested<Region>>,
     /// Who operates the machine, where somebody but the provider says so: a cloud provider's name or account.
     pub operator: Option<Attested<String>>,
-    /// Processor and platform features that the hardware reports, by name, such as `smt`.
+    /// Processor and platform features that the hardware reports, by name, such as `smt-disabled`. None where nobody says;
+    /// and a name that is not among them says nothing: ask for what must be there.
     pub features: Option<Attested<BTreeSet<String>>>,
     /// Memory of the machine.
     pub memory: Option<Attested<Bytes>>,
     /// Accelerators with evidence of their own.
     pub gpus: Vec<Attested<Gpu>>,
+    /// The verifier that saw the attestation key activated, where no certificate says whose it is: all of this rests on
+    /// that word too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<KeyId>,
     /// Since when a piece of collateral behind this is past its next update: believed within a dated grace alone.
     pub stale_since: Option<UnixTime>,
+    /// Whether revocation lists of its authorities were held against the chain of the report's key.
+    #[serde(default)]
+    pub revocation: RevocationCheck,
     /// What the report binds, lower-case hex: the 64 bytes of [`KeyBinding::report_data`], or the first 32 of them where
     /// the hardware has no room for more.
     pub report_data: String,
@@ -132,6 +149,9 @@ pub struct Gpu {
     pub firmware: String,
     /// Identity of the chip: SHA-256 of its device certificate's key, lower-case hex.
     pub chip: String,
+    /// Name of the root that its certificates end in, such as `nvidia-device-identity`; empty where nobody says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub anchor: String,
 }
 
 impl Claims {
@@ -162,7 +182,9 @@ impl Claims {
             features: None,
             memory: None,
             gpus: Vec::new(),
+            vouched: None,
             stale_since: None,
+            revocation: RevocationCheck::Unchecked,
             report_data,
         }
     }
@@ -188,4 +210,9 @@ pub trait EvidenceJudge {
     /// # Errors
     /// The first check that refuses.
     fn judge(&self, evidence: &Evidence, shelf: &Shelf, at: UnixTime) -> Result<Judged, Rejection>;
+
+    /// Seconds past its next update for which collateral is believed: nothing that rests on it holds for longer.
+    fn grace_seconds(&self) -> u64 {
+        u64::MAX
+    }
 }

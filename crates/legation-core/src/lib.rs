@@ -7,6 +7,7 @@ pub mod digest;
 pub mod encoding;
 pub mod id;
 pub mod key;
+pub mod printable;
 pub mod rejection;
 pub mod time;
 pub mod unit;

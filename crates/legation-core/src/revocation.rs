@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     dsse::{Envelope, Predicate, Signed, Subject},
+    encoding,
     id::{EnclaveId, KeyId, ProviderId, RevocationEpoch},
     key::PublicKey,
     rejection::Rejection,
@@ -26,6 +27,8 @@ pub const REASON_MAX: usize = 512;
 pub const NAME_MAX: usize = 256;
 /// Most bytes that all entries of a list may weigh by [`Revocation::weight`]: a list travels in one control message.
 pub const WEIGHT_MAX: usize = 640 * 1024;
+/// Shortest identity of a chip, in bytes: AMD's Turin has as many.
+const CHIP_MIN: usize = 1;
 /// As long as the name of a key.
 const KEY_NAME: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -41,9 +44,9 @@ pub enum Revocable {
     Measurement(String),
     /// An owner of machines.
     Provider(ProviderId),
-    /// A verifier's key: every passport it signed.
+    /// A verifier's key: every passport it signed, and every one that rests on its word on an attestation key.
     Verifier(KeyId),
-    /// A root, by the name in the claims, such as `amd-milan`: everything that rests on it.
+    /// A root, by the name in the claims, such as `amd-milan`: everything that rests on it, also through a GPU.
     Anchor(String),
 }
 
@@ -68,8 +71,10 @@ impl Revocable {
             Self::Chip(chip) => claims.chip.value == *chip || claims.gpus.iter().any(|gpu| gpu.value.chip == *chip),
             Self::Measurement(measurement) => claims.measurement.value == *measurement,
             Self::Provider(provider) => passport.configuration.provider == *provider,
-            Self::Verifier(key) => passport.verifier_id() == *key,
-            Self::Anchor(name) => claims.anchor.name() == name,
+            Self::Verifier(key) => passport.verifier_id() == *key || claims.vouched == Some(*key),
+            Self::Anchor(name) => {
+                claims.anchor.name() == name || claims.gpus.iter().any(|gpu| gpu.value.anchor == *name)
+            }
         }
     }
 }
@@ -102,17 +107,24 @@ impl Revocable {
                 .got(got)
                 .fix("see `legation enclave show` for the names of an enclave, its chip, measurement, anchor and verifiers")
         };
-        let text = || match name.len() {
-            1..=NAME_MAX => Ok(name.to_owned()),
-            _ => Err(bad(&format!("a name of 1 to {NAME_MAX} bytes"))),
+        // What is in no claim in this form revokes nothing, and would seem to.
+        let digits = |fits: fn(usize) -> bool, expected: &str| {
+            let bytes = encoding::unhex(name).map(|bytes| bytes.len());
+            if bytes.is_ok_and(fits) && name.len() <= NAME_MAX { Ok(name.to_owned()) } else { Err(bad(expected)) }
         };
         match kind {
             "enclave" => name.parse().map(Self::Enclave).map_err(|_| bad("64 lower-case hexadecimal digits")),
             "verifier" => name.parse().map(Self::Verifier).map_err(|_| bad("64 lower-case hexadecimal digits")),
             "provider" => ProviderId::new(name).map(Self::Provider).map_err(|_| bad("the name of a provider")),
-            "chip" => text().map(Self::Chip),
-            "measurement" => text().map(Self::Measurement),
-            "anchor" => text().map(Self::Anchor),
+            "chip" => {
+                digits(|n| n >= CHIP_MIN, "2 or more lower-case hexadecimal digits, an even number").map(Self::Chip)
+            }
+            "measurement" => digits(|n| matches!(n, 32 | 48 | 64), "64, 96 or 128 lower-case hexadecimal digits")
+                .map(Self::Measurement),
+            // The rule for names of roots is the one for providers.
+            "anchor" => ProviderId::new(anchor(name))
+                .map(|name| Self::Anchor(name.to_string()))
+                .map_err(|_| bad("the name of a root, such as `amd-milan`")),
             _ => Err(bad("one of enclave, chip, measurement, provider, verifier, anchor")),
         }
     }
@@ -128,7 +140,9 @@ impl Revocable {
             Self::Verifier(passport.verifier_id()),
             Self::Anchor(claims.anchor.name().to_owned()),
         ];
-        own.into_iter().chain(claims.gpus.iter().map(|gpu| Self::Chip(gpu.value.chip.clone())))
+        let gpus = claims.gpus.iter().map(|gpu| &gpu.value);
+        let of_gpus = gpus.flat_map(|gpu| [Self::Chip(gpu.chip.clone()), Self::Anchor(gpu.anchor.clone())]);
+        own.into_iter().chain(claims.vouched.map(Self::Verifier)).chain(of_gpus)
     }
 
     /// Its name where that is a text; names of keys have a length of their own.
@@ -139,6 +153,12 @@ impl Revocable {
             Self::Chip(name) | Self::Measurement(name) | Self::Anchor(name) => name,
         }
     }
+}
+
+/// The name of a root, where it is written as claims are shown: `production(amd-milan)`.
+fn anchor(shown: &str) -> &str {
+    let inside = |kind: &str| shown.strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
+    inside("production").or_else(|| inside("development")).unwrap_or(shown)
 }
 
 /// One revocation.
@@ -354,10 +374,20 @@ mod tests {
         for (kind, name, fits) in [
             ("enclave", key.as_str(), true),
             ("verifier", &key, true),
+            ("chip", "c0ffee0123456789", true),
             ("chip", "c0ffee", true),
+            ("chip", "c0ffe", false),
+            ("chip", "C0FFEE0123456789", false),
+            ("chip", "the chip of node 7", false),
             ("measurement", &key, true),
+            ("measurement", &key[..62], false),
+            ("measurement", &key.to_uppercase(), false),
             ("provider", "alpha", true),
             ("anchor", "amd-milan", true),
+            ("anchor", "production(amd-milan)", true),
+            ("anchor", "development(local)", true),
+            ("anchor", "AMD Milan", false),
+            ("anchor", "production(amd-milan", false),
             ("enclave", "ab", false),
             ("verifier", "", false),
             ("provider", "Not A Name", false),
@@ -366,6 +396,9 @@ mod tests {
             ("tenant", "acme", false),
         ] {
             let read = Revocable::named(kind, name);
+            if let Ok(Revocable::Anchor(name)) = &read {
+                assert!(["amd-milan", "local"].contains(&name.as_str()), "{name}");
+            }
             assert_eq!(read.is_ok(), fits, "{kind} {name}");
             match read {
                 Ok(what) => assert_eq!(what.kind(), kind),

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 
 use crate::{
-    doors::{Doors, Round, Verdict},
+    doors::{Round, Verdict, is_verdict},
     gate::Gate,
     refusals::Refusal,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Attestation {
     sender: Sender,
     state: Arc<Mutex<State>>,
     turn: Arc<Semaphore>,
+    /// One step may wait for its turn.
+    waiting: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -46,26 +48,21 @@ struct Activating {
 
 impl Attestation {
     pub(crate) fn new(gate: Arc<Gate>, sender: Sender) -> Self {
-        Self { gate, sender, state: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
+        let one = || Arc::new(Semaphore::new(1));
+        Self { gate, sender, state: Arc::default(), turn: one(), waiting: one() }
     }
 
-    /// Begins what the message asks for; waits while the step before is under way.
-    pub(crate) async fn step(&self, message: ToManager) -> Result<(), Rejection> {
-        let turn = self.turn.clone().acquire_owned().await;
-        let turn = turn.map_err(|e| Rejection::new("attest.turn", "attestation of this agent").got(e))?;
-        let step =
-            Step { gate: self.gate.clone(), sender: self.sender.clone(), state: self.state.clone(), _turn: turn };
-        match message {
-            ToManager::AskChallenge => {
-                tokio::spawn(async move { step.challenge().await });
-            }
+    /// Begins what the message asks for, once the step before has ended. The channel goes on meanwhile.
+    pub(crate) fn step(&self, message: ToManager) -> Result<(), Rejection> {
+        let what = match message {
+            ToManager::AskChallenge => What::Challenge,
             ToManager::Evidence(evidence) => {
-                let round = step.state().round.take().ok_or_else(|| {
+                let round = self.state().round.take().ok_or_else(|| {
                     Rejection::new("attest.nonce", "nonce of the evidence")
                         .expected("one asked for on this channel and not used before")
                         .got("none")
                 })?;
-                tokio::spawn(async move { step.evidence(round, Arc::new(*evidence)).await });
+                What::Evidence(round, Arc::new(*evidence))
             }
             ToManager::AskActivation { ak, ek, certificates } => {
                 let keys = TpmKeys { ak, ek, certificates };
@@ -74,20 +71,57 @@ impl Attestation {
                     let why = Rejection::new("attest.tpm-keys", "size of the TPM's keys and certificates");
                     return Err(why.expected(format!("at most {TPM_KEYS_MAX} bytes")).got(size));
                 }
-                tokio::spawn(async move { step.activate(keys).await });
+                What::Activate(keys)
             }
             ToManager::Activated { secret } => {
-                let pending = step.state().activation.take().ok_or_else(|| {
+                let pending = self.state().activation.take().ok_or_else(|| {
                     Rejection::new("attest.activation", "secret of a credential")
                         .expected("one for a credential given on this channel")
                         .got("none was given")
                 })?;
-                tokio::spawn(async move { step.attest_key(pending, secret).await });
+                What::AttestKey(pending, secret)
             }
             _ => return Err(Rejection::new("channel.message", "this message").expected("one about attestation")),
-        }
+        };
+        let place = match (self.waiting.clone().try_acquire_owned(), &what) {
+            (Ok(place), _) => place,
+            // The one that waits has the same answer.
+            (Err(_), What::Challenge) => return Ok(()),
+            (Err(_), _) => {
+                return Err(Rejection::new("attest.turn", "steps of attestation on this channel")
+                    .expected("one under way and one that waits")
+                    .got("another")
+                    .fix("wait for an answer before asking again"));
+            }
+        };
+        let (turn, gate, sender, state) =
+            (self.turn.clone(), self.gate.clone(), self.sender.clone(), self.state.clone());
+        tokio::spawn(async move {
+            // It is never closed.
+            let Ok(turn) = turn.acquire_owned().await else { return };
+            drop(place);
+            let step = Step { gate, sender, state, _turn: turn };
+            match what {
+                What::Challenge => step.challenge().await,
+                What::Evidence(round, evidence) => step.evidence(round, evidence).await,
+                What::Activate(keys) => step.activate(keys).await,
+                What::AttestKey(pending, secret) => step.attest_key(pending, secret).await,
+            }
+        });
         Ok(())
     }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an agent asks for.
+enum What {
+    Challenge,
+    Evidence(Round, Arc<Evidence>),
+    Activate(TpmKeys),
+    AttestKey(Activating, Digest),
 }
 
 /// One step, while it is under way.
@@ -160,6 +194,10 @@ impl Step {
                     Ok(()) => admitted = true,
                     Err(why) => {
                         self.note(&why, None, Some(&evidence));
+                        // What the evidence shows now is refused here: what it showed before counts no more.
+                        if is_verdict(&why) {
+                            self.withdraw(key, &why).await;
+                        }
                         refusals.push((0, why));
                     }
                 },
@@ -204,8 +242,11 @@ impl Step {
             until = %passport.expires,
             "enclave attested"
         );
+        let enclave = passport.enclave_id();
         let (passport, appointment) = (Box::new(passport), Box::new(appointment));
         self.say(&ToAgent::Admitted { passport, appointment }).await;
+        // What this verdict rested on may have changed while it was made.
+        self.gate.call_again(enclave).await;
         Ok(())
     }
 
@@ -227,26 +268,30 @@ impl Step {
     }
 
     async fn activate(self, keys: TpmKeys) {
-        let Some(door) = self.gate.doors.for_tpm() else {
-            let why = Rejection::new("attest.tpm", "verifiers for TPMs")
-                .expected("one that is appointed for them")
-                .got("none")
-                .fix("the operator must appoint a verifier for TPMs");
-            return self.refuse(why).await;
-        };
-        match Doors::within(door.name(), door.activate(keys.clone())).await {
-            Ok(activation) => {
-                let legation_verifier::Activation { credential, secret, ticket } = activation;
-                self.state().activation = Some(Activating { door: door.clone(), keys, ticket });
-                self.say(&ToAgent::Activate { credential, secret }).await;
+        let mut why = Rejection::new("attest.tpm", "verifiers for TPMs")
+            .expected("one that is appointed for them and not revoked")
+            .got("none")
+            .fix("the operator must appoint a verifier for TPMs");
+        for door in self.gate.doors.for_tpm() {
+            match self.gate.doors.within(door.as_ref(), door.activate(keys.clone())).await {
+                Ok(activation) => {
+                    let legation_verifier::Activation { credential, secret, ticket } = activation;
+                    self.state().activation = Some(Activating { door, keys, ticket });
+                    return self.say(&ToAgent::Activate { credential, secret }).await;
+                }
+                // One that cannot say is no reason not to ask another; one that refuses is.
+                Err(refusal) => why = refusal,
             }
-            Err(why) => self.refuse(why).await,
+            if is_verdict(&why) {
+                break;
+            }
         }
+        self.refuse(why).await;
     }
 
     async fn attest_key(self, pending: Activating, secret: Digest) {
         let Activating { door, keys, ticket } = pending;
-        match Doors::within(door.name(), door.attest_key(keys, ticket, secret)).await {
+        match self.gate.doors.within(door.as_ref(), door.attest_key(keys, ticket, secret)).await {
             Ok(statement) => {
                 let appointment = Box::new(door.appointment().clone());
                 self.say(&ToAgent::KeyAttested { statement: Box::new(statement), appointment }).await;

@@ -108,6 +108,11 @@ fn connections_max() -> usize {
 }
 
 impl ManagerConfig {
+    /// Where collateral is kept and comes from.
+    pub fn collateral(&self) -> CollateralConfig {
+        self.collateral.clone().unwrap_or_else(|| CollateralConfig::folder(self.data.join("collateral")))
+    }
+
     /// Reads and checks a file; relative paths in it become relative to its folder.
     ///
     /// # Errors
@@ -140,6 +145,7 @@ impl ManagerConfig {
         if let Some(collateral) = &mut config.collateral {
             near(&mut collateral.dir);
             collateral.authorities.iter_mut().for_each(near);
+            collateral.sources.iter_mut().filter_map(|source| source.dir.as_mut()).for_each(near);
         }
         if !config.api.ip().is_loopback() && !config.api_behind_proxy {
             return Err(at("`api` in")
@@ -157,5 +163,58 @@ impl ManagerConfig {
             return Err(at("`admin` in").expected("a loopback address").got(config.admin));
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("manager.toml");
+        let text = format!(
+            r#"
+            agents = "127.0.0.1:1"
+            api = "127.0.0.1:2"
+            admin = "127.0.0.1:3"
+            data = "data"
+            key = "manager.key"
+            appointment = "manager.json"
+            verifier_key = "verifier.key"
+            verifier_appointment = "verifier.json"
+            anchors = "../anchors.json"
+            operator_token_sha256 = "{}"
+            policy = "appraisal.cedar"
+            references = "references.json"
+
+            [collateral]
+            dir = "collateral"
+            authorities = "authorities.pem"
+
+            [[collateral.source]]
+            kind = "files"
+            dir = "mirror"
+
+            [[verifier]]
+            name = "second"
+            urls = ["http://127.0.0.1:4"]
+            appointment = "second.json"
+            token_file = "second.token"
+            authorities = "second.pem"
+            "#,
+            Digest::of(b"token"),
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = ManagerConfig::load(&file).unwrap();
+        let (collateral, second) = (config.collateral.unwrap(), config.verifiers.into_iter().next().unwrap());
+        let paths = [config.data, config.key, config.appointment, config.verifier_key, config.verifier_appointment];
+        let optional =
+            [collateral.authorities, collateral.sources[0].dir.clone(), second.token_file, second.authorities];
+        let others = [config.anchors, config.policy, config.references, collateral.dir, second.appointment];
+        for path in paths.into_iter().chain(optional.into_iter().flatten()).chain(others) {
+            assert!(path.starts_with(dir.path()), "{}", path.display());
+        }
     }
 }

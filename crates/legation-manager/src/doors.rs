@@ -6,21 +6,20 @@
 //!    admitted; each counts for itself.
 //! 3. What comes back is believed because of its signatures, never because of where it came from.
 //! 4. A verifier that has answered nothing for longer than its passports live is *silent*: everybody is told, loudly.
+//! 5. A verifier that is revoked is asked nothing any more: nobody believes its answer.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use legation_attest::{
-    challenge::{self, CHALLENGES_MAX},
-    passport,
-};
+use legation_attest::{challenge, passport};
 use legation_core::{
-    Digest, KeyId, PublicKey, Rejection, UnixTime,
+    Digest, KeyId, PublicKey, Rejection, Revocable, UnixTime,
     claims::{Evidence, TeeKind},
     statement::Scope,
 };
+use legation_net::Revocations;
 use legation_verifier::{Door, Issued};
 use serde::Serialize;
 use tokio::{
@@ -33,7 +32,7 @@ use crate::{Clock, metrics::Metrics};
 
 /// How long a verifier may take to give a challenge.
 const CHALLENGE_WAIT: Duration = Duration::from_secs(2);
-/// How long it may take over evidence, or a TPM's keys.
+/// How long it may take over evidence.
 const VERDICT_WAIT: Duration = Duration::from_secs(20);
 /// A verifier that failed is not asked by agents for so long, in seconds, unless no other is left: nobody waits for it.
 const PAUSE_SECONDS: u64 = 5;
@@ -41,13 +40,22 @@ const PAUSE_SECONDS: u64 = 5;
 const PROBE: Duration = Duration::from_secs(15);
 /// Life of a passport until a verifier has given one, in seconds.
 const LIFE_SECONDS: u64 = legation_attest::appraisal::PASSPORT_SECONDS_DEFAULT;
-/// Refusals that are no verdict on the evidence: the verifier, the way to it, or the question was at fault.
-const NO_VERDICT: [&str; 4] = ["verifier.", "challenge.", "admit.nonce", "attest."];
+/// Beginnings of the checks that are verdicts on the evidence. In any other refusal the verifier, what it has at hand, the way
+/// to it, or the question was at fault: what it vouched for before then runs out, and is not taken back.
+const VERDICTS: [&str; 10] =
+    ["snp.", "dcap.", "nitro.", "nvidia.", "tpm.", "az.", "evidence.", "admit.", "appraisal.", "policy."];
+/// Among them, those that are none.
+const NO_VERDICTS: [&str; 2] = ["admit.nonce", "policy.defect"];
+/// How far ahead of this clock a verifier's may be, in seconds: its passports are waited for so long.
+const AHEAD_SECONDS_MAX: u64 = 5;
+/// How long one verifier may take over a TPM's keys before the next is asked: agents wait 30 s in all.
+const ACTIVATION_WAIT: Duration = Duration::from_secs(8);
 
 /// All of them.
 pub(crate) struct Doors {
     all: Vec<Slot>,
     operators: Vec<PublicKey>,
+    revocations: Revocations,
     clock: Clock,
     metrics: Metrics,
 }
@@ -64,6 +72,8 @@ struct State {
     since: UnixTime,
     answered: Option<UnixTime>,
     failed: Option<(UnixTime, Rejection)>,
+    /// Since when evidence that was shown to it had no verdict, and when that was last so.
+    unjudged: Option<(UnixTime, UnixTime)>,
     /// The longest life of a passport it gave, in seconds.
     life: Option<u64>,
     silent: bool,
@@ -89,8 +99,13 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Whether it is a refusal of the evidence itself.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.said.as_ref().is_err_and(|why| !NO_VERDICT.iter().any(|prefix| why.check.starts_with(prefix)))
+        self.said.as_ref().is_err_and(is_verdict)
     }
+}
+
+/// Whether a refusal speaks of what was shown.
+pub(crate) fn is_verdict(why: &Rejection) -> bool {
+    VERDICTS.iter().any(|prefix| why.check.starts_with(prefix)) && !NO_VERDICTS.contains(&why.check.as_str())
 }
 
 /// A verifier as people see it.
@@ -114,6 +129,9 @@ pub struct VerifierView {
     pub age_seconds: u64,
     /// Whether that is longer than its passports live: whoever depends on it lapses.
     pub silent: bool,
+    /// Why it is no longer trusted, if so: then it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
 }
 
 fn late(name: &str, after: Duration) -> Rejection {
@@ -134,11 +152,12 @@ impl Slot {
         let mut state = self.state();
         match failure {
             None => {
-                if state.silent {
+                if state.silent && state.unjudged.is_none() {
                     info!(verifier = name, "verifier answers again");
                 }
                 state.answered = Some(now);
-                state.silent = false;
+                // That it is silent is for `mark_silent` to say, so that it is said aloud.
+                state.silent &= state.is_silent(now);
             }
             Some(why) => {
                 let first = state.failed.as_ref().is_none_or(|(at, _)| state.answered.is_some_and(|ok| ok >= *at));
@@ -148,6 +167,20 @@ impl Slot {
                 state.failed = Some((now, why.clone()));
             }
         }
+    }
+
+    /// Notes whether evidence had an answer: one that only gives challenges is no verifier.
+    fn note_verdict(&self, now: UnixTime, given: bool) {
+        let mut state = self.state();
+        let life = state.life();
+        let before = state.unjudged.filter(|(_, last)| now.since(*last) <= life);
+        state.unjudged = (!given).then(|| (before.map_or(now, |(first, _)| first), now));
+    }
+
+    /// Whether it failed when it was last asked something.
+    fn fails(&self) -> bool {
+        let state = self.state();
+        state.failed.as_ref().is_some_and(|(at, _)| state.answered.is_none_or(|ok| ok < *at))
     }
 
     /// Whether it failed just now and has not answered since.
@@ -164,11 +197,28 @@ impl Slot {
 }
 
 impl Doors {
-    pub(crate) fn new(doors: Vec<Arc<dyn Door>>, operators: Vec<PublicKey>, clock: Clock, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        doors: Vec<Arc<dyn Door>>,
+        operators: Vec<PublicKey>,
+        revocations: Revocations,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
         let since = clock();
-        let state = || State { since, answered: None, failed: None, life: None, silent: false };
-        let all = doors.into_iter().take(CHALLENGES_MAX).map(|door| Slot { door, state: Mutex::new(state()) });
-        Self { all: all.collect(), operators, clock, metrics }
+        let state = || State { since, answered: None, failed: None, unjudged: None, life: None, silent: false };
+        let all = doors.into_iter().map(|door| Slot { door, state: Mutex::new(state()) });
+        Self { all: all.collect(), operators, revocations, clock, metrics }
+    }
+
+    /// Why a verifier is revoked, if it is.
+    fn revoked(&self, slot: &Slot) -> Option<String> {
+        self.revocations.all().get(&Revocable::Verifier(slot.door.key())).map(|r| r.why.clone())
+    }
+
+    /// Places of those that are not revoked.
+    fn trusted(&self) -> Vec<usize> {
+        let trusted = self.all.iter().enumerate().filter(|(_, slot)| self.revoked(slot).is_none());
+        trusted.map(|(i, _)| i).collect()
     }
 
     /// Asks all verifiers for challenges, and joins them into a nonce.
@@ -177,8 +227,15 @@ impl Doors {
     /// `attest.verifiers`: none gave one.
     pub(crate) async fn challenge(self: &Arc<Self>) -> Result<(Digest, Round), Rejection> {
         let now = (self.clock)();
-        let awake: Vec<_> = (0..self.all.len()).filter(|i| !self.all[*i].pauses(now)).collect();
-        let asked = if awake.is_empty() { (0..self.all.len()).collect() } else { awake };
+        let trusted = self.trusted();
+        if trusted.is_empty() {
+            return Err(Rejection::new("attest.verifiers", "verifiers of this pool")
+                .expected("at least one that is not revoked")
+                .got("none")
+                .fix("the operator must appoint another verifier, and name it in the manager's configuration"));
+        }
+        let awake: Vec<_> = trusted.iter().copied().filter(|i| !self.all[*i].pauses(now)).collect();
+        let asked = if awake.is_empty() { trusted } else { awake };
         let mut asking = JoinSet::new();
         for i in asked {
             let doors = self.clone();
@@ -232,9 +289,14 @@ impl Doors {
         let slot = &self.all[i];
         let answer = timeout(VERDICT_WAIT, slot.door.verify(evidence, challenges)).await;
         let said = answer.unwrap_or_else(|_| Err(late(slot.door.name(), VERDICT_WAIT)));
-        let said = said.and_then(|issued| self.believe(slot, issued));
+        let said = match said {
+            Ok(issued) => self.believe(slot, issued).await,
+            Err(why) => Err(why),
+        };
         let failure = said.as_ref().err().filter(|why| why.check.starts_with("verifier."));
-        slot.note((self.clock)(), failure);
+        let now = (self.clock)();
+        slot.note(now, failure);
+        slot.note_verdict(now, said.as_ref().err().is_none_or(is_verdict));
         if let Ok(issued) = &said {
             let life = issued.passport.expires.since(issued.passport.issued);
             let mut state = slot.state();
@@ -243,19 +305,35 @@ impl Doors {
         Verdict { verifier: slot.door.name().to_owned(), key: slot.door.key(), said: said.map(Box::new) }
     }
 
-    /// A passport as anybody else would open it, and of the verifier that was asked.
-    fn believe(&self, slot: &Slot, issued: Issued) -> Result<Issued, Rejection> {
-        let now = (self.clock)();
-        // A verifier's clock may be a little ahead.
-        let at = if issued.passport.issued.since(now) <= legation_net::CLOCK_SKEW_SECONDS {
-            now.max(issued.passport.issued)
-        } else {
-            now
+    /// A passport as anybody else would open it, of the verifier that was asked, under the appointment that the operator
+    /// configured here: an older one may say more. A verifier's clock may be a little ahead: then its passport is waited for,
+    /// so that nobody sees one that does not hold yet.
+    async fn believe(&self, slot: &Slot, issued: Issued) -> Result<Issued, Rejection> {
+        let refuse = |check: &str, claim: &str| {
+            Rejection::new(check, format!("{claim} of a passport of `{}`", slot.door.name().escape_debug()))
         };
+        let now = (self.clock)();
+        let ahead = issued.passport.issued.since(now);
+        if ahead > AHEAD_SECONDS_MAX {
+            return Err(refuse("verifier.clock", "date of issue")
+                .expected(format!("by {now}, or at most {AHEAD_SECONDS_MAX} s ahead"))
+                .got(issued.passport.issued)
+                .fix("set the clock of that verifier's machine, or of this one"));
+        }
+        if issued.appointment.digest() != slot.door.appointment().digest() {
+            return Err(refuse("verifier.appointment", "appointment behind the verifier")
+                .expected(format!("the one configured here, until {}", slot.door.appointment().not_after))
+                .got(format!("another, until {}", issued.appointment.not_after))
+                .fix("give manager and verifier the same appointment file, and start them anew"));
+        }
+        if ahead > 0 {
+            tokio::time::sleep(Duration::from_secs(ahead)).await;
+        }
+        let at = (self.clock)().max(issued.passport.issued);
         let opened = passport::open(issued.passport.envelope(), issued.appointment.envelope(), &self.operators, at);
         let opened = opened.map_err(|why| Rejection { check: format!("verifier.{}", why.check), ..why })?;
         if opened.verifier_id() != slot.door.key() {
-            return Err(Rejection::new("verifier.key", format!("signer of a passport of `{}`", slot.door.name()))
+            return Err(refuse("verifier.key", "signer")
                 .expected(slot.door.key())
                 .got(opened.verifier_id())
                 .fix("see who answers under this verifier's address"));
@@ -263,25 +341,37 @@ impl Doors {
         Ok(issued)
     }
 
-    /// The first verifier that is trusted with TPMs.
-    pub(crate) fn for_tpm(&self) -> Option<Arc<dyn Door>> {
-        let tpm = [TeeKind::Tpm, TeeKind::DevTpm, TeeKind::AzSnpVtpm, TeeKind::AzTdxVtpm];
-        let covers = |door: &Arc<dyn Door>| {
-            let appointment = door.appointment();
-            tpm.iter().any(|kind| appointment.covers_kind(*kind))
+    /// The verifiers that are trusted with TPMs, whosever work they do; those that failed just now come last.
+    pub(crate) fn for_tpm(&self) -> Vec<Arc<dyn Door>> {
+        let covers = |slot: &&Slot| {
+            let appointment = slot.door.appointment();
+            // Its word on a key is taken for any tenant's work: one that is trusted by some alone has none to give.
+            let for_all = appointment.scope.as_ref().is_none_or(|scope| scope.tenants.is_none());
+            for_all && [TeeKind::Tpm, TeeKind::DevTpm].iter().any(|kind| appointment.covers_kind(*kind))
         };
-        self.all.iter().map(|slot| &slot.door).find(|door| covers(door)).cloned()
+        let trusted = self.all.iter().filter(|slot| self.revoked(slot).is_none());
+        let (failing, answering): (Vec<&Slot>, Vec<_>) = trusted.filter(covers).partition(|slot| slot.fails());
+        answering.into_iter().chain(failing).map(|slot| slot.door.clone()).collect()
     }
 
-    /// What one verifier is asked, within bounds.
-    pub(crate) async fn within<T>(name: &str, answer: legation_verifier::door::Answer<'_, T>) -> Result<T, Rejection> {
-        timeout(VERDICT_WAIT, answer).await.unwrap_or_else(|_| Err(late(name, VERDICT_WAIT)))
+    /// What one verifier is asked about a TPM's keys, within bounds.
+    pub(crate) async fn within<T>(
+        &self,
+        door: &dyn Door,
+        answer: legation_verifier::door::Answer<'_, T>,
+    ) -> Result<T, Rejection> {
+        let said = timeout(ACTIVATION_WAIT, answer).await.unwrap_or_else(|_| Err(late(door.name(), ACTIVATION_WAIT)));
+        let failure = said.as_ref().err().filter(|why| why.check.starts_with("verifier."));
+        if let Some(slot) = self.all.iter().find(|slot| slot.door.key() == door.key()) {
+            slot.note((self.clock)(), failure);
+        }
+        said
     }
 
     pub(crate) fn views(&self) -> Vec<VerifierView> {
         let now = (self.clock)();
         let view = |slot: &Slot| {
-            let (state, appointment) = (slot.state().clone(), slot.door.appointment());
+            let (state, appointment, revoked) = (slot.state().clone(), slot.door.appointment(), self.revoked(slot));
             VerifierView {
                 name: slot.door.name().to_owned(),
                 key: slot.door.key(),
@@ -290,8 +380,9 @@ impl Doors {
                 last_success: state.answered,
                 last_failure: state.failed.as_ref().map(|(at, _)| *at),
                 age_seconds: now.since(state.answered.unwrap_or(state.since)),
-                silent: state.is_silent(now),
+                silent: revoked.is_none() && state.is_silent(now),
                 failure: state.failed.map(|(_, why)| why),
+                revoked,
             }
         };
         self.all.iter().map(view).collect()
@@ -303,7 +394,7 @@ impl Doors {
         loop {
             ticks.tick().await;
             let mut asking = JoinSet::new();
-            for i in 0..self.all.len() {
+            for i in self.trusted() {
                 let doors = self.clone();
                 asking.spawn(async move { (i, doors.all[i].challenge().await) });
             }
@@ -317,7 +408,7 @@ impl Doors {
     fn mark_silent(&self) {
         let now = (self.clock)();
         let mut silent = 0;
-        for slot in &self.all {
+        for slot in self.all.iter().filter(|slot| self.revoked(slot).is_none()) {
             let mut state = slot.state();
             if state.is_silent(now) {
                 silent += 1;
@@ -339,7 +430,75 @@ impl Doors {
 }
 
 impl State {
+    /// The longest life of its passports, in seconds.
+    fn life(&self) -> u64 {
+        self.life.unwrap_or(LIFE_SECONDS)
+    }
+
     fn is_silent(&self, now: UnixTime) -> bool {
-        now.since(self.answered.unwrap_or(self.since)) > self.life.unwrap_or(LIFE_SECONDS)
+        let life = self.life();
+        // When nobody shows it evidence any more, nothing is said by that.
+        let unjudged = self.unjudged.is_some_and(|(first, last)| now.since(first) > life && now.since(last) <= life);
+        unjudged || now.since(self.answered.unwrap_or(self.since)) > life
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_verdict_on_the_evidence_takes_a_passport_back() {
+        for (check, verdict) in [
+            ("snp.tcb", true),
+            ("dcap.tcb", true),
+            ("tpm.key-attestation", true),
+            ("az.binding", true),
+            ("nitro.chain", true),
+            ("nvidia.nonce", true),
+            ("evidence.region", true),
+            ("appraisal.anchor", true),
+            ("policy.known", true),
+            ("admit.role", true),
+            ("admit.nonce", false),
+            ("policy.defect", false),
+            ("collateral.missing", false),
+            ("verifier.late", false),
+            ("verifier.clock", false),
+            ("challenge.age", false),
+            ("api.token", false),
+            ("api.body", false),
+            ("http.status", false),
+            ("passport.dates", false),
+            ("something.else", false),
+        ] {
+            assert_eq!(is_verdict(&Rejection::new(check, "a claim")), verdict, "{check}");
+        }
+    }
+
+    #[test]
+    fn a_verifier_that_gives_challenges_and_no_verdict_is_silent() {
+        let now = UnixTime(1_800_000_000);
+        let state = |unjudged| State {
+            since: now.minus(10_000),
+            answered: Some(now),
+            failed: None,
+            unjudged,
+            life: Some(600),
+            silent: false,
+        };
+        for (unjudged, silent) in [
+            (None, false),
+            (Some((600, 0)), false),
+            (Some((601, 0)), true),
+            (Some((601, 600)), true),
+            // Nobody has shown it evidence since.
+            (Some((2000, 601)), false),
+        ] {
+            let at = unjudged.map(|(first, last)| (now.minus(first), now.minus(last)));
+            assert_eq!(state(at).is_silent(now), silent, "{unjudged:?}");
+        }
+        let gone = State { answered: Some(now.minus(601)), ..state(None) };
+        assert!(gone.is_silent(now));
     }
 }

@@ -17,6 +17,8 @@ use crate::revocations::{Pushed, RevocationsView, SignedRevocations};
 /// What is to be sent to one agent, or done to its channel.
 pub(crate) enum ToLink {
     Say(ToAgent),
+    /// The list of what is revoked, as it is when this is done: lists are long, and only the latest counts.
+    Revocations,
     Close(Rejection),
 }
 
@@ -108,12 +110,11 @@ impl Effects {
 
     /// Sends a new list of revocations to every agent that is present. `began` is when the command came.
     pub(crate) fn revocations(&self, signed: SignedRevocations, began: Instant) {
-        let message = signed.message();
         // Under the lock: whoever attaches after this is told the list when it does.
         let links = self.links();
         self.pushed.push(signed, links.iter().map(|(enclave, (number, _))| (*enclave, *number)), began);
         for (_, link) in links.values() {
-            let _ = link.send(ToLink::Say(message.clone()));
+            let _ = link.send(ToLink::Revocations);
         }
     }
 
@@ -124,8 +125,8 @@ impl Effects {
 
     /// Tells an agent that is present now what is revoked.
     pub(crate) fn tell_revocations(&self, enclave: EnclaveId) {
-        if let Some(signed) = self.pushed.latest().filter(|s| s.list.epoch > RevocationEpoch(0)) {
-            self.send(enclave, ToLink::Say(signed.message()));
+        if self.pushed.latest().is_some_and(|s| s.list.epoch > RevocationEpoch(0)) {
+            self.send(enclave, ToLink::Revocations);
         }
     }
 
@@ -140,7 +141,7 @@ impl Effects {
     }
 
     /// The signed list.
-    pub(crate) fn signed_revocations(&self) -> Option<SignedRevocations> {
+    pub(crate) fn signed_revocations(&self) -> Option<Arc<SignedRevocations>> {
         self.pushed.latest()
     }
 

@@ -5,19 +5,25 @@
 //! its leases: the pool moves the work.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use legation_core::{Digest, EnclaveId, Rejection, statement::Outcome};
+use legation_core::{
+    Digest, EnclaveId, Rejection, UnixTime,
+    statement::{Outcome, Passport},
+};
 use legation_keys::Entropy;
 use legation_net::{
     Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, Sender, Standing, StreamId,
     message::{Reported, ToAgent, ToManager},
 };
-use legation_pool::Command;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use legation_pool::{Command, Pool};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    task::AbortHandle,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -47,6 +53,8 @@ const LOSS_AGAIN: Duration = Duration::from_millis(500);
 const REATTEST_SPREAD_MAX: Duration = Duration::from_secs(60);
 /// Between two of them where that is shorter.
 const REATTEST_APART: Duration = Duration::from_millis(20);
+/// Pieces of replaced collateral that are remembered.
+const OUTDATED_MAX: usize = 1024;
 /// Reports of one agent that are being taken at once.
 const REPORTS_MAX: usize = 512;
 
@@ -61,14 +69,53 @@ pub(crate) struct Gate {
     pub(crate) metrics: Metrics,
     pub(crate) stored: Notify,
     /// The last call to attest again, while it is being spread.
-    pub(crate) spreading: Mutex<Option<tokio::task::AbortHandle>>,
+    pub(crate) spreading: Mutex<Option<AbortHandle>>,
+    /// What those who were away missed.
+    pub(crate) called: Mutex<Called>,
+}
+
+/// Calls to attest again: whoever was away is called when it comes.
+#[derive(Default)]
+pub(crate) struct Called {
+    /// The last call to all, and why.
+    all: Option<(UnixTime, String)>,
+    /// Collateral that was replaced, oldest first.
+    outdated: VecDeque<Digest>,
+    /// Products and roots of which a first list came, and when; oldest first.
+    listed: VecDeque<(UnixTime, String)>,
 }
 
 impl Gate {
-    /// Has every present agent attest again, because of `why`, spread over a bounded time so that verifiers are not asked by
-    /// all at once. A later call takes the place of one that is still being spread.
+    /// Has every present agent attest again, because of `why`. A later call takes the place of one that is still being spread.
     pub(crate) fn reattest_all(&self, why: &str) {
-        let mut enclaves = self.effects.attached();
+        self.called().all = Some(((self.clock)(), why.to_owned()));
+        let spreading = self.reattest(self.effects.attached(), why);
+        let mut current = self.spreading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = current.replace(spreading) {
+            before.abort();
+        }
+    }
+
+    /// Notes collateral that was replaced, and products and roots of which a first list came, for those who are away.
+    pub(crate) fn outdated<'a>(
+        &self,
+        collateral: impl IntoIterator<Item = Digest>,
+        listed: impl IntoIterator<Item = &'a String>,
+    ) {
+        let now = (self.clock)();
+        let mut called = self.called();
+        called.outdated.extend(collateral);
+        called.listed.extend(listed.into_iter().map(|about| (now, about.clone())));
+        while called.outdated.len() > OUTDATED_MAX {
+            called.outdated.pop_front();
+        }
+        while called.listed.len() > OUTDATED_MAX {
+            called.listed.pop_front();
+        }
+    }
+
+    /// Has these attest again, spread over a bounded time so that verifiers are not asked by all at once.
+    pub(crate) fn reattest(&self, mut enclaves: Vec<EnclaveId>, why: &str) -> AbortHandle {
         let jitter = |n: usize| {
             let mut bytes = [0; 8];
             OsEntropy.fill(&mut bytes);
@@ -77,7 +124,7 @@ impl Gate {
         for last in (1..enclaves.len()).rev() {
             enclaves.swap(last, jitter(last + 1));
         }
-        info!(enclaves = enclaves.len(), why, "all are asked to attest again");
+        info!(enclaves = enclaves.len(), why, "asked to attest again");
         let (effects, why) = (self.effects.clone(), why.to_owned());
         let number = u32::try_from(enclaves.len()).unwrap_or(u32::MAX).max(1);
         let pause = REATTEST_APART.min(REATTEST_SPREAD_MAX / number);
@@ -87,9 +134,37 @@ impl Gate {
                 tokio::time::sleep(pause).await;
             }
         });
-        let mut current = self.spreading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(before) = current.replace(spreading.abort_handle()) {
-            before.abort();
+        spreading.abort_handle()
+    }
+
+    fn called(&self) -> MutexGuard<'_, Called> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls one that was away when others were called.
+    pub(crate) async fn call_again(&self, enclave: EnclaveId) {
+        let (all, outdated, listed) = {
+            let called = self.called();
+            if called.all.is_none() && called.outdated.is_empty() && called.listed.is_empty() {
+                return;
+            }
+            (called.all.clone(), called.outdated.clone(), called.listed.clone())
+        };
+        let missed = move |pool: &Pool| {
+            let known = pool.enclaves().get(&enclave)?;
+            if let Some((_, why)) = all.filter(|(at, _)| known.passport().issued <= *at) {
+                return Some(why);
+            }
+            let rests = |passport: &Passport| {
+                let claims = &passport.claims;
+                let names = [claims.product.value.as_str(), claims.anchor.name()];
+                passport.collateral.iter().any(|digest| outdated.contains(digest))
+                    || listed.iter().any(|(at, about)| passport.issued <= *at && names.contains(&about.as_str()))
+            };
+            known.proofs().any(|p| rests(&p.passport)).then(|| "collateral changed".to_owned())
+        };
+        if let Ok(Some(why)) = self.leader.ask(missed).await {
+            self.effects.reattest(enclave, &why);
         }
     }
 
@@ -228,7 +303,7 @@ impl Connection {
             message @ (ToManager::AskChallenge
             | ToManager::Evidence(_)
             | ToManager::AskActivation { .. }
-            | ToManager::Activated { .. }) => self.attestation.step(message).await,
+            | ToManager::Activated { .. }) => self.attestation.step(message),
             ToManager::Present { running, obeyed } => {
                 let enclave = self.enclave()?;
                 if running.len() > RUNNING_MAX {
@@ -238,12 +313,13 @@ impl Connection {
                 self.check_tail(obeyed).await?;
                 if self.present.is_none() {
                     let orders = self.gate.effects.attach(enclave, self.number);
-                    let writer = tokio::spawn(write(self.sender.clone(), orders));
+                    let writer = tokio::spawn(write(self.sender.clone(), self.gate.effects.clone(), orders));
                     self.present = Some((enclave, writer));
                     self.gate.effects.tell_revocations(enclave);
                 }
                 self.gate.leader.apply(Command::Arrived { enclave, running }).await?;
                 info!(%enclave, "enclave is present");
+                self.gate.call_again(enclave).await;
                 Ok(())
             }
             ToManager::Refuse { lease, why } => {
@@ -340,9 +416,18 @@ impl Connection {
 }
 
 /// Writes what the leader decides for one enclave, in order.
-async fn write(sender: Sender, mut orders: mpsc::UnboundedReceiver<ToLink>) {
+async fn write(sender: Sender, effects: Effects, mut orders: mpsc::UnboundedReceiver<ToLink>) {
+    let mut told = None;
     while let Some(order) = orders.recv().await {
         match order {
+            ToLink::Revocations => {
+                let latest = effects.signed_revocations();
+                let Some(signed) = latest.filter(|signed| told != Some(signed.list.epoch)) else { continue };
+                told = Some(signed.list.epoch);
+                if sender.send_control(&signed.message()).await.is_err() {
+                    return;
+                }
+            }
             ToLink::Say(message) => {
                 if sender.send_control(&message).await.is_err() {
                     return;

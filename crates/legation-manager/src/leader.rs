@@ -97,8 +97,6 @@ pub(crate) struct Parts {
     pub(crate) revocations: Revocations,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
-    /// Whether the verifier beside this leader admits development enclaves.
-    pub(crate) allow_development: bool,
 }
 
 struct Worker {
@@ -120,7 +118,7 @@ impl Leader {
         let mut parts = parts;
         let pool = replay(&mut *parts.journal, parts.limits)?;
         parts.revocations.learn(Arc::new(pool.revoked().clone()), (parts.clock)());
-        let (appraisal, appraisal_watch) = watch::channel(appraisal(&pool, parts.allow_development));
+        let (appraisal, appraisal_watch) = watch::channel(pool.policy(&Scope::Pool).cloned());
         let appraisal_as_of = pool.policies_changed();
         let changes = Arc::new(Changes::default());
         let mut worker = Worker { parts, pool, appraisal, appraisal_as_of, changes: changes.clone() };
@@ -205,11 +203,6 @@ pub enum LeadError {
     },
 }
 
-/// The policy in force, as the verifier beside this leader applies it.
-fn appraisal(pool: &Pool, allow_development: bool) -> Option<Arc<Policy>> {
-    pool.policy(&Scope::Pool).map(|policy| Arc::new(policy.allowing_development(allow_development)))
-}
-
 fn replay(journal: &mut dyn Journal, limits: Limits) -> Result<Pool, JournalError> {
     let started = std::time::Instant::now();
     let mut pool = Pool::new(limits);
@@ -280,7 +273,7 @@ impl Worker {
             let changed = self.pool.policies_changed();
             if self.appraisal_as_of != changed {
                 self.appraisal_as_of = changed;
-                self.appraisal.send_replace(appraisal(&self.pool, self.parts.allow_development));
+                self.appraisal.send_replace(self.pool.policy(&Scope::Pool).cloned());
             }
         }
         for (reply, result) in replies {

@@ -22,7 +22,7 @@ mod refusals;
 mod revocations;
 mod seed;
 
-pub use config::{ManagerConfig, Tenant};
+pub use config::{ManagerConfig, RemoteVerifierConfig, Tenant};
 pub use doors::VerifierView;
 pub use manager::{Addresses, Manager, StartError, system_clock};
 pub use refusals::Refusal;

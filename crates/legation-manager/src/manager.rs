@@ -1,16 +1,17 @@
 //! Starting and stopping a manager.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use legation_attest::challenge::CHALLENGES_MAX;
 use legation_core::{
-    Envelope, PublicKey, Rejection, Signed, Signer, UnixTime,
+    Digest, Envelope, PublicKey, Rejection, Signed, Signer, UnixTime,
     claims::{Anchors, Role},
-    statement::{Appointment, Office},
+    statement::{Appointment, Office, Passport},
 };
 use legation_keys::IdentityKey;
 use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener, Revocations};
 use legation_policy::Policy;
-use legation_pool::Limits;
+use legation_pool::{Limits, Pool};
 use legation_verifier::{Appraisers, Door, collateral::Keeper};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -131,25 +132,37 @@ impl Manager {
         let objects = Arc::new(Objects::open(&config.data, config.object_max_bytes).await.map_err(|e| e.refusal())?);
         let parts = Parts {
             journal: Box::new(journal),
-            limits: Limits { slots_per_chip: config.slots_per_chip, ..Limits::default() },
+            limits: Limits {
+                slots_per_chip: config.slots_per_chip,
+                allow_development: config.allow_development,
+                ..Limits::default()
+            },
             signer: signer.clone(),
             appointment: appointment.clone(),
             effects: effects.clone(),
             revocations: revocations.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
-            allow_development: config.allow_development,
         };
         let leader = tokio::task::spawn_blocking(move || Leader::start(parts))
             .await
             .map_err(|e| Rejection::new("manager.start", "the leader").got(e))??;
         seed::seed(&leader, &config).await?;
-        let policy = leader.appraisal().borrow().clone().ok_or_else(seed::no_policy)?;
+        let mut appraisal = leader.appraisal();
+        let policy = appraisal.borrow_and_update().clone().ok_or_else(seed::no_policy)?;
         let own = Own::new(&config, &anchors, verifier_key, verifier_appointment, policy, clock.clone())?;
         let remote = config.verifiers.iter().map(|verifier| own::remote(verifier, &anchors));
         let remote = remote.collect::<Result<Vec<_>, _>>()?;
-        let doors = std::iter::once(own.door).chain(remote).chain(verifiers).collect();
-        let doors = Arc::new(Doors::new(doors, anchors.operators.clone(), clock.clone(), metrics.clone()));
+        let doors: Vec<_> = std::iter::once(own.door).chain(remote).chain(verifiers).collect();
+        if doors.len() > CHALLENGES_MAX {
+            return Err(Rejection::new("config.verifier", "verifiers of this manager, its own included")
+                .expected(format!("at most {CHALLENGES_MAX}"))
+                .got(doors.len())
+                .fix("remove some `[[verifier]]` from its configuration")
+                .into());
+        }
+        let doors = Doors::new(doors, anchors.operators.clone(), revocations.clone(), clock.clone(), metrics.clone());
+        let doors = Arc::new(doors);
         let refusals = Arc::new(Refusals::default());
         let judge = AnchoredJudge::new(anchors.operators.clone())
             .admit(Role::Agent)
@@ -190,13 +203,14 @@ impl Manager {
             metrics,
             stored: Notify::new(),
             spreading: std::sync::Mutex::new(None),
+            called: std::sync::Mutex::default(),
         });
         let stop = Arc::new(Notify::new());
         let (stop_keeper, stopped) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(gate::serve(gate.clone(), agents)),
             tokio::spawn(doors.watch()),
-            tokio::spawn(follow(leader.appraisal(), own.appraisers, gate.clone())),
+            tokio::spawn(follow(appraisal, own.appraisers, gate.clone())),
             tokio::spawn(keep(own.keeper.clone(), stopped)),
             tokio::spawn(follow_collateral(own.keeper, gate.clone())),
             serve_http(api, api::router(app.clone()), stop.clone()),
@@ -244,7 +258,8 @@ async fn keep(keeper: Arc<Keeper>, stopped: watch::Receiver<bool>) {
     keeper.run(stopped).await;
 }
 
-/// Has agents attest again whenever collateral changes: a new list may name a certificate, a new level a firmware.
+/// Has agents attest again whenever collateral behind their proofs changes: a new list may name a certificate, a new level a
+/// firmware. A first list concerns all whom it might have been held against; the certificate of a chip nobody.
 async fn follow_collateral(keeper: Arc<Keeper>, gate: Arc<Gate>) {
     let mut before = keeper.shelf().get();
     loop {
@@ -253,10 +268,32 @@ async fn follow_collateral(keeper: Arc<Keeper>, gate: Arc<Gate>) {
         if Arc::ptr_eq(&before, &now) {
             continue;
         }
-        let replaced = before.items().any(|item| now.get(&item.name).is_none_or(|(digest, _)| digest != item.digest()));
-        let lists = now.items().any(|item| item.name.ends_with("/crl") && before.get(&item.name).is_none());
-        if replaced || lists {
-            gate.reattest_all("collateral changed");
+        let gone: BTreeSet<Digest> = before
+            .items()
+            .filter(|item| !item.name.starts_with("vcek/"))
+            .map(|item| (item.digest(), now.get(&item.name)))
+            .filter(|(digest, held)| held.is_none_or(|(now, _)| now != *digest))
+            .map(|(digest, _)| digest)
+            .collect();
+        let lists = now.items().filter(|item| item.name.ends_with("/crl") && before.get(&item.name).is_none());
+        // `amd/milan/vcek/crl` concerns what says `milan` as its product, `dev/laptop/crl` what rests on that root.
+        let about: BTreeSet<String> = lists.filter_map(|item| item.name.split('/').nth(1).map(str::to_owned)).collect();
+        if !gone.is_empty() || !about.is_empty() {
+            gate.outdated(gone.iter().copied(), &about);
+            let concerned = move |pool: &Pool| {
+                let concerns = |passport: &Passport| {
+                    let claims = &passport.claims;
+                    passport.collateral.iter().any(|digest| gone.contains(digest))
+                        || about.contains(&claims.product.value)
+                        || about.contains(claims.anchor.name())
+                };
+                let all = pool.enclaves().iter();
+                all.filter(|(_, e)| e.proofs().any(|p| concerns(&p.passport))).map(|(id, _)| *id).collect::<Vec<_>>()
+            };
+            match gate.leader.ask(concerned).await {
+                Ok(enclaves) => drop(gate.reattest(enclaves, "collateral changed")),
+                Err(_) => gate.reattest_all("collateral changed"),
+            }
         }
         before = now;
     }

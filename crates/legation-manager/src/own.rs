@@ -15,7 +15,6 @@ use legation_verifier::{
     Appraisers, Appraising, Door,
     activation::{Endorsements, TpmEndorsements},
     collateral::{Checker, Keeper, Wants},
-    config::CollateralConfig,
     local::{LocalVerifier, Parts},
     remote::{self, RemoteConfig, RemoteVerifier},
 };
@@ -43,8 +42,7 @@ impl Own {
         clock: Clock,
     ) -> Result<Self, Rejection> {
         let roots = Roots::new(anchors)?;
-        let folder = || CollateralConfig::folder(config.data.join("collateral"));
-        let collateral = config.collateral.clone().unwrap_or_else(folder).keeper()?;
+        let collateral = config.collateral().keeper()?;
         let keeper = Arc::new(Keeper::open(collateral, Checker::new(roots.clone()), Arc::clone(&clock))?);
         let appraisers = Arc::new(Appraisers::new(appraising(policy)));
         let mut secret = Zeroizing::new([0; 32]);

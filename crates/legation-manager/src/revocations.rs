@@ -66,7 +66,7 @@ pub(crate) struct Pushed(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    signed: Option<SignedRevocations>,
+    signed: Option<Arc<SignedRevocations>>,
     began: Option<Instant>,
     of: usize,
     waiting: BTreeSet<(EnclaveId, u64)>,
@@ -93,10 +93,11 @@ impl Pushed {
 
     pub(crate) fn push(&self, signed: SignedRevocations, to: impl Iterator<Item = (EnclaveId, u64)>, began: Instant) {
         let waiting: BTreeSet<_> = to.collect();
-        *self.state() = State { signed: Some(signed), began: Some(began), of: waiting.len(), waiting, took: None };
+        *self.state() =
+            State { signed: Some(Arc::new(signed)), began: Some(began), of: waiting.len(), waiting, took: None };
     }
 
-    pub(crate) fn latest(&self) -> Option<SignedRevocations> {
+    pub(crate) fn latest(&self) -> Option<Arc<SignedRevocations>> {
         self.state().signed.clone()
     }
 

@@ -10,7 +10,7 @@
 //!
 //! What passes is graded by a trustworthiness vector (draft-ietf-rats-ar4si section 2.3.4), whose worst value is the status:
 //! development hardware, debuggable guests, memory that is open to the host, firmware with known holes, stale collateral,
-//! images without a reference value and dated exceptions are warnings, whatever the policy says.
+//! SEV-SNP chips that no revocation list was held against, images without a reference value and dated exceptions are warnings, whatever the policy says.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use cedar_policy::{AuthorizationError, Context, Decision, Entities, Entity, Requ
 use legation_attest::{Appraiser, appraisal};
 use legation_core::{
     Rejection, UnixTime,
-    claims::{Claims, Judged, Tcb, TcbStatus},
+    claims::{Claims, Judged, Tcb, TcbStatus, TeeKind},
     statement::{Ear, Grace},
 };
 
@@ -190,14 +190,17 @@ fn vector(claims: &Claims, tcb: &Tcb, recognised: bool, grace: bool) -> BTreeMap
         ConfigurationAndSwHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, Revoked,
     };
     let development = claims.anchor.is_development();
+    // AMD publishes lists, and chips are judged without them too: a machine that AMD revoked would look like any other.
+    let listed = matches!(claims.tee.value, TeeKind::SevSnp | TeeKind::AzSnpVtpm);
+    let unchecked = listed && !claims.revocation.is_done();
     let warn_if = |bad: bool| if bad { 32 } else { 2 };
     let holes = matches!(tcb.status, OutOfDate | OutOfDateConfigurationNeeded | Revoked);
     let loose =
         matches!(tcb.status, ConfigurationNeeded | ConfigurationAndSwHardeningNeeded | OutOfDateConfigurationNeeded);
     [
         // Recognised, by a key the vendor (or a development root) certified; whether it still stands by it, stale
-        // collateral cannot say.
-        ("instance-identity", warn_if(claims.stale_since.is_some())),
+        // collateral cannot say, nor can nobody.
+        ("instance-identity", warn_if(claims.stale_since.is_some() || unchecked)),
         ("configuration", warn_if(claims.debug.value || loose || (grace && !holes))),
         // Approved executables were loaded during boot; a launch measurement says nothing of what came after.
         ("executables", if recognised { 3 } else { 33 }),

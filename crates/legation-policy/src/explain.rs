@@ -92,9 +92,17 @@ impl Policy {
     /// What commonly mends a condition.
     fn advice(&self, conjuncts: &[Conjunct], facts: &Facts<'_>) -> Option<String> {
         let first = conjuncts.iter().flat_map(|c| &c.reads).find_map(|path| path.first())?;
-        let measurement = &facts.subject.claims.measurement.value;
+        let claims = facts.subject.claims;
         Some(match first.as_str() {
-            "image" if let Some(value) = self.references.expired_image(measurement, facts.at) => {
+            "image" if let Some((value, register)) = self.references.other_guest(claims, facts.at) => {
+                let got = claims.registers.get(register).map_or("nothing", String::as_str);
+                format!(
+                    "reference value `{}` is of this measurement, and of another guest: `{register}` is {got} here; run that \
+                     image, or make a reference value of this one (`legation reference add`)",
+                    value.name
+                )
+            }
+            "image" if let Some(value) = self.references.expired_image(claims, facts.at) => {
                 let end = value.expires.unwrap_or(facts.at);
                 format!(
                     "reference value `{}` expired at {end}: update the enclave, or ask {} to renew it",
@@ -117,6 +125,11 @@ impl Policy {
             "vmpl" => "ask for the report from a more privileged level".to_owned(),
             "development" => "use real hardware".to_owned(),
             "confidential" => "use a machine that hides its memory from its host".to_owned(),
+            "revocation_checked" => {
+                "give the verifier the revocation lists of the machine's authorities (`legation collateral status`)"
+                    .to_owned()
+            }
+            "features" => "use a machine whose hardware reports this feature".to_owned(),
             "stale_collateral" => "renew the collateral (`legation collateral status` shows what is stale)".to_owned(),
             _ => return None,
         })

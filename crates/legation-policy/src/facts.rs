@@ -49,7 +49,7 @@ pub(crate) enum Fact {
 }
 
 /// Attributes of the schema's `Enclave`, in its order.
-pub(crate) const ATTRIBUTES: [&str; 20] = [
+pub(crate) const ATTRIBUTES: [&str; 23] = [
     "tee",
     "product",
     "development",
@@ -63,11 +63,14 @@ pub(crate) const ATTRIBUTES: [&str; 20] = [
     "features",
     "gpus",
     "gpu_count",
+    "gpu_drivers",
+    "gpu_firmware",
     "measurement",
     "slot",
     "cpu",
     "memory",
     "stale_collateral",
+    "revocation_checked",
     "confidence",
     // Not an attribute but tags, in Cedar's words.
     "registers",
@@ -97,14 +100,17 @@ impl Facts<'_> {
             "region" => Fact::Name(c.region.as_ref().map_or(&d.region, |r| &r.value).to_string()),
             "provider" => Fact::Name(d.provider.to_string()),
             "operator" => Fact::Name(c.operator.as_ref()?.value.clone()),
-            "features" => Fact::Names(c.features.as_ref().map(|f| f.value.clone()).unwrap_or_default()),
+            "features" => Fact::Names(c.features.as_ref()?.value.clone()),
             "gpus" => Fact::Names(c.gpus.iter().map(|gpu| gpu.value.model.clone()).collect()),
             "gpu_count" => Fact::Number(i64::try_from(c.gpus.len()).unwrap_or(i64::MAX)),
+            "gpu_drivers" => Fact::Names(c.gpus.iter().map(|gpu| gpu.value.driver.clone()).collect()),
+            "gpu_firmware" => Fact::Names(c.gpus.iter().map(|gpu| gpu.value.firmware.clone()).collect()),
             "measurement" => Fact::Name(c.measurement.value.clone()),
             "slot" => Fact::Number(i64::from(d.slot)),
             "cpu" => Fact::Number(number(d.capacity.cpu.0)),
             "memory" => Fact::Number(number(d.capacity.memory.0)),
             "stale_collateral" => Fact::YesNo(c.stale_since.is_some()),
+            "revocation_checked" => Fact::YesNo(c.revocation.is_done()),
             "confidence" => Fact::Record(self.confidence()),
             _ => return None,
         })

@@ -253,14 +253,6 @@ impl Policy {
         Ok(policy)
     }
 
-    /// The same policy at a verifier of another configuration.
-    #[must_use]
-    pub fn allowing_development(&self, allow_development: bool) -> Self {
-        let mut policy = self.clone();
-        policy.options.allow_development = allow_development;
-        policy
-    }
-
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -310,16 +302,28 @@ impl Policy {
                 found.push(Problem::new("policy.grace", what, "remove the rule").rule(Some(&rule.id)));
             }
         }
-        for value in self.images.iter().filter_map(|name| self.references.get(name)) {
-            if let Some(end) = value.expires
-                && !value.holds_at(at)
-            {
-                let what = format!("reference value `{}` expired at {end}", value.name);
-                let hint = format!("ask {} to renew it, or drop it from the policy", value.owner);
-                found.push(Problem::new("policy.expired", what, hint));
-            }
-        }
+        found.extend(self.expired(at));
         found
+    }
+
+    /// Whether the text may be set at `at`: every image that it names counts. One in force whose image expires later stays,
+    /// and [`Self::warnings`] tells.
+    ///
+    /// # Errors
+    /// `policy.expired`: those that count no longer.
+    pub fn check_images(&self, at: UnixTime) -> Result<(), PolicyError> {
+        let expired: Vec<_> = self.expired(at).collect();
+        if expired.is_empty() { Ok(()) } else { Err(PolicyError::new(&self.name, expired)) }
+    }
+
+    /// Images that are named and no longer count at `at`.
+    fn expired(&self, at: UnixTime) -> impl Iterator<Item = Problem> + '_ {
+        let named = self.images.iter().filter_map(|name| self.references.get(name));
+        named.filter(move |value| !value.holds_at(at)).filter_map(|value| {
+            let what = format!("reference value `{}` expired at {}", value.name, value.expires?);
+            let hint = format!("ask {} to renew it, or drop it from the policy", value.owner);
+            Some(Problem::new("policy.expired", what, hint))
+        })
     }
 
     /// Life of a passport, by the least that any permit says.

@@ -89,7 +89,7 @@ impl PolicyError {
         let first = self.problems.first();
         Rejection::new(first.map_or("policy.text", |p| &p.check), format!("policy `{}`", self.name))
             .expected("a text that the schema of appraisal policies admits")
-            .got(list(&self.problems))
+            .got(self.problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; "))
             .fix(first.map_or("", |p| &p.hint))
     }
 }

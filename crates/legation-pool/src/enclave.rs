@@ -55,6 +55,9 @@ pub struct Withdrawal {
     pub why: Rejection,
 }
 
+/// Pieces of collateral that are kept without a look at whether a proof names them.
+pub(crate) const COLLATERAL_KEPT: usize = 256;
+
 /// One enclave.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Enclave {
@@ -207,7 +210,7 @@ pub(crate) fn slot_of(passport: &Passport) -> (String, u16) {
 
 impl Pool {
     /// A verifier admitted an enclave. One live identity per slot of a chip: another enclave that claims the slot of one that
-    /// is here is refused; one whose predecessor is away replaces it.
+    /// is here is refused; one whose predecessor is away replaces it. A GPU of one that is here is refused likewise.
     pub(crate) fn attested(
         &mut self,
         passport: Signed<Passport>,
@@ -226,6 +229,7 @@ impl Pool {
             return Err(revocation.refusal());
         }
         check_passport(&passport, &appointment, &evidence, env.now)?;
+        self.check_policy(&passport, &appointment, env.now)?;
         self.check_slot(&passport)?;
         let collateral = self.new_collateral(&passport, collateral)?;
         if let Some(known) = known {
@@ -249,6 +253,7 @@ impl Pool {
                 .got(format!("that of enclave {}, which is here", twin.short()))
                 .fix("stop the other agent on this machine first, or give this one a slot of its own; if there is no other, the chip's key has leaked"));
         }
+        self.check_gpus(&passport, twin)?;
         if known.is_none() {
             self.check_enclaves_max(twin, env.now)?;
         }
@@ -265,6 +270,27 @@ impl Pool {
                 collateral,
             },
         )?;
+        Ok(())
+    }
+
+    /// A GPU is in one machine: who claims one of an enclave that is here is refused. `twin` makes way for it.
+    fn check_gpus(&self, passport: &Passport, twin: Option<EnclaveId>) -> Result<(), Rejection> {
+        let id = passport.enclave_id();
+        for gpu in passport.claims.gpus.iter().map(|gpu| &gpu.value) {
+            let other = self.enclaves.iter().find(|(other, enclave)| {
+                **other != id
+                    && Some(**other) != twin
+                    && !enclave.is_away()
+                    && enclave.revoked.is_none()
+                    && enclave.passport().claims.gpus.iter().any(|theirs| theirs.value.chip == gpu.chip)
+            });
+            if let Some((other, _)) = other {
+                return Err(Rejection::new("pool.gpu", format!("{} GPU of enclave {}", gpu.model, id.short()))
+                    .expected("a GPU that no other live enclave claims")
+                    .got(format!("that of enclave {}, which is here", other.short()))
+                    .fix("give each machine GPUs of its own; if no other has it, a machine shows a GPU that is not its own"));
+            }
+        }
         Ok(())
     }
 
@@ -298,6 +324,21 @@ impl Pool {
             new.push(item);
         }
         Ok(new)
+    }
+
+    /// Forgets collateral that no proof names any more, now and then: a look at all proofs for as many new pieces.
+    pub(crate) fn forget_collateral(&mut self) {
+        if self.collateral.len() <= self.collateral_kept {
+            return;
+        }
+        let named: BTreeSet<Digest> = self
+            .enclaves
+            .values()
+            .flat_map(|e| e.proofs.all().chain([e.proofs.newest()]))
+            .flat_map(|proof| proof.passport.collateral.iter().copied())
+            .collect();
+        self.collateral.retain(|digest, _| named.contains(digest));
+        self.collateral_kept = self.collateral.len().saturating_mul(2).max(COLLATERAL_KEPT);
     }
 
     /// A pool that is full takes an enclave for one that it can forget.
@@ -361,8 +402,14 @@ impl Pool {
             return Err(revocation.refusal());
         }
         let held = known.leases.clone();
+        let cordon = known.cordon.as_ref().map(|cordon| cordon.why.clone());
         if known.is_away() {
+            self.check_gpus(known.passport(), None)?;
             out.record(self, env, Event::Arrived { enclave })?;
+        }
+        // Its passport may hold yet by its dates: it does not know.
+        if let Some(why) = cordon {
+            out.effects.push(Effect::Reattest { enclave, why: format!("nothing is placed on it: {why}") });
         }
         for lease in held.iter().filter(|l| !running.contains(l)) {
             if self.leases.get(lease).is_some_and(|l| l.offered) {

@@ -91,6 +91,13 @@ pub enum Event {
         /// Why.
         why: Rejection,
     },
+    /// The pool's policy, as it is now, refuses an enclave whatever its proofs: as if it had lapsed.
+    Barred {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Why.
+        why: Rejection,
+    },
     /// A verifier took back its passport of an enclave.
     Withdrawn {
         /// The enclave.
@@ -276,6 +283,7 @@ impl Event {
             Self::Draining { .. } => "draining",
             Self::Revoked { .. } => "revoked",
             Self::Lapsed { .. } => "lapsed",
+            Self::Barred { .. } => "barred",
             Self::Withdrawn { .. } => "withdrawn",
             Self::Submitted { .. } => "submitted",
             Self::Granted { .. } => "granted",

@@ -70,6 +70,9 @@ impl Pool {
                 unless(known.is_trusted(), "an enclave lapses that is revoked or cordoned")?;
                 unless(!known.proofs.hold_at(at), "an enclave lapses that is proven")
             }
+            Event::Barred { enclave: id, .. } => {
+                unless(enclave(*id)?.is_trusted(), "an enclave is barred that is revoked or cordoned")
+            }
             Event::Withdrawn { enclave: id, verifier, .. } => {
                 unless(enclave(*id)?.proofs.of(*verifier).is_some(), "a passport is taken back that was not given")
             }

@@ -1,5 +1,5 @@
-//! Lapse: an enclave whose every proof is over, or was taken back, is cordoned and its work moves at once. A new passport
-//! restores it.
+//! Lapse: an enclave whose every proof is over, was taken back, or is refused by the pool's policy as it is now, is cordoned
+//! and its work moves at once. A new passport restores it.
 
 use legation_core::{EnclaveId, KeyId, Rejection, UnixTime};
 
@@ -11,6 +11,9 @@ use crate::{
     text::cut_rejection,
 };
 
+/// The check that says that proofs ran out.
+pub(crate) const LAPSED: &str = "pool.lapsed";
+
 impl Pool {
     /// Cordons whoever has lapsed and can be reached or holds leases. Of others nobody asks, and no record is made.
     pub(crate) fn lapse(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
@@ -20,17 +23,36 @@ impl Pool {
             .filter(|(_, e)| e.is_trusted() && e.proofs.are_over_at(env.now) && !(e.is_away() && e.leases.is_empty()));
         let lapsed: Vec<_> = lapsed.map(|(id, e)| (*id, e.proofs.until().unwrap_or(e.passport().expires))).collect();
         for (enclave, until) in lapsed {
-            let why = Rejection::new("pool.lapsed", format!("passports of enclave {}", enclave.short()))
+            let why = Rejection::new(LAPSED, format!("passports of enclave {}", enclave.short()))
                 .expected(format!("one that holds at {}", env.now))
                 .got(format!("none: the last held until {until}"))
                 .fix("its agent must attest again: see whether it runs, and whether its verifiers answer");
-            self.cordon(enclave, why, env, out)?;
+            self.cordon(Event::Lapsed { enclave, why: why.clone() }, enclave, why, env, out)?;
         }
-        Ok(())
+        if !self.is_to_look(env.now) {
+            return Ok(());
+        }
+        for (enclave, why) in self.refused_now(env.now) {
+            let why = cut_rejection(&why);
+            self.cordon(Event::Barred { enclave, why: why.clone() }, enclave, why, env, out)?;
+        }
+        // A proof for another tenant's work keeps an enclave in, and no work of this one.
+        let why = Rejection::new("pool.unproven", "proofs for the work of this tenant")
+            .expected("one that holds and that the pool's policy admits")
+            .got("none")
+            .fix("see `legation enclave show` for the enclave's proofs");
+        self.end_unproven_leases(None, &LeaseEnd::Lapsed { why }, env, out)
     }
 
-    fn cordon(&mut self, enclave: EnclaveId, why: Rejection, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
-        out.record(self, env, Event::Lapsed { enclave, why: why.clone() })?;
+    fn cordon(
+        &mut self,
+        event: Event,
+        enclave: EnclaveId,
+        why: Rejection,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        out.record(self, env, event)?;
         let held = self.known(enclave)?.leases.clone();
         self.end_leases_of(enclave, &LeaseEnd::Lapsed { why }, env, out)?;
         if !self.known(enclave)?.is_away() {
@@ -62,7 +84,7 @@ impl Pool {
         if known.proofs.hold_at(env.now) {
             self.end_unproven_leases(Some(enclave), &LeaseEnd::Lapsed { why: why.clone() }, env, out)?;
         } else if known.cordon.is_none() {
-            self.cordon(enclave, why.clone(), env, out)?;
+            self.cordon(Event::Lapsed { enclave, why: why.clone() }, enclave, why.clone(), env, out)?;
         }
         if here {
             out.effects.push(Effect::Reattest { enclave, why: format!("a verifier took its passport back: {why}") });
@@ -84,7 +106,9 @@ impl Pool {
             let proofs = self.enclaves.get(&lease.enclave).map(|e| e.proofs.current());
             !task.zip(proofs).is_some_and(|(task, proofs)| {
                 proofs.iter().any(|c| {
-                    env.now <= c.proof.passport.expires && c.proof.appointment.covers_tenant(&task.request.tenant)
+                    env.now <= c.proof.passport.expires
+                        && c.proof.appointment.covers_tenant(&task.request.tenant)
+                        && !self.is_refused(c, env.now)
                 })
             })
         });
@@ -111,7 +135,7 @@ impl Pool {
         now: UnixTime,
     ) -> Option<()> {
         let enclave = self.enclaves.get_mut(&enclave)?;
-        enclave.proofs.drop_of(verifier);
+        enclave.proofs.drop_where(|passport| passport.verifier_id() == verifier);
         enclave.withdrawal = Some(Withdrawal { verifier, at: now, why: why.clone() });
         Some(())
     }

@@ -10,6 +10,7 @@ use legation_core::{
 use crate::{
     apply::Change,
     event::{Effect, Event, LeaseEnd},
+    lapse::LAPSED,
     place::{self, Choice},
     pool::{Env, Pool},
     queue::Class,
@@ -184,7 +185,9 @@ impl Pool {
         out.record(self, env, Event::LeaseEnded { lease: id, why })?;
         let Some(task) = self.tasks.get(&fragment.task) else { return Ok(()) };
         let state = &task.fragments[fragment.index.0 as usize];
-        let tried = state.attempts.len();
+        // One whose proofs ran out did nothing wrong, and where verifiers are silent they all do: that is waited for.
+        let ran_out = |end: &LeaseEnd| matches!(end, LeaseEnd::Lapsed { why } if why.check == LAPSED);
+        let tried = state.attempts.iter().filter(|a| !a.ended.as_ref().is_some_and(ran_out)).count();
         let spec = task.request.fragment(fragment.index).map(|f| cut(&f.name)).unwrap_or_default();
         if task.state == TaskState::Live && tried as u64 >= u64::from(self.limits.attempts_max) {
             let last =

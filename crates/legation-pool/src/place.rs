@@ -221,14 +221,14 @@ impl<'a> Terms<'a> {
 
     /// What an enclave with this proof does not satisfy.
     fn unmet(&mut self, proof: &Current, price_hour: MicroUsd, now: UnixTime) -> Option<Rc<Rejection>> {
-        if let Some(why) = self.pool.tenant_refuses(&self.task.request.tenant, proof, now) {
-            return Some(Rc::new(why));
-        }
         let requirements = [&self.task.request.require, &self.fragment.require];
-        if requirements.iter().all(|r| r.source() == ANY) {
+        if self.pool.is_without_policies() && requirements.iter().all(|r| r.source() == ANY) {
             return None;
         }
         let judge = || {
+            if let Some(why) = self.pool.policy_refuses(&self.task.request.tenant, proof, now) {
+                return Some(Rc::new(why));
+            }
             let candidate = Candidate { passport: &proof.proof.passport, price_hour };
             requirements.iter().find_map(|r| r.check(&candidate).err()).map(Rc::new)
         };

@@ -1,22 +1,28 @@
 //! Policies in the journal: the pool's own, by which verifiers admit enclaves, and each tenant's, by which its tasks are
 //! placed. Every version is a record; a text that does not load is never one.
 //!
-//! A tenant's policy is asked once for each kind of enclave (all that a policy can read) and remembered for
-//! [`REMEMBERED_SECONDS`]: policies may speak of the time. It admits or not; it lowers nothing, since whoever is in the pool
-//! was admitted by the pool's policy before.
+//! 1. Whoever the pool's policy refuses is not let in, whichever verifier vouches for it; but a verifier that the operator trusts
+//!    with some tenants' work alone decides for those (development machines stay out where the manager allows none).
+//! 2. Nothing is placed on whom the pool's policy or the tenant's refuses now. Each is asked once for each kind of enclave (all
+//!    that a policy can read) and remembered for [`REMEMBERED_SECONDS`]: policies may speak of the time.
+//! 3. Whoever is in and is refused after a change is cordoned, and its work moves.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use legation_core::{Digest, Rejection, Seq, TenantId, UnixTime, statement::Passport};
+use legation_core::{
+    Digest, EnclaveId, Rejection, Seq, TenantId, UnixTime,
+    statement::{Appointment, Passport},
+};
 use legation_policy::{Options, Policy, PolicyError, Problem, References, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Change,
+    enclave::Enclave,
     event::Event,
     pool::{Env, Pool},
     proofs::Current,
@@ -83,10 +89,35 @@ pub(crate) struct Policies {
 
 /// Verdicts about kinds of enclaves: derived, so never compared and never copied.
 #[derive(Default)]
-struct Remembered(Mutex<BTreeMap<(Scope, Digest), Verdict>>);
+struct Remembered {
+    verdicts: Mutex<BTreeMap<(Scope, Digest), Verdict>>,
+    /// When all enclaves were last held against the pool's policy, and as of which record.
+    looked: Mutex<Option<(Seq, UnixTime)>>,
+    /// The text that was loaded last, by scope, digest and the record as of which.
+    loaded: Mutex<Option<(Loaded, Arc<Policy>)>>,
+}
+
+/// What was loaded: for whom, the digest of the text, and the record as of which.
+type Loaded = (Scope, Digest, Seq);
 
 /// When it was found, and why not, if not.
 type Verdict = (UnixTime, Option<Rejection>);
+
+impl Remembered {
+    fn verdicts(&self) -> MutexGuard<'_, BTreeMap<(Scope, Digest), Verdict>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time to look at all enclaves; notes that it is done.
+    fn is_to_look(&self, changed: Seq, now: UnixTime) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = looked.is_some_and(|(seq, at)| seq == changed && at <= now && now.since(at) < REMEMBERED_SECONDS);
+        if !known {
+            *looked = Some((changed, now));
+        }
+        !known
+    }
+}
 
 impl Clone for Remembered {
     fn clone(&self) -> Self {
@@ -127,8 +158,8 @@ impl Policies {
 }
 
 impl Pool {
-    /// The pool's policy, or a tenant's. Whether development evidence is admitted at all is not the journal's to say: a
-    /// verifier adds that.
+    /// The pool's policy, or a tenant's. Whether development evidence is admitted at all is not the journal's to say, but
+    /// [`Limits::allow_development`](crate::Limits)'s.
     pub fn policy(&self, scope: &Scope) -> Option<&Arc<Policy>> {
         self.policies.kept.get(scope).map(|kept| &kept.policy)
     }
@@ -167,14 +198,29 @@ impl Pool {
         self.policies.kept.keys().filter_map(|scope| self.policy_view(scope, now).ok()).collect()
     }
 
-    /// Why a tenant's policy keeps its tasks off an enclave, if it does: `place.policy`.
-    pub(crate) fn tenant_refuses(&self, tenant: &TenantId, proof: &Current, now: UnixTime) -> Option<Rejection> {
+    /// Why a policy keeps a tenant's tasks off an enclave, if one does: `place.policy`. The pool's own is asked first:
+    /// verifiers elsewhere have policies of their own, and it may have changed since.
+    pub(crate) fn policy_refuses(&self, tenant: &TenantId, proof: &Current, now: UnixTime) -> Option<Rejection> {
         if self.policies.kept.is_empty() {
             return None;
         }
-        let scope = Scope::Tenant(tenant.clone());
+        let of_tenant = || self.refused_by(Scope::Tenant(tenant.clone()), proof, now);
+        let why = self.refused_by(Scope::Pool, proof, now).or_else(of_tenant)?;
+        Some(Rejection { check: PLACE.to_owned(), ..why })
+    }
+
+    /// Whether no policy can refuse anything.
+    pub(crate) fn is_without_policies(&self) -> bool {
+        self.policies.kept.is_empty()
+    }
+
+    fn refused_by(&self, scope: Scope, proof: &Current, now: UnixTime) -> Option<Rejection> {
         let policy = &self.policies.kept.get(&scope)?.policy;
-        let mut remembered = self.policies.remembered.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let passport: &Passport = &proof.proof.passport;
+        if scope == Scope::Pool && is_of_tenants(&proof.proof.appointment) {
+            return self.development_refused(passport);
+        }
+        let mut remembered = self.policies.remembered.verdicts();
         let key = (scope, proof.kind);
         if let Some((at, verdict)) = remembered.get(&key)
             && *at <= now
@@ -182,8 +228,7 @@ impl Pool {
         {
             return verdict.clone();
         }
-        let passport: &Passport = &proof.proof.passport;
-        let verdict = policy.admit(passport.into(), now).err().map(|why| Rejection { check: PLACE.to_owned(), ..why });
+        let verdict = policy.admit(passport.into(), now).err();
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
@@ -191,10 +236,73 @@ impl Pool {
         verdict
     }
 
+    /// Whoever the pool's policy refuses is not let in, whichever verifier vouches for it.
+    pub(crate) fn check_policy(
+        &self,
+        passport: &Passport,
+        appointment: &Appointment,
+        now: UnixTime,
+    ) -> Result<(), Rejection> {
+        let Some(policy) = self.policy(&Scope::Pool) else { return Ok(()) };
+        if is_of_tenants(appointment) {
+            return self.development_refused(passport).map_or(Ok(()), Err);
+        }
+        policy.admit(passport.into(), now).map(|_| ())
+    }
+
+    /// What no tenant's own verifier decides.
+    fn development_refused(&self, passport: &Passport) -> Option<Rejection> {
+        let anchor = &passport.claims.anchor;
+        (anchor.is_development() && !self.limits.allow_development).then(|| {
+            Rejection::new("appraisal.anchor", "anchor of the evidence in this pool")
+                .expected("a hardware vendor's root")
+                .got(anchor)
+                .fix("use real hardware, or set `allow_development = true` at a manager that protects nothing")
+        })
+    }
+
+    /// Whether the pool's policy refuses a proof now.
+    pub(crate) fn is_refused(&self, proof: &Current, now: UnixTime) -> bool {
+        self.refused_by(Scope::Pool, proof, now).is_some()
+    }
+
+    /// Whether it is time to hold everybody against the pool's policy: whenever policies have changed, and every
+    /// [`REMEMBERED_SECONDS`], since policies may speak of the time. Notes that it is done.
+    pub(crate) fn is_to_look(&self, now: UnixTime) -> bool {
+        self.policies.remembered.is_to_look(self.policies.changed, now)
+    }
+
+    /// Enclaves that are trusted by every proof that holds, and by none of them to the pool's policy as it is now, each with
+    /// why.
+    pub(crate) fn refused_now(&self, now: UnixTime) -> Vec<(EnclaveId, Rejection)> {
+        if !self.policies.kept.contains_key(&Scope::Pool) {
+            return Vec::new();
+        }
+        let refused = |enclave: &Enclave| {
+            let mut why = None;
+            for proof in enclave.proofs.current().iter().filter(|proof| proof.holds_at(now)) {
+                why = Some(self.refused_by(Scope::Pool, proof, now)?);
+            }
+            why
+        };
+        let asked = self.enclaves.iter().filter(|(_, e)| e.is_trusted() && !(e.is_away() && e.leases.is_empty()));
+        asked.filter_map(|(id, e)| refused(e).map(|why| (*id, why))).collect()
+    }
+
     /// Loads a text as the policy of `scope`, held to the reference values there are.
-    pub(crate) fn load_policy(&self, scope: &Scope, text: &str) -> Result<Policy, PolicyError> {
-        let options = Options::of(scope.clone(), false);
-        Policy::load(&scope.to_string(), text, self.references().clone(), options)
+    pub(crate) fn load_policy(&self, scope: &Scope, text: &str) -> Result<Arc<Policy>, PolicyError> {
+        // A command checks, its record checks again, and then it is done: the text is loaded once.
+        let key = (scope.clone(), Digest::of(text.as_bytes()), self.policies.changed);
+        let mut last = self.policies.remembered.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, policy)) = last.as_ref()
+            && *known == key
+        {
+            return Ok(policy.clone());
+        }
+        let options = Options::of(scope.clone(), self.limits.allow_development);
+        let policy = Arc::new(Policy::load(&scope.to_string(), text, self.references().clone(), options)?);
+        *last = Some((key, policy.clone()));
+        Ok(policy)
     }
 
     pub(crate) fn set_policy(
@@ -213,10 +321,11 @@ impl Pool {
                 .expected(format!("at most {TENANTS_MAX} tenants with a policy of their own"))
                 .fix("use requirements in tasks instead"));
         }
-        self.load_policy(&scope, &text).map_err(|e| e.rejection())?;
+        let policy = self.load_policy(&scope, &text).map_err(|e| e.rejection())?;
+        policy.check_images(env.now).map_err(|e| e.rejection())?;
         out.record(self, env, Event::PolicySet { scope, text, author: cut(author) })?;
         out.chances = Chances::All;
-        Ok(())
+        self.lapse(env, out)
     }
 
     pub(crate) fn absorb_policy(
@@ -227,7 +336,7 @@ impl Pool {
         at: UnixTime,
         seq: Seq,
     ) -> Option<()> {
-        let policy = Arc::new(self.load_policy(scope, text).ok()?);
+        let policy = self.load_policy(scope, text).ok()?;
         let last = |kept: &Kept| kept.versions.last().map_or(0, |v| v.version);
         let version = PolicyVersion {
             version: self.policies.kept.get(scope).map_or(0, last).saturating_add(1),
@@ -255,8 +364,13 @@ impl Pool {
     }
 }
 
-/// The check by which a tenant's policy keeps its tasks off an enclave.
+/// The check by which a policy keeps tasks off an enclave.
 const PLACE: &str = "place.policy";
+
+/// Whether a verifier is trusted by some tenants alone: whom it lets in for them is theirs to say.
+fn is_of_tenants(appointment: &Appointment) -> bool {
+    appointment.scope.as_ref().is_some_and(|scope| scope.tenants.is_some())
+}
 
 fn unknown(scope: &Scope) -> Rejection {
     Rejection::new("policy.unknown", format!("policy `{scope}`"))

@@ -39,6 +39,8 @@ pub struct Limits {
     pub slots_per_chip: u16,
     /// Seconds that enclaves have to return after a new manager began, before their work moves.
     pub return_seconds: u64,
+    /// Whether development machines are let in where the pool's policy admits them.
+    pub allow_development: bool,
 }
 
 impl Default for Limits {
@@ -52,6 +54,7 @@ impl Default for Limits {
             lease_margin_seconds: 15,
             slots_per_chip: 1,
             return_seconds: 15,
+            allow_development: false,
         }
     }
 }
@@ -77,6 +80,8 @@ pub struct Pool {
     pub(crate) by_slot: BTreeMap<(String, u16), EnclaveId>,
     /// Collateral behind passports, by digest.
     pub(crate) collateral: BTreeMap<Digest, Arc<CollateralItem>>,
+    /// How many pieces of it there may be before those that no proof names are forgotten.
+    pub(crate) collateral_kept: usize,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) ended: VecDeque<TaskId>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
@@ -145,6 +150,7 @@ impl Pool {
             enclaves: BTreeMap::new(),
             by_slot: BTreeMap::new(),
             collateral: BTreeMap::new(),
+            collateral_kept: crate::enclave::COLLATERAL_KEPT,
             tasks: BTreeMap::new(),
             ended: VecDeque::new(),
             leases: BTreeMap::new(),
@@ -225,12 +231,15 @@ impl Pool {
                     evidence: Arc::new((**evidence).clone()),
                 };
                 self.absorb_attested(proof, now);
+                self.forget_collateral();
             }
             Event::Arrived { enclave } => self.absorb_arrived(*enclave, now)?,
             Event::Left { enclave, .. } => self.enclaves.get_mut(enclave)?.presence = Presence::Away { since: now },
             Event::Draining { enclave } => self.enclaves.get_mut(enclave)?.drain(),
             Event::Revoked { revocation } => self.absorb_revoked(revocation, now),
-            Event::Lapsed { enclave, why } => self.absorb_lapsed(*enclave, why, now)?,
+            Event::Lapsed { enclave, why } | Event::Barred { enclave, why } => {
+                self.absorb_lapsed(*enclave, why, now)?
+            }
             Event::Withdrawn { enclave, verifier, why } => self.absorb_withdrawn(*enclave, *verifier, why, now)?,
             Event::Submitted { request, idempotency } => {
                 self.absorb_submitted(request, idempotency.as_ref(), record.seq);

@@ -119,11 +119,11 @@ impl Proofs {
         self.current.len() < VERIFIERS_MAX || self.current.iter().any(|c| c.verifier == verifier || c.expires < now)
     }
 
-    /// Drops all proofs of a verifier; says whether one of them counted.
-    pub(crate) fn drop_of(&mut self, verifier: KeyId) -> bool {
+    /// Drops all proofs that `gone` says; says whether one of them counted.
+    pub(crate) fn drop_where(&mut self, gone: impl Fn(&Passport) -> bool) -> bool {
         let before = self.current.len();
-        self.current.retain(|c| c.verifier != verifier);
-        self.earlier.retain(|p| p.passport.verifier_id() != verifier);
+        self.current.retain(|c| !gone(&c.proof.passport));
+        self.earlier.retain(|p| !gone(&p.passport));
         if let Some(freshest) = self.current.first() {
             self.newest = freshest.proof.clone();
         }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use legation_core::{Rejection, Seq, UnixTime};
-use legation_policy::{ReferenceValue, References};
+use legation_core::{EnclaveId, Rejection, Seq, UnixTime};
+use legation_policy::{ReferenceKind, ReferenceValue, References};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -51,6 +51,14 @@ impl Pool {
         known.ok_or_else(|| unknown(name))
     }
 
+    /// The image that an enclave runs, by its newest passport: what a reference value of it says.
+    ///
+    /// # Errors
+    /// The enclave is unknown, or its evidence lacks what tells one image from another.
+    pub fn image_of(&self, enclave: EnclaveId) -> Result<ReferenceKind, Rejection> {
+        ReferenceKind::image_of(&self.known(enclave)?.passport().claims)
+    }
+
     /// Policies in force that use a reference value.
     fn users(&self, name: &str) -> Vec<String> {
         let current = self.policies.current();
@@ -78,7 +86,7 @@ impl Pool {
         self.with_reference(&value)?;
         out.record(self, env, Event::ReferenceAdded { value: Box::new(value), author: cut(author) })?;
         out.chances = Chances::All;
-        Ok(())
+        self.lapse(env, out)
     }
 
     pub(crate) fn expire_reference(
@@ -93,8 +101,14 @@ impl Pool {
         let value = self.references().get(name).ok_or_else(|| unknown(name))?;
         // The last second it counts: now is over, even if it was made just now.
         let end = end.unwrap_or(env.now.minus(1));
-        if value.expires.is_some_and(|before| before <= end) {
-            return Ok(());
+        if let Some(before) = value.expires.filter(|before| *before <= end) {
+            if before == end || end < env.now {
+                return Ok(());
+            }
+            return Err(Rejection::new("reference.expiry", format!("end of reference value `{name}`"))
+                .expected(format!("at or before {before}, when it ends already"))
+                .got(end)
+                .fix("an end is never moved later: add the value again under another name"));
         }
         let users = self.users(name);
         if !users.is_empty() && !force {
@@ -105,7 +119,7 @@ impl Pool {
         }
         out.record(self, env, Event::ReferenceExpired { name: name.to_owned(), end, author: cut(author) })?;
         out.chances = Chances::All;
-        Ok(())
+        self.lapse(env, out)
     }
 
     /// The reference values with this one, if all policies in force can be held to them.

@@ -4,7 +4,7 @@
 //! proof was its own; those may return with a passport of another.
 
 use legation_core::{
-    EnclaveId, KeyId, Rejection, Revocable, Revocation, RevocationEpoch, UnixTime,
+    EnclaveId, Rejection, Revocable, Revocation, RevocationEpoch, UnixTime,
     revocation::{NAME_MAX, REASON_MAX, REVOCATIONS_MAX, WEIGHT_MAX},
 };
 
@@ -83,8 +83,8 @@ impl Pool {
 
     pub(crate) fn absorb_revoked(&mut self, revocation: &Revocation, now: UnixTime) {
         self.revoked.insert(revocation.clone());
-        if let Revocable::Verifier(verifier) = &revocation.what {
-            self.drop_proofs(*verifier, revocation, now);
+        if matches!(revocation.what, Revocable::Verifier(_)) {
+            self.drop_proofs(revocation, now);
             return;
         }
         for enclave in self.enclaves.values_mut().filter(|e| e.revoked.is_none()) {
@@ -95,9 +95,9 @@ impl Pool {
         }
     }
 
-    fn drop_proofs(&mut self, verifier: KeyId, revocation: &Revocation, now: UnixTime) {
+    fn drop_proofs(&mut self, revocation: &Revocation, now: UnixTime) {
         for enclave in self.enclaves.values_mut() {
-            let lost = enclave.proofs.drop_of(verifier);
+            let lost = enclave.proofs.drop_where(|passport| revocation.what.covers(passport));
             if lost && enclave.is_trusted() && !enclave.proofs.hold_at(now) {
                 let why = revocation.refusal();
                 enclave.cordon = Some(Cordon { since: now, why, revocation: Some(revocation.epoch) });

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use legation_core::{
     EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, ProviderId, Region, RevocationEpoch, Seq, Signed, TaskId,
     TenantId, Term, UnixTime,
-    claims::{Attested, Capacity, Claims, CollateralItem, Confidence, Evidence, Rate, Source, Tcb, TeeKind},
+    claims::{
+        Attested, Capacity, Claims, CollateralItem, Confidence, Evidence, Gpu, Rate, RevocationCheck, Source, Tcb,
+        TeeKind,
+    },
     requirement::Candidate,
     statement::{Allocation, Appointment, Outcome, Passport, Placement, Tier, Usage},
     task::{Fragment, OutputRef, WrappedKey},
@@ -24,6 +27,9 @@ use crate::{
 pub struct EnclaveView {
     /// Its name.
     pub enclave: EnclaveId,
+    /// Its accelerators, as their own evidence shows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
     /// Its owner.
     pub provider: ProviderId,
     /// Its place.
@@ -106,6 +112,8 @@ pub struct ProofView {
     pub grace: Option<GraceView>,
     /// Since when a piece of collateral behind it is past its next update, if so.
     pub stale_since: Option<UnixTime>,
+    /// Whether the vendor's revocation lists were held against the machine's chain.
+    pub revocation: RevocationCheck,
 }
 
 /// A dated exception as people see it.
@@ -246,6 +254,7 @@ impl EnclaveView {
         Self {
             slot: passport.configuration.slot,
             claims: claims_of(&passport.claims),
+            gpus: passport.claims.gpus.iter().map(|gpu| gpu.value.clone()).collect(),
             overdue: proofs.iter().max_by_key(|p| p.expires).is_none_or(|p| p.overdue),
             proofs,
             cordon: enclave.cordon.clone(),
@@ -294,7 +303,14 @@ fn claims_of(claims: &Claims) -> Vec<ClaimView> {
     all.extend(claims.memory.iter().map(|c| view("memory", c, ToString::to_string)));
     let features = |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(" ");
     all.extend(claims.features.iter().map(|c| view("features", c, features)));
-    all.extend(claims.gpus.iter().map(|c| view("gpu", c, |gpu| format!("{} {}", gpu.model, gpu.firmware))));
+    all.extend(claims.gpus.iter().map(|c| {
+        view("gpu", c, |gpu| {
+            format!(
+                "{}, firmware {}, driver {}, chip {}, rests on {}",
+                gpu.model, gpu.firmware, gpu.driver, gpu.chip, gpu.anchor
+            )
+        })
+    }));
     all
 }
 
@@ -320,6 +336,7 @@ impl ProofView {
                 seconds_left: grace.until.since(now),
             }),
             stale_since: passport.claims.stale_since,
+            revocation: passport.claims.revocation,
         }
     }
 }
@@ -430,7 +447,8 @@ impl Pool {
                 continue;
             };
             let Some(manager) = self.manager_of(allocation) else { continue };
-            let proof = self.proof_to_show(task, fragment, enclave, now);
+            // Without one, the lease ends by itself soon: nobody is asked to rely on another.
+            let Some(proof) = self.proof_to_show(task, fragment, enclave, now) else { continue };
             let upstream = fragment.upstream().filter_map(|up| {
                 let done = task.done(up)?;
                 let output = done.report.output.clone()?;
@@ -455,19 +473,26 @@ impl Pool {
 
     /// The proof by which an enclave was found good for a fragment: the freshest that its tenant may rely on and that
     /// satisfies the requirements.
-    fn proof_to_show<'a>(&self, task: &Task, fragment: &Fragment, enclave: &'a Enclave, now: UnixTime) -> &'a Proof {
+    fn proof_to_show<'a>(
+        &self,
+        task: &Task,
+        fragment: &Fragment,
+        enclave: &'a Enclave,
+        now: UnixTime,
+    ) -> Option<&'a Proof> {
         let demand = &fragment.demand;
         let price_hour = enclave.rate().per_hour(demand.cpu, demand.memory);
         let good = enclave
             .proofs
             .current()
             .iter()
-            .filter(|c| c.holds_at(now) && c.proof.appointment.covers_tenant(&task.request.tenant));
+            .filter(|c| c.holds_at(now) && c.proof.appointment.covers_tenant(&task.request.tenant))
+            .filter(|c| self.policy_refuses(&task.request.tenant, c, now).is_none());
         let mut good = good.map(|c| &c.proof).filter(|proof| {
             let candidate = Candidate { passport: &proof.passport, price_hour };
             task.request.require.check(&candidate).is_ok() && fragment.require.check(&candidate).is_ok()
         });
-        good.next().unwrap_or_else(|| enclave.proof())
+        good.next()
     }
 
     /// Appointment of the manager that made an allocation.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use legation_attest::{
-    Appraiser, Verifier,
+    Verifier,
     challenge::{self, ChallengeKey},
     passport,
     snp::{LeafKind, Product},
@@ -23,7 +23,7 @@ use legation_attest::{
 use legation_core::{
     Digest, Rejection, Signed, UnixTime,
     claims::{CollateralItem, Evidence, EvidenceJudge, Judged, Shelf, TeeKind},
-    statement::{Appointment, Ear, KeyAttestation, Passport},
+    statement::{Appointment, KeyAttestation, Passport},
 };
 use legation_keys::IdentityKey;
 use tokio::sync::Semaphore;
@@ -118,34 +118,6 @@ impl LocalVerifier {
         (self.0.clock)()
     }
 
-    /// Judges and appraises evidence of earlier as of `at`, under the policy and the collateral of now; issues nothing and
-    /// asks for no nonce. For when policy or collateral changed.
-    ///
-    /// # Errors
-    /// The first check that refuses.
-    pub async fn judge_again(&self, evidence: Arc<Evidence>, at: UnixTime) -> Result<(Judged, Ear), Rejection> {
-        let appraising = self.0.appraisers.get();
-        self.dry_run(evidence, Arc::clone(&appraising.appraiser), at).await
-    }
-
-    /// As [`Self::judge_again`], under a policy that is not in force.
-    ///
-    /// # Errors
-    /// The first check that refuses.
-    pub async fn dry_run(
-        &self,
-        evidence: Arc<Evidence>,
-        policy: Arc<dyn Appraiser>,
-        at: UnixTime,
-    ) -> Result<(Judged, Ear), Rejection> {
-        self.work(move |inner| {
-            let judged = inner.judge.judge(&evidence, &inner.shelf.get(), at).map_err(|why| inner.missing(why))?;
-            let ear = policy.appraise(&judged, at)?;
-            Ok((judged, ear))
-        })
-        .await
-    }
-
     /// What the evidence shows, whether the policy accepts it or not: for whoever wants to see and not to be let in.
     ///
     /// # Errors
@@ -208,7 +180,8 @@ impl Inner {
     /// Wants the lists that would have been held against this evidence, had they been here. They are no condition of the
     /// judge's, so nothing refuses without them and nobody else would ask.
     fn want_lists(&self, evidence: &Evidence, passport: &Passport, shelf: &Shelf) {
-        let Some(wants) = self.wants.get().filter(|_| evidence.kind == TeeKind::SevSnp) else { return };
+        let amd = matches!(evidence.kind, TeeKind::SevSnp | TeeKind::AzSnpVtpm);
+        let Some(wants) = self.wants.get().filter(|_| amd) else { return };
         let Ok(product) = passport.claims.product.value.parse::<Product>() else { return };
         const PROVIDER: &[u8] = b"SEV-VLEK";
         let leaf = evidence.endorsements.first().map(Vec::as_slice).unwrap_or_default();

@@ -16,7 +16,7 @@ use legation::{
     run::Runner,
     setup,
 };
-use legation_core::{EnclaveId, TaskId};
+use legation_core::{EnclaveId, TaskId, printable};
 use serde::Serialize;
 
 mod collateral;
@@ -212,9 +212,10 @@ impl Context {
     }
 }
 
-/// Writes a line of data. A closed pipe is not an error: the reader has seen enough.
+/// Writes a line of data, in which nobody's words steer the terminal. A closed pipe is not an error: the reader has seen
+/// enough.
 fn say(text: &str) -> Result<(), Failure> {
-    match writeln!(anstream::stdout(), "{text}") {
+    match writeln!(anstream::stdout(), "{}", printable::lines(text)) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Failure::new(Exit::Failure, format!("stdout: {e}"))),
@@ -223,7 +224,7 @@ fn say(text: &str) -> Result<(), Failure> {
 
 /// Tells a person something while work goes on.
 fn tell(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = writeln!(anstream::stderr(), "{}", printable::lines(text));
 }
 
 /// A progress line on a terminal; nothing where output is read by a program.

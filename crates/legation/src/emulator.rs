@@ -9,6 +9,7 @@
 //! A TPM that was killed no longer vouches for its clock; one that starts from the factory's state does.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
@@ -16,7 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use legation_core::{Digest, DigestWriter, claims::TpmAnchor, encoding};
+use legation_agent::attester::tpm::OWN_REGISTER;
+use legation_attest::tpm::{self, HashAlg, Pcrs};
+use legation_core::{
+    Digest, DigestWriter,
+    claims::{TpmAnchor, TpmKey},
+    encoding,
+};
 use legation_keys::Entropy;
 use legation_net::OsEntropy;
 use tokio::process::{Child, Command};
@@ -32,9 +39,8 @@ const PORT_FIRST: u16 = 24_500;
 /// How long an emulator may take to answer.
 const START: Duration = Duration::from_secs(10);
 const PROGRAMS: [&str; 3] = ["swtpm", "swtpm_setup", "swtpm_localca"];
-/// Registers that every quote covers, and the one that the agent measures itself into; of SHA-256.
+/// A register of SHA-256 that nothing was measured into.
 const REGISTER: [u8; 32] = [0; 32];
-const QUOTED_ZEROS: usize = 8;
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Failure, format!("{what}: {error}"))
@@ -113,7 +119,14 @@ impl Authority {
         let text = fs::read_to_string(&file).map_err(|e| wrong(&e))?;
         let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
         let root = encoding::unbase64(&body).map_err(|e| wrong(&e))?;
-        Ok(TpmAnchor { name: ROOT_NAME.to_owned(), development: true, root })
+        Ok(TpmAnchor {
+            name: ROOT_NAME.to_owned(),
+            development: true,
+            root,
+            key: TpmKey::EccP384,
+            attests: false,
+            google: false,
+        })
     }
 }
 
@@ -142,8 +155,8 @@ impl Addresses {
     }
 }
 
-/// The measurement of an agent whose executable is `image` on a fresh emulator: SHA-256 over registers 0 to 7, which are zeros since
-/// no firmware runs there, and register 16, which is zeros extended by the SHA-256 of the executable.
+/// The measurement of an agent whose executable is `image` on a fresh emulator: [`tpm::measurement`] of registers 0 to 7 of SHA-256,
+/// which are zeros since no firmware runs there, and register 16, which is zeros extended by the SHA-256 of the executable.
 ///
 /// # Errors
 /// The image cannot be read.
@@ -158,8 +171,10 @@ pub fn measurement(image: &Path) -> std::io::Result<String> {
         }
     }
     let own = Digest::of_parts(&[&REGISTER, own.finish().as_bytes()]);
-    let zeros = REGISTER.repeat(QUOTED_ZEROS);
-    Ok(Digest::of_parts(&[&zeros, own.as_bytes()]).to_string())
+    let mut values: BTreeMap<u8, Vec<u8>> =
+        tpm::DEMANDED.iter().map(|register| (*register, REGISTER.to_vec())).collect();
+    values.insert(OWN_REGISTER, own.as_bytes().to_vec());
+    Ok(tpm::measurement(&Pcrs::from([(HashAlg::Sha256, values)])).to_string())
 }
 
 /// Starts the TPM of `folder` (one with `tpm` in it) and waits until it answers. It is killed when the process is dropped.

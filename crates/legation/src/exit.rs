@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use legation_core::Rejection;
+use legation_core::{Rejection, printable};
 
 /// How a command ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +47,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its exit code.
     pub fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: printable::lines(&message.to_string()).into_owned() }
     }
 
     /// A refusal, laid out for people.
@@ -58,10 +58,10 @@ impl Failure {
 
 /// A refusal over several lines: claim, expected, got, fix.
 pub fn lay_out(why: &Rejection) -> String {
-    let mut text = format!("{} [{}]", why.claim, why.check);
+    let mut text = format!("{} [{}]", printable::one_line(&why.claim), printable::one_line(&why.check));
     for (name, value) in [("expected", &why.expected), ("got", &why.got), ("fix", &why.fix)] {
         if !value.is_empty() {
-            text.push_str(&format!("\n  {name:<9} {value}"));
+            text.push_str(&format!("\n  {name:<9} {}", printable::one_line(value)));
         }
     }
     text

@@ -79,6 +79,12 @@ impl Trust {
                 .got(manager.operator.id()));
         }
         let passport = passport::open(need.passport.envelope(), need.verifier.envelope(), operators, now)?;
+        if !need.verifier.covers_tenant(&request.tenant) {
+            return Err(Rejection::new("client.verifier", "verifier behind the passport")
+                .expected(format!("one that its operator trusts with the work of {}", request.tenant))
+                .got(passport.verifier_id().short())
+                .fix("no key is released on its word: wait for an enclave that another verifier vouches for"));
+        }
         let shelf = need.collateral.iter().cloned().map(Arc::new).collect();
         let judged = self.judge.judge(&need.evidence, &shelf, passport.issued)?;
         let same = judged.binding.identity == passport.enclave
@@ -294,5 +300,145 @@ impl Party {
                 .expected("the object its report names")
                 .got(e)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legation_core::{
+        Bytes, LeaseId, MicroUsd, Millicores, ProviderId, Region, Requirement, RevocationEpoch, TenantId, Term,
+        claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
+        statement::{Allocation, Assurance, Ear, Passport, Placement, Scope, Tier},
+    };
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn appoint(
+        operator: &IdentityKey,
+        key: &IdentityKey,
+        office: Office,
+        tenants: Option<&[&str]>,
+    ) -> Signed<Appointment> {
+        let tenants = tenants.map(|names| names.iter().map(|name| TenantId::new(name).unwrap()).collect());
+        let appointment = Appointment {
+            operator: operator.public_key(),
+            key: key.public_key(),
+            office,
+            scope: tenants.map(|tenants| Scope { tenants: Some(tenants), kinds: None }),
+            not_before: NOW.minus(100),
+            not_after: NOW.plus(10_000),
+        };
+        dsse::sign(appointment, operator)
+    }
+
+    fn passport(verifier: &IdentityKey, enclave: &IdentityKey, appointment: Digest) -> Passport {
+        let word = |word: &str| Attested::hardware(word.to_owned());
+        Passport {
+            verifier: verifier.public_key(),
+            issued: NOW,
+            expires: NOW.plus(600),
+            enclave: enclave.public_key(),
+            sealing: SealingKey::generate(&mut OsEntropy).public().clone(),
+            ear: Ear {
+                status: Tier::Warning,
+                vector: [("hardware".to_owned(), 32)].into(),
+                policy: "test".into(),
+                policy_digest: Digest::of(b"test"),
+                tcb: Tcb::unknown("1"),
+                images: Vec::new(),
+                grace: None,
+            },
+            claims: Claims::basic(
+                TeeKind::DevSnp,
+                Anchor::Development("local".into()),
+                "00".into(),
+                word("chip"),
+                Attested::hardware(Tcb::unknown("1")),
+                word("milan"),
+                String::new(),
+            ),
+            configuration: Configuration {
+                provider: ProviderId::new("alpha").unwrap(),
+                region: Region::new("eu-1").unwrap(),
+                capacity: Capacity { cpu: Millicores(1000), memory: Bytes::gib(1), slots: 1 },
+                rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
+                slot: 0,
+                operators: Vec::new(),
+            },
+            evidence: Digest::of(b"evidence"),
+            collateral: Vec::new(),
+            prev: vec![appointment],
+        }
+    }
+
+    /// A manager that shows a passport of a verifier that is trusted by somebody else gets no keys, whatever the evidence.
+    #[test]
+    fn no_key_is_released_on_the_word_of_another_tenants_verifier() {
+        let key = || IdentityKey::generate(&mut OsEntropy);
+        let (operator, manager, verifier, enclave, client) = (key(), key(), key(), key(), key());
+        let anchors = Anchors { operators: vec![operator.public_key()], development: Vec::new(), tpm: Vec::new() };
+        let trust = Trust::new(anchors).unwrap();
+        let request = Request {
+            client: client.public_key(),
+            sealing: SealingKey::generate(&mut OsEntropy).public().clone(),
+            tenant: TenantId::new("acme").unwrap(),
+            name: "one".into(),
+            created: NOW,
+            expires: NOW.plus(100),
+            fragments: Vec::new(),
+            require: Requirement::any(),
+            assurance: Assurance::Attested,
+            budget: MicroUsd(1),
+            nonce: Digest::of(b"nonce"),
+            prev: Vec::new(),
+        };
+        let request = dsse::sign(request, &client);
+        let leads = appoint(&operator, &manager, Office::Manager, None);
+        for (tenants, check) in [
+            (Some(&["bank"][..]), "client.verifier"),
+            // These go on to the evidence, which is nothing.
+            (Some(&["bank", "acme"]), "evidence.binding"),
+            (None, "evidence.binding"),
+        ] {
+            let appointment = appoint(&operator, &verifier, Office::Verifier, tenants);
+            let allocation = Allocation {
+                manager: manager.public_key(),
+                term: Term(1),
+                task: TaskId::new(request.digest()),
+                fragment: FragmentIndex(0),
+                lease: LeaseId(1),
+                from: NOW,
+                until: NOW.plus(60),
+                enclave: enclave.public_key().enclave_id(),
+                provider: ProviderId::new("alpha").unwrap(),
+                region: Region::new("eu-1").unwrap(),
+                price_hour: MicroUsd(1),
+                why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "only".into() },
+                revocations: RevocationEpoch(0),
+                prev: Vec::new(),
+            };
+            let need = Needs {
+                lease: LeaseId(1),
+                fragment: FragmentIndex(0),
+                allocation: dsse::sign(allocation, &manager),
+                manager: leads.clone(),
+                passport: dsse::sign(passport(&verifier, &enclave, appointment.digest()), &verifier),
+                verifier: appointment,
+                evidence: Evidence {
+                    kind: TeeKind::DevSnp,
+                    report: Vec::new(),
+                    endorsements: Vec::new(),
+                    devices: Vec::new(),
+                    binding: Vec::new(),
+                    configuration: Vec::new(),
+                },
+                collateral: Vec::new(),
+                upstream: Vec::new(),
+                missing: String::new(),
+            };
+            assert_eq!(trust.judge_need(&request, &need, NOW).unwrap_err().check, check, "{tenants:?}");
+        }
     }
 }

@@ -10,11 +10,12 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::digest;
+use legation_agent::attester;
 use legation_attest::{
     dev::{ChipSpec, DevelopmentRoot},
     snp::{Product, TcbVersion},
@@ -308,7 +309,9 @@ pub fn refresh_measurement(deployment: &Deployment, image: &Path) -> Result<(), 
 /// The reference value of the binary that a development deployment runs.
 fn this_build(hardware: HardwareRoot, image: &Path, made: UnixTime) -> std::io::Result<ReferenceValue> {
     let (measurement, tee, source) = match hardware {
-        HardwareRoot::Chips => (measure(image)?, TeeKind::DevSnp, "file of the legation binary, SHA-384"),
+        HardwareRoot::Chips => {
+            (measure(image)?, TeeKind::DevSnp, "file of the legation binary, as a development chip measures it")
+        }
         HardwareRoot::Tpm => (
             emulator::measurement(image)?,
             TeeKind::DevTpm,
@@ -317,7 +320,7 @@ fn this_build(hardware: HardwareRoot, image: &Path, made: UnixTime) -> std::io::
     };
     Ok(ReferenceValue {
         name: THIS_BUILD.to_owned(),
-        value: ReferenceKind::Image { measurement, tees: [tee].into() },
+        value: ReferenceKind::Image { measurement, registers: BTreeMap::new(), tees: [tee].into() },
         owner: "local".to_owned(),
         made,
         expires: None,
@@ -368,21 +371,13 @@ fn token() -> String {
     encoding::hex(&bytes)
 }
 
-/// SHA-384 of a file: how a development chip measures an agent's image.
+/// How a development chip measures an agent's image: SHA-384 of the file's SHA-256, in hexadecimal.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn measure(image: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(image)?;
-    let mut context = digest::Context::new(&digest::SHA384);
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(encoding::hex(context.finish().as_ref())),
-            n => context.update(&chunk[..n]),
-        }
-    }
+    let digest = attester::image(std::fs::File::open(image)?)?;
+    Ok(encoding::hex(&attester::development::measurement(digest)))
 }
 
 /// Three loopback addresses that nobody uses now.

@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use legation_core::claims::TeeKind;
+use legation_core::claims::{TeeKind, TpmKey};
 use serde::{Serialize, Serializer};
 
 #[cfg(feature = "tpm")]
@@ -174,7 +174,12 @@ fn find(kind: TeeKind, config: &AgentConfig, places: &Places, provider: &Result<
 }
 
 fn tpm_config(config: &AgentConfig, places: &Places) -> TpmConfig {
-    let default = || TpmConfig { tcti: Tcti::Device(places.tpm.clone()), registers: Vec::new(), chain: None };
+    let default = || TpmConfig {
+        tcti: Tcti::Device(places.tpm.clone()),
+        registers: Vec::new(),
+        key: TpmKey::default(),
+        chain: None,
+    };
     config.tpm.clone().unwrap_or_else(default)
 }
 

@@ -9,12 +9,12 @@ use std::{
 use aws_lc_rs::digest;
 use legation_attest::dev::{Chip, Guest};
 use legation_core::{
-    Digest, DigestWriter,
+    Digest,
     claims::{Evidence, KeyBinding, TeeKind},
 };
 use zeroize::Zeroizing;
 
-use super::{AttestError, Attester, AttesterError, OWN_EXECUTABLE, evidence};
+use super::{AttestError, Attester, AttesterError, evidence, own_image};
 
 /// Largest file of a development chip, in bytes.
 pub const CHIP_FILE_MAX: u64 = 64 * 1024;
@@ -32,42 +32,44 @@ impl DevelopmentAttester {
     /// # Errors
     /// Either cannot be read, or the file is not a chip's.
     pub fn open(file: &Path) -> Result<Self, AttesterError> {
+        Ok(Self::of(Self::chip(file)?, own_image()?))
+    }
+
+    /// Reads a chip's file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a chip's.
+    pub fn chip(file: &Path) -> Result<Chip, AttesterError> {
         let failed = |source| AttesterError::Read { file: file.to_owned(), source };
         let mut text = Zeroizing::new(Vec::new());
         fs::File::open(file).map_err(failed)?.take(CHIP_FILE_MAX).read_to_end(&mut text).map_err(failed)?;
-        let chip = Chip::from_pem(&text).map_err(|source| AttesterError::Chip { file: file.to_owned(), source })?;
-        let own = Path::new(OWN_EXECUTABLE);
-        let failed = |source| AttesterError::Read { file: own.to_owned(), source };
-        Self::measure(chip, fs::File::open(own).map_err(failed)?).map_err(failed)
+        Chip::from_pem(&text).map_err(|source| AttesterError::Chip { file: file.to_owned(), source })
     }
 
     /// Attests with `chip` that the program whose bytes come out of `image` runs.
     ///
     /// # Errors
     /// The image cannot be read.
-    pub fn measure(chip: Chip, mut image: impl Read) -> io::Result<Self> {
-        let (mut sha256, mut sha384) = (DigestWriter::new(), digest::Context::new(&digest::SHA384));
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match image.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    sha256.update(&buffer[..n]);
-                    sha384.update(&buffer[..n]);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        let mut measurement = [0; 48];
-        measurement.copy_from_slice(sha384.finish().as_ref());
-        Ok(Self { chip, guest: Guest::new(measurement), image: sha256.finish() })
+    pub fn measure(chip: Chip, image: impl Read) -> io::Result<Self> {
+        Ok(Self::of(chip, super::image(image)?))
     }
 
-    /// The launch measurement that its evidence carries: SHA-384 of the executable.
+    /// Attests with `chip` that the program with this SHA-256 runs: a development chip signs what it is told.
+    pub fn of(chip: Chip, image: Digest) -> Self {
+        Self { chip, guest: Guest::new(measurement(image)), image }
+    }
+
+    /// The launch measurement that its evidence carries.
     pub fn measurement(&self) -> &[u8; 48] {
         &self.guest.measurement
     }
+}
+
+/// How a development chip measures a program: SHA-384 of its SHA-256, which processors have instructions for.
+pub fn measurement(image: Digest) -> [u8; 48] {
+    let mut measurement = [0; 48];
+    measurement.copy_from_slice(digest::digest(&digest::SHA384, image.as_bytes()).as_ref());
+    measurement
 }
 
 impl Attester for DevelopmentAttester {

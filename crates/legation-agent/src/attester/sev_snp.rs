@@ -15,6 +15,7 @@ use super::{
     configfs::{Entries, Tsm},
     evidence, shown,
 };
+use legation_attest::snp::Vcek;
 
 /// The name by which the kernel knows it.
 pub const PROVIDER: &str = "sev_guest";
@@ -93,10 +94,27 @@ impl<E: Entries> Attester for SnpAttester<E> {
         let endorsements = match from_host {
             Ok(found) if !found.is_empty() => found,
             _ if !self.configured.is_empty() => self.configured.clone(),
+            // The verifier has AMD's service give it, for the chip that the report names.
+            Ok(_) | Err(NoTable::Empty) if Vcek::of_report(&report).is_ok() => Vec::new(),
             Ok(_) => return Err(AttestError::NoCertificate("has none for this report's key".to_owned())),
-            Err(why) => return Err(AttestError::NoCertificate(why)),
+            Err(NoTable::Empty) => return Err(AttestError::NoCertificate("is empty".to_owned())),
+            Err(NoTable::Malformed(why)) => return Err(AttestError::NoCertificate(why)),
         };
         Ok(evidence(TeeKind::SevSnp, report, endorsements, binding, configuration))
+    }
+}
+
+/// Why the host's table gives no certificate.
+enum NoTable {
+    /// The host gives none.
+    Empty,
+    /// What it gives is no table; a fragment that follows "the table".
+    Malformed(String),
+}
+
+impl NoTable {
+    fn new(why: impl Into<String>) -> Self {
+        Self::Malformed(why.into())
     }
 }
 
@@ -109,13 +127,16 @@ fn wants_vlek(report: &[u8]) -> bool {
 ///
 /// The table is the host's word and bounded: [`TABLE_ENTRIES_MAX`] entries, each inside the blob, each of one certificate's
 /// size, ended by an entry of zeros.
-fn from_table(table: &[u8], vlek: bool) -> Result<Vec<Vec<u8>>, String> {
+fn from_table(table: &[u8], vlek: bool) -> Result<Vec<Vec<u8>>, NoTable> {
     let (mut leaf, mut intermediate) = (None, None);
     if table.is_empty() {
-        return Err("is empty".to_owned());
+        return Err(NoTable::Empty);
     }
     for index in 0..=TABLE_ENTRIES_MAX {
-        let entry = table.chunks_exact(ENTRY_LEN).nth(index).ok_or("does not end with an entry of zeros")?;
+        let entry = table
+            .chunks_exact(ENTRY_LEN)
+            .nth(index)
+            .ok_or_else(|| NoTable::new("does not end with an entry of zeros"))?;
         let (guid, place) = entry.split_at(16);
         if entry.iter().all(|byte| *byte == 0) {
             // An intermediate without its leaf is worth nothing.
@@ -128,9 +149,11 @@ fn from_table(table: &[u8], vlek: bool) -> Result<Vec<Vec<u8>>, String> {
         };
         let (offset, length) = (number(0), number(4));
         let bytes = offset.checked_add(length).and_then(|end| table.get(offset..end));
-        let bytes =
-            bytes.ok_or_else(|| format!("has a certificate at {offset} with {length} bytes, beyond its end"))?;
-        let certificate = certificates::one(bytes).map_err(|why| format!("has something that is {why}"))?;
+        let bytes = bytes.ok_or_else(|| {
+            NoTable::new(format!("has a certificate at {offset} with {length} bytes, beyond its end"))
+        })?;
+        let certificate =
+            certificates::one(bytes).map_err(|why| NoTable::new(format!("has something that is {why}")))?;
         match slot {
             Slot::Vcek if !vlek => leaf = Some(certificate),
             Slot::Vlek if vlek => leaf = Some(certificate),
@@ -138,7 +161,7 @@ fn from_table(table: &[u8], vlek: bool) -> Result<Vec<Vec<u8>>, String> {
             Slot::Intermediate => intermediate = Some(certificate),
         }
     }
-    Err(format!("has more than {TABLE_ENTRIES_MAX} entries"))
+    Err(NoTable::new(format!("has more than {TABLE_ENTRIES_MAX} entries")))
 }
 
 fn slot(guid: &[u8]) -> Option<Slot> {

@@ -1,16 +1,19 @@
 //! TPM 2.0: quotes over registers, by a key that a verifier has seen activated.
 //!
-//! * The endorsement key is made from the TCG's template for which the maker's certificate lies in the TPM (ECC P-384, ECC
-//!   P-256, RSA 2048, in this order: the first is quickest to make). Intermediate certificates come from the TPM as well,
-//!   where its maker put them there, and from a configured file.
+//! * The endorsement key is made from the TCG's template of the configured kind, whose certificate its maker left in the TPM.
+//!   A TPM has one of each kind; anchor files name the kind by which they know the TPMs of a root, so that one TPM is one
+//!   chip. Intermediate certificates come from the TPM as well, where its maker put them there, and from a configured file.
 //! * The attestation key (ECC P-256, restricted) is made under it once for each start of the agent. It never leaves the TPM;
 //!   what is kept here is the blob by which the TPM loads it again after it has lost it.
 //! * A quote covers registers 0 to 7 of SHA-256 and those configured; its qualifying data are the first 32 bytes of the
 //!   report data. Registers that change while they are read are read again.
 //! * A development TPM measures the agent itself: register 16, which anybody may reset, is reset and extended by the SHA-256
-//!   of the executable. That is the agent's own word about itself, good for development and for nothing else.
+//!   of the executable. That is the agent's own word about itself, good for development and for nothing else. Of a TPM that
+//!   is not for development the agent extends nothing: what starts the agent measures it, or nothing does.
 //!
 //! A TPM hides no memory from the host. Sources: *TPM 2.0 Library Specification* Part 3; *TCG EK Credential Profile* 2.2.
+
+use legation_core::claims::TpmKey;
 
 #[cfg(feature = "tpm")]
 mod attester;
@@ -41,11 +44,17 @@ pub enum TpmError {
         /// As the TPM or its library says it.
         why: String,
     },
-    /// It holds no certificate of an endorsement key that is its own.
+    /// It holds no certificate of an endorsement key of the configured kind that is its own.
     #[error(
-        "no endorsement key with a certificate ({0}); expected one at 0x1c00016, 0x1c0000a or 0x1c00002, where its maker stores it"
+        "no endorsement key of kind {kind} with a certificate ({why}); if its maker certified another kind, name that as `key` of \
+         `[tpm]` and in the anchor file"
     )]
-    NoEndorsementKey(String),
+    NoEndorsementKey {
+        /// The kind.
+        kind: TpmKey,
+        /// What is there instead.
+        why: String,
+    },
     /// Registers changed in every try.
     #[error(
         "registers changed during each of {QUOTE_TRIES_MAX} quotes; leave out those that the running system extends"

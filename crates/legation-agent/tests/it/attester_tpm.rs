@@ -19,7 +19,7 @@ use legation_agent::{
 use legation_attest::tpm::{HashAlg, Public, Quote, Report, activation};
 use legation_core::{
     Digest,
-    claims::{Evidence, KeyBinding, TeeKind},
+    claims::{Evidence, KeyBinding, TeeKind, TpmKey},
     encoding,
 };
 use legation_keys::Entropy;
@@ -124,7 +124,8 @@ impl Swtpm {
 
     fn config(&self) -> TpmConfig {
         let tcti = Tcti::Swtpm { host: self.host.clone(), port: PORT };
-        TpmConfig { tcti, registers: Vec::new(), chain: Some(self.path("ca/issuercert.pem")) }
+        let chain = Some(self.path("ca/issuercert.pem"));
+        TpmConfig { tcti, registers: Vec::new(), key: TpmKey::EccP384, chain }
     }
 
     /// A program of tpm2-tools. The emulator serves one at a time: never while an attester is open.
@@ -258,12 +259,9 @@ fn an_emulator_quotes_under_a_key_beside_its_certified_one() {
 #[test]
 fn only_the_tpm_of_both_keys_reads_the_secret() {
     let Some(swtpm) = Swtpm::make() else { return };
-    // Once with the ECC endorsement key, and, without its certificate, with the RSA one, whose use takes a policy.
-    for (index, name) in [(None, "ecc"), (Some("0x1c00016"), "rsa")] {
-        if let Some(index) = index {
-            must(&mut swtpm.tool(&["tpm2_nvundefine", "-C", "p", index]));
-        }
-        let attester = TpmAttester::open(&swtpm.config(), false).unwrap();
+    // Once with the ECC endorsement key, and once with the RSA one, whose use takes a policy.
+    for (key, name) in [(TpmKey::EccP384, "ecc"), (TpmKey::Rsa2048, "rsa")] {
+        let attester = TpmAttester::open(&TpmConfig { key, ..swtpm.config() }, false).unwrap();
         assert_eq!(attester.kind(), TeeKind::Tpm);
         let keys = attester.keys().unwrap();
         let (ek, ak) = (Public::parse(&keys.ek).unwrap(), Public::parse(&keys.ak).unwrap());
@@ -354,14 +352,17 @@ fn what_a_tpm_lacks_is_told() {
     let open = |config: &TpmConfig| TpmAttester::open(config, false).err().unwrap();
     // A certificate of another key where that of the template should be, and nothing else.
     must(&mut swtpm.tool(&["tpm2_nvundefine", "-C", "p", "0x1c00016"]));
-    must(&mut swtpm.tool(&["tpm2_nvundefine", "-C", "p", "0x1c00002"]));
-    assert!(open(&swtpm.config()).to_string().contains("no endorsement key with a certificate (it holds none)"));
+    let told = open(&swtpm.config()).to_string();
+    assert!(
+        told.contains("no endorsement key of kind ecc-p384 with a certificate (it holds none at 0x1c00016)"),
+        "{told}"
+    );
     must(&mut swtpm.tool(&["openssl", "x509", "-in", "ca/issuercert.pem", "-outform", "der", "-out", "issuer.der"]));
     let size = fs::metadata(swtpm.path("issuer.der")).unwrap().len().to_string();
     let attributes = "ppwrite|ppread|ownerread|authread|no_da|platformcreate|write_stclear";
     must(&mut swtpm.tool(&["tpm2_nvdefine", "0x1c0000a", "-C", "p", "-s", &size, "-a", attributes]));
     must(&mut swtpm.tool(&["tpm2_nvwrite", "0x1c0000a", "-C", "p", "-i", "issuer.der"]));
-    let told = open(&swtpm.config()).to_string();
+    let told = open(&TpmConfig { key: TpmKey::EccP256, ..swtpm.config() }).to_string();
     assert!(told.contains("0x1c0000a is of another key than that of the TCG's template"), "{told}");
     // Files and TPMs that are not there.
     let missing = TpmConfig { chain: Some(PathBuf::from("/nowhere/chain.pem")), ..swtpm.config() };
@@ -369,6 +370,11 @@ fn what_a_tpm_lacks_is_told() {
     swtpm.kill();
     let told = open(&swtpm.config()).to_string();
     assert!(told.starts_with("the tpm of this machine does not attest: TPM: opening the TPM failed"), "{told}");
-    let absent = TpmConfig { tcti: Tcti::Device("/nowhere/tpmrm0".into()), registers: Vec::new(), chain: None };
+    let absent = TpmConfig {
+        tcti: Tcti::Device("/nowhere/tpmrm0".into()),
+        registers: Vec::new(),
+        key: TpmKey::Rsa2048,
+        chain: None,
+    };
     assert!(matches!(open(&absent), AttesterError::Start { .. }));
 }

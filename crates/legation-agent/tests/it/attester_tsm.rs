@@ -211,6 +211,25 @@ fn recorded_reports_of_sev_snp_come_with_the_hosts_certificates() {
     }
 }
 
+/// The report of a Genoa names chip and security version, so its verifier can have the certificate fetched.
+#[test]
+fn a_report_that_names_its_chip_needs_no_table() {
+    for (folder, bare) in
+        [("snp/genoa-ms", true), ("snp/turin-ms", true), ("snp/milan-v2", false), ("snp/milan-vlek", false)]
+    {
+        let Some(report) = sample(&format!("{folder}/report.bin")) else { return };
+        for aux in [Vec::new(), table(&[])] {
+            let got = attest(&Kernel::new(Script { report: report.clone(), ..snp(aux) }), None);
+            match got {
+                Ok(evidence) => assert!(bare && evidence.endorsements.is_empty(), "{folder}"),
+                Err(error) => assert!(!bare && matches!(error, AttestError::NoCertificate(_)), "{folder}: {error}"),
+            }
+        }
+        // What the host gives must be a table.
+        assert!(attest(&Kernel::new(Script { report, ..snp(vec![1; 30]) }), None).is_err());
+    }
+}
+
 #[test]
 fn recorded_quotes_of_tdx_are_held_against_what_was_asked() {
     for (name, file, at) in [

@@ -6,7 +6,7 @@ use legation_agent::{
     AgentConfig,
     config::{AttesterConfig, Choice, Development, Reconnect, Tcti, TpmConfig},
 };
-use legation_core::{MicroUsd, Millicores, unit::Bytes};
+use legation_core::{MicroUsd, Millicores, claims::TpmKey, unit::Bytes};
 
 const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
@@ -47,15 +47,18 @@ fn a_whole_file_is_read_exactly() {
 #[test]
 fn what_attests_may_be_named() {
     let more = "[attester]\nkind = \"tpm\"\nvcek = \"vcek.pem\"\n\
-                [tpm]\ntcti = \"device:/dev/tpmrm1\"\nregisters = [8, 14]\nchain = \"ek.pem\"\n\
+                [tpm]\ntcti = \"device:/dev/tpmrm1\"\nregisters = [8, 14]\nkey = \"ecc-p256\"\nchain = \"ek.pem\"\n\
                 [development]\ntpm = \"swtpm:host=127.0.0.1,port=2321\"\ntpm_chain = \"issuer.pem\"\n";
     let config = parse(&(format!("slot = 3\n{}", whole()) + more)).unwrap();
     assert_eq!((config.slot, config.attester.kind), (3, Choice::Only(legation_core::claims::TeeKind::Tpm)));
     assert_eq!(config.attester.vcek.as_deref(), Some(Path::new("/etc/legation/vcek.pem")));
     let chain = Some("/etc/legation/ek.pem".into());
-    assert_eq!(config.tpm, Some(TpmConfig { tcti: Tcti::Device("/dev/tpmrm1".into()), registers: vec![8, 14], chain }));
+    let (tcti, key) = (Tcti::Device("/dev/tpmrm1".into()), TpmKey::EccP256);
+    assert_eq!(config.tpm, Some(TpmConfig { tcti, registers: vec![8, 14], key, chain }));
     let Some(Development::Tpm(tpm)) = config.development else { panic!("no emulator") };
-    assert_eq!(tpm.tcti.to_string(), "swtpm:host=127.0.0.1,port=2321");
+    assert_eq!((tpm.tcti.to_string().as_str(), tpm.key), ("swtpm:host=127.0.0.1,port=2321", TpmKey::EccP384));
+    let plain = parse(&(whole() + "[tpm]\ntcti = \"device:/dev/tpm0\"\n")).unwrap();
+    assert_eq!(plain.tpm.map(|tpm| tpm.key), Some(TpmKey::Rsa2048), "nearly every TPM has one");
     assert_eq!(tpm.chain.as_deref(), Some(Path::new("/etc/legation/issuer.pem")));
 }
 
@@ -117,6 +120,9 @@ fn every_mistake_names_file_key_and_what_to_do() {
         (w() + "[tpm]\ntcti = \"swtpm:host=a,port=65535\"\n", "tpm.tcti", "port=65535"),
         (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nregisters = [24]\n", "tpm.registers", "from 0 to 23"),
         (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nregisters = [-1]\n", "tpm.registers", "got -1"),
+        (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nregisters = [8, 16]\n", "tpm.registers", "got 16"),
+        (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nregisters = [23]\n", "tpm.registers", "only a restart resets"),
+        (w() + "[tpm]\ntcti = \"device:/dev/tpm0\"\nkey = \"rsa\"\n", "tpm.key", "one of rsa-2048, ecc-p256, ecc-p384"),
         (
             w() + "[attester]\nkind = \"sgx\"\n",
             "attester.kind",

@@ -11,12 +11,13 @@ use legation_agent::{
     attester::DevelopmentAttester,
     config::{AttesterConfig, CapacityCaps, Reconnect},
 };
-use legation_attest::{AppraisalPolicy, Judge, ReferenceValue, Roots, Verifier, admit};
+use legation_attest::{Appraiser, Judge, Roots, Verifier, admit, appraisal::status};
 use legation_core::{
     Digest, FragmentIndex, LeaseId, MicroUsd, Millicores, ProviderId, Region, Rejection, Seq, Signed, TaskId, Term,
-    claims::{Anchors, Evidence, Rate, Role, Shelf},
+    UnixTime,
+    claims::{Anchors, Evidence, Judged, Rate, Role, Shelf},
     encoding,
-    statement::{Appointment, Grant, GrantSubject, Office, Passport, Report, Request},
+    statement::{Appointment, Ear, Grant, GrantSubject, Office, Passport, Report, Request},
     task::{Direction, Input, OutputRef, WrapUse, WrappedKey},
     unit::Bytes,
 };
@@ -96,12 +97,41 @@ pub(crate) fn start_as(config: AgentConfig, root: &world::Root, image: &[u8]) ->
     Running { enclave: agent.enclave(), shutdown, statuses, task: tokio::spawn(agent.run()) }
 }
 
+/// Admits one measurement, as a development root deserves.
+struct Listed {
+    measurement: String,
+    /// Life of a passport.
+    seconds: u64,
+}
+
+impl Appraiser for Listed {
+    fn appraise(&self, judged: &Judged, _: UnixTime) -> Result<Ear, Rejection> {
+        if judged.claims.measurement.value != self.measurement {
+            return Err(Rejection::new("appraisal.measurement", "measurement").got(&judged.claims.measurement.value));
+        }
+        let vector = [("hardware".to_owned(), 32)].into();
+        Ok(Ear {
+            status: status(&vector),
+            vector,
+            policy: "test".to_owned(),
+            policy_digest: Digest::of(b"test"),
+            tcb: judged.claims.tcb.value.clone(),
+            images: Vec::new(),
+            grace: None,
+        })
+    }
+
+    fn passport_seconds(&self) -> u64 {
+        self.seconds
+    }
+}
+
 pub(crate) struct Manager {
     listener: Listener,
     pub(crate) appointment: Signed<Appointment>,
     verifier: Signed<Appointment>,
     judge: Judge,
-    policy: AppraisalPolicy,
+    policy: Listed,
     anchors: Anchors,
     evidence: Vec<Evidence>,
     /// What it serves, by digest of the name it is asked by.
@@ -133,15 +163,8 @@ impl Manager {
             development: vec![world::root().anchor()],
             tpm: Vec::new(),
         };
-        let mut policy = AppraisalPolicy::new("test");
-        policy.development = true;
         let measurement = DevelopmentAttester::measure(world::root().chip(1), IMAGE).unwrap();
-        policy.measurements.push(ReferenceValue {
-            name: "agent".to_owned(),
-            measurement: encoding::hex(measurement.measurement()),
-            owner: "test".to_owned(),
-            expires: None,
-        });
+        let policy = Listed { measurement: encoding::hex(measurement.measurement()), seconds: 600 };
         Self {
             listener,
             appointment,
@@ -157,7 +180,7 @@ impl Manager {
     }
 
     pub(crate) fn passports_last(&mut self, seconds: u64) {
-        self.policy.passport_seconds = seconds;
+        self.policy.seconds = seconds;
     }
 
     pub(crate) fn address(&self) -> String {

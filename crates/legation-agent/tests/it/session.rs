@@ -4,7 +4,8 @@ use std::{fs, time::Duration};
 
 use legation_agent::{Exit, Status};
 use legation_core::{
-    Digest, Fuel, LeaseId, Millis, Rejection, Seq, Signed, Term,
+    Digest, Fuel, LeaseId, Millis, Rejection, Revocable, Revocation, RevocationEpoch, RevocationList, Seq, Signed,
+    Term,
     receipt::Receipt,
     statement::{Office, Outcome, Request},
     task::{Input, OutputRef},
@@ -71,6 +72,47 @@ async fn attested_present_offered_reported() {
     let again = conn.report(&mut manager, lease).await;
     assert_ne!(again.report.seed, report.seed);
     assert_eq!((&again.report.output, &again.report.log), (&None, &None));
+}
+
+/// A list of this manager's.
+fn revoked(manager: &Manager, epoch: u64, what: &[Revocable]) -> ToAgent {
+    let revocation = |what: &Revocable| Revocation {
+        what: what.clone(),
+        epoch: RevocationEpoch(epoch),
+        at: now(),
+        why: "stolen".into(),
+    };
+    let list = RevocationList {
+        manager: manager.appointment.key,
+        at: now(),
+        epoch: RevocationEpoch(epoch),
+        revocations: what.iter().map(revocation).collect(),
+        prev: vec![manager.appointment.digest()],
+    };
+    ToAgent::Revocations { list: Box::new(sign(list)), appointment: Box::new(manager.appointment.clone()) }
+}
+
+/// Epochs are counted by each journal: a lower one may say something new, and is not answered as heeded before it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_adds_up_whatever_its_epoch() {
+    let mut manager = Manager::new().await;
+    let agent = start(config(&manager.address()));
+    let mut conn = manager.admit().await;
+    let chip = |name: &str| Revocable::Chip(name.into());
+    let verifier = Revocable::Verifier(conn.passport().verifier_id());
+    for (epoch, what) in [(5, vec![chip("one")]), (2, vec![chip("two")]), (2, vec![chip("two")])] {
+        conn.say(&revoked(&manager, epoch, &what)).await;
+        let ToManager::Heeded { epoch: heeded } = conn.next(&mut manager).await else { panic!("not heeded") };
+        assert_eq!(heeded, RevocationEpoch(epoch));
+    }
+    agent.sees(|s| matches!(s, Status::Heeded { .. })).await;
+    // A list of another journal, of a lower epoch: its verifier's passport is dropped, so the agent comes back without one.
+    conn.say(&revoked(&manager, 1, &[verifier])).await;
+    let ToManager::Heeded { epoch } = conn.next(&mut manager).await else { panic!("not heeded") };
+    assert_eq!(epoch, RevocationEpoch(1));
+    drop(conn);
+    let back = manager.accept().await;
+    assert!(matches!(back.sender.standing(), legation_net::Standing::Applicant));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,10 +5,7 @@
 //! MRSIGNERSEAM, attributes and what TDX 1.5 adds. A remembered verdict is keyed by all of these, byte by byte, and holds
 //! between dates. What remains to do is the signature, and the checks of this crate that read the body alone.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use legation_core::{
     Digest, DigestWriter, Rejection, UnixTime,
@@ -20,9 +17,8 @@ use super::{
     collateral::Collateral,
     quote::{Body, Quote},
 };
+use crate::cache::{Bounded, ENTRIES_MAX};
 
-/// Most platforms a cache holds.
-pub const PLATFORMS_MAX: usize = 4096;
 /// Most parsed collaterals a cache holds: one for each FMSPC and kind.
 pub const COLLATERALS_MAX: usize = 256;
 
@@ -48,59 +44,28 @@ impl Platform {
     }
 }
 
-/// Verified platforms, parsed collaterals and their names. The caller owns it; it may be shared, and its locks are never held while
-/// a signature is checked. The oldest entry goes first when it is full.
+/// Verified platforms, parsed collaterals and their names. The caller owns it; it may be shared, and its locks are never
+/// held while a signature is checked. The oldest entry goes first when it is full.
 #[derive(Debug)]
 pub struct Cache {
-    platforms: Mutex<Bounded<Platform>>,
-    collaterals: Mutex<Bounded<Collateral>>,
-    names: Mutex<Bounded<String>>,
-}
-
-#[derive(Debug)]
-struct Bounded<T> {
-    capacity: usize,
-    by_key: BTreeMap<Digest, Arc<T>>,
-    oldest_first: VecDeque<Digest>,
-}
-
-impl<T> Bounded<T> {
-    fn new(capacity: usize) -> Mutex<Self> {
-        Mutex::new(Self { capacity, by_key: BTreeMap::new(), oldest_first: VecDeque::new() })
-    }
-
-    fn insert(&mut self, key: Digest, value: Arc<T>) {
-        if self.capacity == 0 {
-            return;
-        }
-        if self.by_key.insert(key, value).is_none() {
-            self.oldest_first.push_back(key);
-        }
-        while self.by_key.len() > self.capacity {
-            let Some(oldest) = self.oldest_first.pop_front() else { break };
-            self.by_key.remove(&oldest);
-        }
-    }
-}
-
-// A panic while a lock was held leaves at worst an entry that is never evicted early: go on.
-fn lock<T>(bounded: &Mutex<Bounded<T>>) -> std::sync::MutexGuard<'_, Bounded<T>> {
-    bounded.lock().unwrap_or_else(PoisonError::into_inner)
+    platforms: Bounded<Arc<Platform>>,
+    collaterals: Bounded<Arc<Collateral>>,
+    names: Bounded<String>,
 }
 
 impl Cache {
-    /// A cache of at most `capacity` platforms, itself at most [`PLATFORMS_MAX`]; 0 remembers no platform.
+    /// A cache of at most `capacity` platforms, itself at most [`ENTRIES_MAX`]; 0 remembers no platform.
     pub fn new(capacity: usize) -> Self {
         Self {
-            platforms: Bounded::new(capacity.min(PLATFORMS_MAX)),
+            platforms: Bounded::new(capacity),
             collaterals: Bounded::new(COLLATERALS_MAX),
-            names: Bounded::new(capacity.min(PLATFORMS_MAX)),
+            names: Bounded::new(capacity),
         }
     }
 
     /// How many platforms it holds.
     pub fn len(&self) -> usize {
-        lock(&self.platforms).by_key.len()
+        self.platforms.len()
     }
 
     /// Whether it holds no platform.
@@ -114,12 +79,7 @@ impl Cache {
     /// # Errors
     /// `dcap.collateral-form`, as [`Collateral::parse`].
     pub fn collateral(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Collateral>, Rejection> {
-        if let Some(known) = lock(&self.collaterals).by_key.get(&digest) {
-            return Ok(Arc::clone(known));
-        }
-        let parsed = Arc::new(Collateral::parse(bytes)?);
-        lock(&self.collaterals).insert(digest, Arc::clone(&parsed));
-        Ok(parsed)
+        self.collaterals.get_or(digest, || Collateral::parse(bytes).map(Arc::new))
     }
 
     /// As [`collateral_name`](super::collateral_name), which is read from a PCK chain once.
@@ -129,26 +89,21 @@ impl Cache {
     pub fn collateral_name(&self, quote: &[u8]) -> Result<String, Rejection> {
         let quote = Quote::parse(quote)?;
         let key = Digest::of_parts(&[quote.kind().name().as_bytes(), quote.chain]);
-        if let Some(name) = lock(&self.names).by_key.get(&key) {
-            return Ok(name.as_ref().clone());
-        }
-        let name = super::name_for(&quote)?;
-        lock(&self.names).insert(key, Arc::new(name.clone()));
-        Ok(name)
+        self.names.get_or(key, || super::name_for(&quote))
     }
 
     pub(crate) fn platform(&self, key: &Digest) -> Option<Arc<Platform>> {
-        lock(&self.platforms).by_key.get(key).cloned()
+        self.platforms.get(key)
     }
 
     pub(crate) fn insert(&self, key: Digest, platform: Arc<Platform>) {
-        lock(&self.platforms).insert(key, platform);
+        self.platforms.insert(key, platform);
     }
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self::new(PLATFORMS_MAX)
+        Self::new(ENTRIES_MAX)
     }
 }
 

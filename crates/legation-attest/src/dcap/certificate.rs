@@ -2,10 +2,13 @@
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use legation_core::{Digest, Rejection, UnixTime, encoding};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::check::Check;
-use crate::pem;
+use crate::{
+    pem,
+    x509::{serial, time},
+};
 
 /// Largest certificate read, in bytes.
 pub const CERTIFICATE_MAX: usize = 4096;
@@ -110,14 +113,4 @@ pub(crate) fn to_pem(chain: &[Certificate]) -> String {
 pub(crate) fn common_name(name: &x509_parser::x509::X509Name<'_>) -> String {
     let mut names = name.iter_common_name();
     names.next().and_then(|cn| cn.as_str().ok()).map_or_else(|| name.to_string(), str::to_owned)
-}
-
-/// A serial number without leading zeros.
-pub(crate) fn serial(raw: &[u8]) -> Vec<u8> {
-    raw.iter().copied().skip_while(|b| *b == 0).collect()
-}
-
-/// A time of a certificate or list.
-pub(crate) fn time(time: ASN1Time) -> Result<UnixTime, String> {
-    u64::try_from(time.timestamp()).map(UnixTime).map_err(|_| "a date before 1970".to_owned())
 }

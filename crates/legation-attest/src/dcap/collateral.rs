@@ -21,6 +21,7 @@ use super::{
     freshness::{self, Dated, Freshness},
     pck::{self, Authority},
 };
+use crate::x509::{serial, time};
 
 /// Most TCB levels, TDX modules, or levels of either or of a quoting enclave.
 pub const LEVELS_MAX: usize = 256;
@@ -90,9 +91,9 @@ impl Crl {
         Ok(Self {
             issuer: tbs.issuer.as_raw().to_vec(),
             issuer_text: certificate::common_name(&tbs.issuer),
-            this_update: certificate::time(tbs.this_update)?,
-            next_update: certificate::time(tbs.next_update.ok_or("no next update")?)?,
-            revoked: tbs.revoked_certificates.iter().map(|r| certificate::serial(r.raw_serial())).collect(),
+            this_update: time(tbs.this_update)?,
+            next_update: time(tbs.next_update.ok_or("no next update")?)?,
+            revoked: tbs.revoked_certificates.iter().map(|r| serial(r.raw_serial())).collect(),
         })
     }
 
@@ -247,11 +248,6 @@ impl Collateral {
     /// Dates of everything in it.
     pub fn freshness(&self) -> &Freshness {
         &self.freshness
-    }
-
-    /// Number of the evaluation it states, which grows with each TCB recovery: the lower one of its two documents.
-    pub fn evaluation(&self) -> u32 {
-        self.tcb_info.tcb_evaluation_data_number.min(self.qe_identity.tcb_evaluation_data_number)
     }
 }
 

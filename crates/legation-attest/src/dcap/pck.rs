@@ -86,7 +86,8 @@ impl Pck {
         encoding::hex(&self.extension.fmspc)
     }
 
-    /// What the certificate says of the platform, by name. Intel says it of those that the platform authority certifies.
+    /// What the certificate says of the platform, by name. Intel says it of those that the platform authority certifies; of
+    /// the others, neither `smt` nor `smt-disabled` is said.
     pub(crate) fn features(&self) -> Vec<&'static str> {
         let flags = [
             (self.extension.smt_enabled, "smt"),
@@ -99,7 +100,9 @@ impl Pck {
             2 => Some("memory-scalable-integrity"),
             _ => None,
         };
-        flags.into_iter().filter(|(set, _)| *set == Some(true)).map(|(_, name)| name).chain(memory).collect()
+        let single = (self.extension.smt_enabled == Some(false)).then_some("smt-disabled");
+        let set = flags.into_iter().filter(|(set, _)| *set == Some(true)).map(|(_, name)| name);
+        set.chain(single).chain(memory).collect()
     }
 
     /// SHA-256 of the platform's provisioning id, lower-case hex; where Intel left it zero, of the PCK certificate's key.

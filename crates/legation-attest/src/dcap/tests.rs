@@ -65,19 +65,22 @@ fn a_unit_test_root_is_not_intels() {
     assert_eq!(check_of(&refused), "dcap.root");
 }
 
+/// What refuses a signature by another key of the same kind.
+const FOREIGN: [(Foreign, &str); 9] = [
+    (Foreign::Quote, "dcap.signature"),
+    (Foreign::QeReport, "dcap.qe-signature"),
+    (Foreign::TcbInfo, "dcap.collateral-signature"),
+    (Foreign::QeIdentity, "dcap.collateral-signature"),
+    (Foreign::Pck, "dcap.chain"),
+    (Foreign::Authority, "dcap.chain"),
+    (Foreign::TcbSigner, "dcap.chain"),
+    (Foreign::RootCrl, "dcap.chain"),
+    (Foreign::PckCrl, "dcap.chain"),
+];
+
 #[test]
 fn each_signature_must_be_by_the_key_that_is_certified_for_it() {
-    for (foreign, expected) in [
-        (Foreign::Quote, "dcap.signature"),
-        (Foreign::QeReport, "dcap.qe-signature"),
-        (Foreign::TcbInfo, "dcap.collateral-signature"),
-        (Foreign::QeIdentity, "dcap.collateral-signature"),
-        (Foreign::Pck, "dcap.chain"),
-        (Foreign::Authority, "dcap.chain"),
-        (Foreign::TcbSigner, "dcap.chain"),
-        (Foreign::RootCrl, "dcap.chain"),
-        (Foreign::PckCrl, "dcap.chain"),
-    ] {
+    for (foreign, expected) in FOREIGN {
         for sgx in [false, true] {
             let _ = expect(&with(|s| (s.foreign, s.sgx) = (Some(foreign), sgx)), expected);
         }
@@ -319,17 +322,7 @@ fn behind_azures_paravisor_a_domain_may_handle_exceptions_itself() {
     assert!(azure(&with(|s| s.td_attributes = 1)).unwrap().debug.value);
 
     let spec = with(|s| s.td_attributes = 0);
-    for (foreign, expected) in [
-        (Foreign::Quote, "dcap.signature"),
-        (Foreign::QeReport, "dcap.qe-signature"),
-        (Foreign::TcbInfo, "dcap.collateral-signature"),
-        (Foreign::QeIdentity, "dcap.collateral-signature"),
-        (Foreign::Pck, "dcap.chain"),
-        (Foreign::Authority, "dcap.chain"),
-        (Foreign::TcbSigner, "dcap.chain"),
-        (Foreign::RootCrl, "dcap.chain"),
-        (Foreign::PckCrl, "dcap.chain"),
-    ] {
+    for (foreign, expected) in FOREIGN {
         let result = azure(&Spec { foreign: Some(foreign), ..spec.clone() });
         assert_eq!(check_of(&result), expected);
     }

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     pem,
-    snp::{Certificate, GuestPolicy, Key, LeafCertificate, LeafHolder, Product, REPORT_LEN, SIGNED_LEN, TcbVersion},
+    snp::{Certificate, GuestPolicy, LeafCertificate, LeafHolder, Product, REPORT_LEN, SIGNED_LEN, TcbVersion},
+    x509::Key,
 };
 
 /// What a chip is made to be.

@@ -110,7 +110,7 @@ fn pss() -> Vec<u8> {
     tlv(SEQUENCE, &[&tlv(OID, &[oid::RSASSA_PSS]), &tlv(SEQUENCE, &[&parameters.concat()])])
 }
 
-fn extension(id: &[&[u8]], critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(id: &[&[u8]], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical = if critical { tlv(BOOLEAN, &[&[0xff]]) } else { Vec::new() };
     tlv(SEQUENCE, &[&tlv(OID, id), &critical, &tlv(OCTET_STRING, &[value])])
 }

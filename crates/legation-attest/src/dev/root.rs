@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use super::{CERTIFICATE_YEARS, Chip, ChipSpec, DevelopmentError, der, hardware_random};
 use crate::{
     pem,
-    snp::{Certificate, DEVELOPMENT_ASK, Key, Product},
+    snp::{Certificate, DEVELOPMENT_ASK, Product},
+    x509::Key,
 };
 
 /// Seconds of a year of 365 days.
@@ -68,7 +69,7 @@ impl DevelopmentRoot {
         if !belongs(&ark, &ark_key) || !belongs(&ask, &ask_key) || !ark.signed_by(&ark) || !ask.signed_by(&ark) {
             return Err(DevelopmentError::File("certificates and keys do not belong together".to_owned()));
         }
-        let name = ark.locality.clone();
+        let name = ark.locality();
         ProviderId::new(&name).map_err(|e| DevelopmentError::Name(e.to_string()))?;
         Ok(Self { name, ark, ask, ark_key, ask_key })
     }

@@ -12,7 +12,7 @@ use legation_core::{Digest, Rejection, UnixTime, claims::Claims};
 use rcgen::KeyUsagePurpose;
 
 use super::*;
-use crate::x509::tests::{DAY, NEW_YEAR, Node, authority, issue, params};
+use crate::x509::tests::{DAY, NEW_YEAR, Node, authority, issue, outcome, params};
 
 const MODULE: &str = "i-0123456789abcdef0-enc0198765432fedcba";
 const P384: &rcgen::SignatureAlgorithm = &rcgen::PKCS_ECDSA_P384_SHA384;
@@ -151,16 +151,6 @@ impl Maker {
 fn judge(document: &[u8], at: UnixTime) -> Result<Claims, Rejection> {
     let root = Trusted::Test(Digest::of(&world().chain[0].der));
     verify_under(root, document, at, &ChainCache::new(0), &mut |_| ())
-}
-
-fn outcome(result: Result<Claims, Rejection>) -> String {
-    match result {
-        Ok(_) => "ok".to_owned(),
-        Err(rejection) => {
-            assert!(!rejection.fix.is_empty() && !rejection.expected.is_empty(), "{rejection}");
-            rejection.check
-        }
-    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ const FWIDS: Tag = Tag(6);
 const ELEMENTS_MAX: usize = 16;
 
 /// The firmware the leaf was issued for: the first identity it names, the one that its key depends on.
-pub(super) fn certified(leaf: &Certificate) -> Option<[u8; 48]> {
+pub(crate) fn certified(leaf: &Certificate) -> Option<[u8; 48]> {
     if let Some(extension) = leaf.extension_of(COMPOSITE_DEVICE_ID) {
         // SEQUENCE { version, SubjectPublicKeyInfo, SEQUENCE { hash, digest } }
         return identity(elements(whole(&extension.value)?.data)?.get(2)?);

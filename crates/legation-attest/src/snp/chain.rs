@@ -1,9 +1,6 @@
-//! From a leaf to a pinned root, and a cache of chains that made it.
+//! From a leaf to a pinned root.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use legation_core::{Digest, DigestWriter, Rejection, UnixTime, claims::Anchor};
 
@@ -15,14 +12,11 @@ use super::{
     roots::{LeafKind, Root, RootSet},
     tcb::Product,
 };
-use crate::check::Trail;
+use crate::{cache::DatedCache, check::Trail};
 
-/// Most chains a cache holds: a chip has one chain for each security version it reports.
-pub const CHAINS_MAX: usize = 4096;
-
-/// A chain that was verified, and when it holds.
+/// A chain that was verified, and when it holds: what a [`ChainCache`] remembers.
 #[derive(Clone, Debug)]
-pub(crate) struct Chain {
+pub struct Chain {
     pub(crate) leaf: Leaf,
     pub(crate) anchor: Anchor,
     /// The one product of the root, where it has one.
@@ -32,74 +26,16 @@ pub(crate) struct Chain {
     until: UnixTime,
     /// Next update of a list that did not come.
     pub(crate) stale_since: Option<UnixTime>,
+    /// How many revocation lists it was held against.
+    pub(crate) lists: usize,
 }
 
 /// Checks of [`verify_chain`], in order.
 const STEPS: [Check; 6] =
     [Check::Certificate, Check::Root, Check::Chain, Check::Dates, Check::Revocation, Check::Extensions];
 
-/// Verified chains by content and roots. The caller owns it; it may be shared, and its lock is never held while a
-/// signature is checked.
-///
-/// A chain in it is used only inside the dates of its certificates and lists, so a cached verdict never outlives a
-/// date, and a new revocation list makes a new key. The oldest chain goes first when it is full.
-#[derive(Debug)]
-pub struct ChainCache {
-    capacity: usize,
-    chains: Mutex<Chains>,
-}
-
-#[derive(Debug, Default)]
-struct Chains {
-    by_key: BTreeMap<Digest, Arc<Chain>>,
-    oldest_first: VecDeque<Digest>,
-}
-
-impl ChainCache {
-    /// A cache of at most `capacity` chains, itself at most [`CHAINS_MAX`]; 0 remembers nothing.
-    pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.min(CHAINS_MAX), chains: Mutex::default() }
-    }
-
-    /// How many chains it holds.
-    pub fn len(&self) -> usize {
-        self.lock().by_key.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    // A panic while the lock was held leaves at worst a chain that is never evicted early: go on.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Chains> {
-        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, key: &Digest, at: UnixTime) -> Option<Arc<Chain>> {
-        self.lock().by_key.get(key).filter(|chain| chain.from <= at && at <= chain.until).cloned()
-    }
-
-    fn insert(&self, key: Digest, chain: Arc<Chain>) {
-        if self.capacity == 0 {
-            return;
-        }
-        let mut chains = self.lock();
-        if chains.by_key.insert(key, chain).is_none() {
-            chains.oldest_first.push_back(key);
-        }
-        while chains.by_key.len() > self.capacity {
-            let Some(oldest) = chains.oldest_first.pop_front() else { break };
-            chains.by_key.remove(&oldest);
-        }
-    }
-}
-
-impl Default for ChainCache {
-    fn default() -> Self {
-        Self::new(CHAINS_MAX)
-    }
-}
+/// Verified chains by content and roots: a chip has one for each security version it reports.
+pub type ChainCache = DatedCache<Chain>;
 
 /// The verified chain of `presented`, from the cache when it is there.
 pub(crate) fn chain<R: RootSet>(
@@ -115,7 +51,7 @@ pub(crate) fn chain<R: RootSet>(
         return Ok(chain);
     }
     let chain = Arc::new(verify_chain(presented, roots, at, passed)?);
-    cache.insert(key, Arc::clone(&chain));
+    cache.insert(key, chain.from..=chain.until, Arc::clone(&chain));
     Ok(chain)
 }
 
@@ -124,11 +60,11 @@ fn cache_key<R: RootSet>(presented: &Presented<'_>, roots: &R) -> Digest {
     key.update(b"legation-snp-chain-v1");
     key.update(roots.digest().as_bytes());
     key.update(Digest::of(presented.leaf).as_bytes());
-    // A hash of nothing stands for no intermediate: no certificate is empty.
+    key.update(&[u8::from(presented.intermediate.is_some())]);
     key.update(Digest::of(presented.intermediate.unwrap_or_default()).as_bytes());
     key.update(&presented.grace.to_be_bytes());
     for crl in presented.crls {
-        key.update(crl.digest.as_bytes());
+        key.update(crl.digest().as_bytes());
     }
     key.finish()
 }
@@ -164,14 +100,15 @@ fn verify_chain<R: RootSet>(
     }
     passed(Check::Dates.id());
 
-    let crls: Vec<_> = presented.crls.iter().filter(|crl| crl.issuer == root.ark.subject).collect();
-    let (mut stale_since, mut good_until) = (None, UnixTime(u64::MAX));
-    for crl in &crls {
+    let (mut from, mut until) = (UnixTime(0), UnixTime(u64::MAX));
+    let mut stale_since: Option<UnixTime> = None;
+    for crl in presented.crls.iter().filter(|crl| crl.is_of(&root.ark)) {
         let stale = crl.check(&root.ark, intermediate, presented.grace, at)?;
-        good_until = good_until.min(if stale { crl.next_update.plus(presented.grace) } else { crl.next_update });
-        if stale {
-            stale_since = Some(stale_since.map_or(crl.next_update, |since: UnixTime| since.min(crl.next_update)));
-        }
+        let (issued, next_update) = crl.dates();
+        // A verdict that tells of a stale list is none for times at which the list was fresh.
+        from = from.max(stale.map_or(issued, |since| since.plus(1)));
+        until = until.min(if stale.is_some() { next_update.plus(presented.grace) } else { next_update });
+        stale_since = stale_since.into_iter().chain(stale).min();
     }
     passed(Check::Revocation.id());
 
@@ -186,16 +123,11 @@ fn verify_chain<R: RootSet>(
     }
     passed(Check::Extensions.id());
 
-    let from = certs.iter().map(|c| c.not_before).chain(crls.iter().map(|c| c.this_update)).max();
-    let until = certs.iter().map(|c| c.not_after).chain([good_until]).min();
-    Ok(Chain {
-        leaf,
-        anchor: R::anchor(root),
-        root_product: root.product,
-        from: from.unwrap_or(at),
-        until: until.unwrap_or(at),
-        stale_since,
-    })
+    for cert in certs {
+        (from, until) = (from.max(cert.not_before), until.min(cert.not_after));
+    }
+    let lists = presented.crls.iter().filter(|crl| crl.is_of(&root.ark)).count();
+    Ok(Chain { leaf, anchor: R::anchor(root), root_product: root.product, from, until, stale_since, lists })
 }
 
 /// Roots the chain may end in by name. More than one only among development roots, which share a subject.
@@ -239,7 +171,10 @@ fn signed_chain<'c>(
     let found = match given {
         Some(intermediate) => candidates.iter().find(|r| intermediate.signed_by(&r.ark)).map(|r| (*r, intermediate)),
         // The built-in intermediate is held against its root all the same.
-        None => candidates.iter().find_map(|r| r.ask.as_ref().filter(|ask| ask.signed_by(&r.ark)).map(|ask| (*r, ask))),
+        None => candidates.iter().find_map(|r| {
+            let ask = r.ask.as_ref().filter(|ask| ask.issuer == r.ark.subject && ask.signed_by(&r.ark));
+            ask.map(|ask| (*r, ask))
+        }),
     };
     let Some((root, intermediate)) = found else {
         let signer = candidates.first().map_or("its root", |r| r.ark.subject_text.as_str());
@@ -257,7 +192,7 @@ fn signed_chain<'c>(
 /// CA flags and key usages: root and intermediate certify, the leaf does not (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
 fn authorities(leaf: &Certificate, intermediate: &Certificate, root: &Root) -> Result<(), Rejection> {
     for (cert, below) in [(intermediate, 0), (&root.ark, 1)] {
-        if !cert.ca || !cert.cert_sign || cert.path_len.is_some_and(|len| len < below) {
+        if !cert.certifies() || cert.path_len.is_some_and(|len| len < below) {
             return Err(Check::Chain.refuse(
                 format!("authority of {}", cert.subject_text),
                 "a certificate authority with certificate signing in its key usage",
@@ -265,7 +200,7 @@ fn authorities(leaf: &Certificate, intermediate: &Certificate, root: &Root) -> R
             ));
         }
     }
-    if leaf.ca || leaf.cert_sign {
+    if leaf.claims_authority() {
         return Err(Check::Chain.refuse("authority of the leaf", "none", "a certificate authority"));
     }
     Ok(())

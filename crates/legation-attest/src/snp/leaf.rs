@@ -3,11 +3,11 @@
 use legation_core::{Rejection, encoding};
 
 use super::{
-    certificate::{Certificate, Key},
+    certificate::Certificate,
     check::Check,
     tcb::{Product, TcbVersion},
 };
-use crate::oid;
+use crate::{oid, x509::Key};
 
 /// Longest cloud provider id, in bytes.
 pub const CSP_ID_MAX: usize = 127;
@@ -55,7 +55,7 @@ impl Leaf {
     }
 
     fn extensions(cert: &Certificate) -> Result<Self, String> {
-        let find = |id: &[u8]| cert.amd.iter().find(|e| e.id == id).map(|e| e.value.as_slice());
+        let find = |id: &[u8]| cert.amd(id);
         let need = |id: &[u8], name: &str| find(id).ok_or_else(|| format!("no {name}"));
         let spl = |id: &[u8], name: &str| integer(need(id, name)?).ok_or_else(|| format!("{name} is not a byte"));
         let Key::P384(key) = &cert.key else { return Err("an RSA key".to_owned()) };

@@ -92,7 +92,7 @@ pub trait RootSet: sealed::Sealed {
         digest.update(Self::KIND.name().as_bytes());
         for root in self.roots() {
             digest.update(Digest::of(root.name.as_bytes()).as_bytes());
-            digest.update(Digest::of(&root.ark.der).as_bytes());
+            digest.update(root.ark.fingerprint.as_bytes());
         }
         digest.finish()
     }
@@ -154,7 +154,7 @@ fn built_in(product: Product, ark: &[u8], ask: &[u8], pin: &str) -> Result<Root,
         }
     };
     let ark = one("AMD's root key certificate", ark)?;
-    let got = Digest::of(&ark.der).to_string();
+    let got = ark.fingerprint.to_string();
     if got != pin {
         return Err(Rejection::new("roots.built-in", format!("fingerprint of AMD's root for {product}"))
             .expected(pin)
@@ -222,7 +222,7 @@ impl DevelopmentRoots {
                     .got(&ark.subject_text)
                     .fix("make the root with `legation dev`"));
             }
-            if !(ark.ca && ark.cert_sign && ark.subject == ark.issuer && ark.signed_by(&ark)) {
+            if !(ark.certifies() && ark.subject == ark.issuer && ark.signed_by(&ark)) {
                 return Err(refuse(name, "certificate").expected("a self-signed certificate authority").got("none"));
             }
             if roots.iter().any(|r| r.name == *name || r.ark.key == ark.key) {
@@ -272,7 +272,7 @@ mod tests {
             for cert in [ark, ask] {
                 assert!(refusal(cert.der.clone()).claim.starts_with("key of root"), "{}", root.name);
                 // The same key under a subject that says DEVELOPMENT.
-                let crate::snp::certificate::Key::Rsa(key) = &cert.key else { panic!("AMD's keys are RSA") };
+                let crate::x509::Key::Rsa(key) = &cert.key else { panic!("AMD's keys are RSA") };
                 let subject = der::name("mine", "ARK-DEV");
                 let tbs = der::to_be_signed(&der::ToBeSigned {
                     serial: &[1],

@@ -6,13 +6,19 @@ use aws_lc_rs::{
     rsa::{KeyPair, KeySize},
     signature::KeyPair as _,
 };
-use legation_core::{Rejection, UnixTime, claims::Anchors};
+use legation_core::{
+    Rejection, UnixTime,
+    claims::{Anchors, Claims, Source},
+};
 
 use super::{
-    AmdRoots, Certificate, ChainCache, DevelopmentRoots, GuestPolicy, Presented, Product, REPORT_LEN, RootSet,
+    AmdRoots, Certificate, ChainCache, Crl, DevelopmentRoots, GuestPolicy, Presented, Product, REPORT_LEN, RootSet,
     TcbVersion, VMPL_HYPERVISOR, verify,
 };
-use crate::dev::{Chip, ChipSpec, DevelopmentRoot, Guest, der, root::sign};
+use crate::{
+    dev::{Chip, ChipSpec, DevelopmentRoot, Guest, der, root::sign},
+    oid, x509,
+};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -34,25 +40,104 @@ fn world() -> &'static World {
     })
 }
 
+/// A report with what a chip sends beside it, VCEK and ASK.
+fn presented<'a>(report: &'a [u8], endorsements: &'a [Vec<u8>]) -> Presented<'a> {
+    Presented { report, leaf: &endorsements[0], intermediate: Some(&endorsements[1]), crls: &[], grace: 0 }
+}
+
 fn check_of<T>(result: Result<T, Rejection>) -> String {
     result.map_or_else(|r| r.check, |_| "ok".to_owned())
 }
 
 /// A report changed before it was signed.
 fn resigned(change: impl Fn(&mut [u8; REPORT_LEN])) -> String {
+    check_of(claimed(change))
+}
+
+fn claimed(change: impl Fn(&mut [u8; REPORT_LEN])) -> Result<Claims, Rejection> {
     let world = world();
     let mut report = world.chip.report(&Guest::new([1; 48]), &[2; 64]).unwrap();
     change(&mut report);
     let report = world.chip.signed(report).unwrap();
-    let endorsements = world.chip.endorsements();
-    let presented = Presented {
-        report: &report,
-        leaf: &endorsements[0],
-        intermediate: Some(&endorsements[1]),
-        crls: &[],
-        grace: 0,
+    verify(&presented(&report, &world.chip.endorsements()), &world.roots, &world.cache, NOW)
+}
+
+#[test]
+fn features_are_those_that_the_version_of_the_report_defines() {
+    let names = |version: u8, platform: u8, policy: u64| {
+        let claims = claimed(|r| {
+            (r[0], r[0x40]) = (version, platform);
+            r[0x41..0x48].fill(0);
+            r[8..16].copy_from_slice(&(GuestPolicy::RESERVED_ONE | policy).to_le_bytes());
+            r[0x160..0x180].fill(0xff);
+            if version == 2 {
+                r[0x188..0x18b].fill(0);
+            }
+        });
+        let features = claims.unwrap().features.unwrap();
+        assert_eq!(features.source, Source::Hardware);
+        features.value.into_iter().collect::<Vec<_>>().join(" ")
     };
-    check_of(verify(&presented, &world.roots, &world.cache, NOW))
+    let all = 0x3ff << 16 & !GuestPolicy::RESERVED_ONE & !GuestPolicy::DEBUG;
+    let known = "ciphertext-hiding ecc";
+    for (version, platform, policy, expected) in [
+        (3, 0, 0, "smt-disabled".to_owned()),
+        (3, 1, 0, "smt".to_owned()),
+        (3, 2, GuestPolicy::SMT, "policy-smt-allowed smt-disabled tsme".to_owned()),
+        (2, 0xff, 0, format!("{known} rapl-disabled smt tsme")),
+        (3, 0xff, 0, format!("alias-check-complete {known} rapl-disabled smt tsme")),
+        (5, 0xff, 0, format!("alias-check-complete {known} rapl-disabled smt tio tsme")),
+        (
+            3,
+            0,
+            all,
+            "policy-aes-256-xts policy-ciphertext-hiding policy-cxl-allowed policy-migration-allowed policy-rapl-disabled \
+             policy-single-socket policy-smt-allowed smt-disabled"
+                .to_owned(),
+        ),
+        (5, 0, 1 << 25, "policy-page-swap-disabled smt-disabled".to_owned()),
+    ] {
+        assert_eq!(names(version, platform, policy), expected, "version {version}, {platform:x}h, {policy:x}h");
+    }
+}
+
+#[test]
+fn what_was_given_at_launch_is_in_registers_and_zeros_are_not() {
+    assert!(claimed(|_| ()).unwrap().registers.is_empty());
+    let claims = claimed(|r| {
+        r[4..8].copy_from_slice(&7_u32.to_le_bytes());
+        r[0x1f] = 1;
+        r[0x20] = 2;
+        r[0xc0] = 3;
+        r[0xe0] = 4;
+        (r[0x110], r[0x48]) = (5, 1);
+    });
+    let registers: Vec<_> = claims.unwrap().registers.into_iter().collect();
+    let filled = |first: &str, bytes: usize| format!("{first}{}", "00".repeat(bytes - 1));
+    let expected = [
+        ("authorkeydigest", filled("05", 48)),
+        ("familyid", format!("{}01", "00".repeat(15))),
+        ("guestsvn", "00000007".to_owned()),
+        ("hostdata", filled("03", 32)),
+        ("idkeydigest", filled("04", 48)),
+        ("imageid", filled("02", 16)),
+    ];
+    assert_eq!(registers, expected.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// Whoever makes a certificate chooses its names: they are shown, and do nothing else.
+#[test]
+fn a_strangers_subject_does_not_reach_a_terminal_raw() {
+    let evil = der::name("forged", "ARK\u{1b}[2J\nvalid as of now\u{202e}");
+    let leaf = leaf(&der::name("forged", "SEV-VCEK"), &evil, vcek_extensions());
+    let presented = Presented { report: &report(), leaf: &leaf, intermediate: None, crls: &[], grace: 0 };
+    let why = verify(&presented, &world().roots, &ChainCache::new(0), NOW).unwrap_err();
+    assert_eq!(why.check, "snp.root");
+    let text = why.to_string();
+    assert!(text.contains("valid as of now") && text.contains("\\u{1b}[2J\\n"), "{text}");
+    for part in [&why.got, &why.claim, &why.expected, &why.fix, &text] {
+        assert!(!part.chars().any(|c| c.is_control() || c == '\u{202e}'), "{part:?}");
+    }
 }
 
 #[test]
@@ -166,8 +251,8 @@ fn certificate(a: &Authority<'_>, spki: &[u8]) -> Vec<u8> {
 /// The point of the chip's key, in a new certificate by [`key`].
 fn leaf(subject: &[u8], issuer: &[u8], extensions: Vec<Vec<u8>>) -> Vec<u8> {
     let vcek = Certificate::parse("", &world().chip.endorsements()[0]).unwrap();
-    let super::Key::P384(point) = vcek.key else { panic!("a VCEK has a P-384 key") };
-    certificate(&Authority { subject, issuer, extensions }, &der::p384_spki(&point))
+    let x509::Key::P384(point) = &vcek.key else { panic!("a VCEK has a P-384 key") };
+    certificate(&Authority { subject, issuer, extensions }, &der::p384_spki(point))
 }
 
 fn vcek_extensions() -> Vec<Vec<u8>> {
@@ -295,36 +380,118 @@ fn every_certificate_must_be_what_its_place_demands() {
 #[test]
 fn a_cached_chain_never_outlives_its_dates_and_is_of_its_roots_alone() {
     let world = world();
-    let endorsements = world.chip.endorsements();
-    let report = report();
-    let presented = Presented {
-        report: &report,
-        leaf: &endorsements[0],
-        intermediate: Some(&endorsements[1]),
-        crls: &[],
-        grace: 0,
-    };
+    let (endorsements, report) = (world.chip.endorsements(), report());
+    let first = presented(&report, &endorsements);
     let cache = ChainCache::new(1);
-    assert!(verify(&presented, &world.roots, &cache, NOW).is_ok());
+    assert!(verify(&first, &world.roots, &cache, NOW).is_ok());
     assert_eq!(cache.len(), 1);
     let end = NOW.plus(crate::dev::CERTIFICATE_YEARS * 365 * 86_400);
     for (at, expected) in [(NOW.minus(1), "snp.dates"), (NOW, "ok"), (end, "ok"), (end.plus(1), "snp.dates")] {
-        assert_eq!(check_of(verify(&presented, &world.roots, &cache, at)), expected, "{at}");
+        assert_eq!(check_of(verify(&first, &world.roots, &cache, at)), expected, "{at}");
     }
-    assert_eq!(check_of(verify(&presented, &AmdRoots::all().unwrap(), &cache, NOW)), "snp.root");
+    assert_eq!(check_of(verify(&first, &AmdRoots::all().unwrap(), &cache, NOW)), "snp.root");
     let none = DevelopmentRoots::new(&Anchors::default()).unwrap();
-    assert_eq!(check_of(verify(&presented, &none, &cache, NOW)), "snp.root");
+    assert_eq!(check_of(verify(&first, &none, &cache, NOW)), "snp.root");
 
     let other = world.root.issue(&ChipSpec { chip_id: [0xcd; 64], ..world.chip.spec().clone() }, NOW).unwrap();
     let (endorsements, report) = (other.endorsements(), other.report(&Guest::new([1; 48]), &[2; 64]).unwrap());
-    let second = Presented {
-        report: &report,
-        leaf: &endorsements[0],
-        intermediate: Some(&endorsements[1]),
-        crls: &[],
-        grace: 0,
-    };
-    assert!(verify(&second, &world.roots, &cache, NOW).is_ok());
+    assert!(verify(&presented(&report, &endorsements), &world.roots, &cache, NOW).is_ok());
     assert_eq!(cache.len(), 1, "the oldest chain goes first");
-    assert!(verify(&presented, &world.roots, &cache, NOW).is_ok());
+    assert!(verify(&first, &world.roots, &cache, NOW).is_ok());
+}
+
+#[test]
+fn a_cached_chain_tells_of_a_stale_list_at_the_times_it_is_stale() {
+    let world = world();
+    let (endorsements, report) = (world.chip.endorsements(), report());
+    let crls = [Crl::parse(&world.root.revocation_list(&[], NOW, 100).unwrap()).unwrap()];
+    let presented = Presented { crls: &crls, grace: 1000, ..presented(&report, &endorsements) };
+    let cache = ChainCache::default();
+    let due = NOW.plus(100);
+    for (at, stale) in [(due.plus(9), Some(due)), (NOW, None), (due, None), (due.plus(1), Some(due))] {
+        assert_eq!(verify(&presented, &world.roots, &cache, at).unwrap().stale_since, stale, "{at}");
+    }
+    assert_eq!(check_of(verify(&presented, &world.roots, &cache, due.plus(1001))), "snp.crl");
+}
+
+/// Every copy of `der` with one bit flipped.
+fn flips(der: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..8 * der.len()).map(|bit| {
+        let mut changed = der.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        (format!("bit {} of byte {}", bit % 8, bit / 8), changed)
+    })
+}
+
+/// Also those that no signature covers: the frame around the signed part, and the second name of the algorithm.
+#[test]
+fn every_flipped_bit_of_a_certificate_is_refused() {
+    let world = world();
+    let (ark, ask, vcek) = (world.root.ark(), world.root.ask(), &world.chip.endorsements()[0]);
+    for (what, der, issuer) in [("ARK", ark, ark), ("ASK", ask, ark), ("VCEK", vcek, ask)] {
+        let issuer = Certificate::parse(what, issuer).unwrap();
+        let holds = |der: &[u8]| Certificate::parse(what, der).is_ok_and(|c| c.signed_by(&issuer));
+        assert!(holds(der), "{what}");
+        for (place, changed) in flips(der) {
+            assert!(!holds(&changed), "{place} of the {what}");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_revocation_list_is_refused() {
+    let world = world();
+    let list = world.root.revocation_list(&[vec![1], vec![2, 3]], NOW, 1000).unwrap();
+    let signer = |der: &[u8]| Crl::parse(der).ok().and_then(|crl| crl.signed_under(&world.roots).map(str::to_owned));
+    assert_eq!(signer(&list).as_deref(), Some("unit"));
+    for (place, changed) in flips(&list) {
+        assert_eq!(signer(&changed), None, "{place}");
+    }
+}
+
+#[test]
+fn what_other_vendors_use_is_refused_although_it_is_x509() {
+    let name = der::name("forged", "SEV-VCEK");
+    let with = |extensions: Vec<Vec<u8>>| leaf(&name, &name, extensions);
+    let of_key = |spki: &[u8]| certificate(&Authority { subject: &name, issuer: &name, extensions: Vec::new() }, spki);
+    let small = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let p256 = x509::tests::key(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let mut self_signed = x509::tests::params("SEV-VCEK", NOW, NOW.plus(1000));
+    x509::tests::authority(&mut self_signed, None);
+    let other = x509::tests::issue(self_signed, None, &rcgen::PKCS_ECDSA_P384_SHA384);
+    // A valid form of the wrong hash: SHA-256 throughout, and a salt of its length.
+    let sha256 = [&oid::SHA384[..8], &[1]].concat();
+    let weaker =
+        replaced(&replaced(&with(Vec::new()), oid::SHA384, &sha256), &[0xa2, 3, 2, 1, 48], &[0xa2, 3, 2, 1, 32]);
+    let critical = der::extension(&[oid::AMD, oid::AMD_CSP_ID], true, &[0x16, 0]);
+    let unreadable = der::extension(&[oid::SUBJECT_ALT_NAME], false, &[0xff]);
+    for (got, certificate) in [
+        ("Pss(Sha256)", weaker),
+        ("Ecdsa(Sha384)", other.der.clone()),
+        ("RSA key of 2048 bits", of_key(&der::rsa_spki(small.public_key().as_ref()))),
+        ("P-256 key", of_key(&rcgen::PublicKeyData::subject_public_key_info(&p256))),
+        ("critical extension 1.3.6.1.4.1.3704.1.5", with(vec![critical])),
+        ("extension 2.5.29.17", with(vec![unreadable])),
+        ("common name", leaf(&[0x30, 0], &name, Vec::new())),
+    ] {
+        x509::Certificate::parse("", "", &certificate).unwrap_or_else(|e| panic!("{got}: {e}"));
+        let refused = Certificate::parse("leaf", &certificate).map(|_| ()).unwrap_err();
+        assert!(refused.check == "snp.certificate" && refused.got.contains(got), "{got}: {refused}");
+    }
+    for (got, point) in [("critical extension", true), ("Ecdsa(Sha384)", false)] {
+        let list = x509::tests::list(&other, x509::tests::List { point, ..Default::default() });
+        x509::Crl::parse("", &list).unwrap();
+        let refused = Crl::parse(&list).unwrap_err();
+        assert!(refused.check == "snp.crl" && refused.got.contains(got), "{got}: {refused}");
+    }
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for at in 0..=out.len() - from.len() {
+        if out[at..].starts_with(from) {
+            out[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    out
 }

@@ -1,17 +1,20 @@
 //! What a verifier of TPMs remembers between reports: chains of certificates, and statements whose signatures it checked.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use legation_core::{
-    Digest, Rejection,
+    Digest,
     dsse::Signed,
     statement::{Appointment, KeyAttestation},
 };
 
-use crate::x509::{CHAINS_MAX, ChainCache};
+use crate::{
+    cache::{Bounded, ENTRIES_MAX},
+    x509::ChainCache,
+};
+
+/// Most bytes of statements, as JSON, that a cache holds.
+pub const WORDS_BYTES_MAX: usize = 8 << 20;
 
 /// A key attestation and the appointment it came with. Each is signed by the key it names; nothing else is settled.
 pub(super) struct Word {
@@ -23,25 +26,19 @@ pub(super) struct Word {
 /// signature is checked.
 ///
 /// Opening a statement depends on its bytes alone, and those are the key here. Who may say it, of what and until when is
-/// checked anew each time. The oldest goes first when it is full.
+/// checked anew each time; a statement comes in here only once all of that was found right. The oldest goes first when it
+/// is full.
+#[derive(Debug)]
 pub struct Cache {
     chains: ChainCache,
-    capacity: usize,
-    words: Mutex<Words>,
-}
-
-#[derive(Default)]
-struct Words {
-    by_key: BTreeMap<Digest, Arc<Word>>,
-    oldest_first: VecDeque<Digest>,
+    words: Bounded<Arc<Word>>,
 }
 
 impl Cache {
-    /// A cache of at most `capacity` chains and as many pairs of statements, itself at most [`CHAINS_MAX`]; 0 remembers
-    /// nothing.
+    /// A cache of at most `capacity` chains and as many pairs of statements, itself at most [`ENTRIES_MAX`], the statements of
+    /// at most [`WORDS_BYTES_MAX`]; 0 remembers nothing.
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.min(CHAINS_MAX);
-        Self { chains: ChainCache::new(capacity), capacity, words: Mutex::default() }
+        Self { chains: ChainCache::new(capacity), words: Bounded::weighing(capacity, WORDS_BYTES_MAX) }
     }
 
     /// The chains, for an [`activation::Challenge`](super::activation::Challenge) to share.
@@ -49,43 +46,24 @@ impl Cache {
         &self.chains
     }
 
-    // A panic while the lock was held leaves at worst a statement that is never evicted early: go on.
-    fn lock(&self) -> MutexGuard<'_, Words> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What two statements are found by.
+    pub(super) fn key(bytes: [&[u8]; 2]) -> Digest {
+        Digest::of_parts(&bytes.map(Digest::of).each_ref().map(|digest| &digest.as_bytes()[..]))
     }
 
-    /// The statements in these bytes, opened by `open` if they are not here.
-    pub(super) fn word(
-        &self,
-        bytes: [&[u8]; 2],
-        open: impl FnOnce() -> Result<Word, Rejection>,
-    ) -> Result<Arc<Word>, Rejection> {
-        let key = Digest::of_parts(&bytes.map(Digest::of).each_ref().map(|digest| &digest.as_bytes()[..]));
-        if let Some(word) = self.lock().by_key.get(&key) {
-            return Ok(Arc::clone(word));
-        }
-        let word = Arc::new(open()?);
-        let mut words = self.lock();
-        if self.capacity > 0 && words.by_key.insert(key, Arc::clone(&word)).is_none() {
-            words.oldest_first.push_back(key);
-            if words.oldest_first.len() > self.capacity
-                && let Some(oldest) = words.oldest_first.pop_front()
-            {
-                words.by_key.remove(&oldest);
-            }
-        }
-        Ok(word)
+    /// The statements of this key, if they are here.
+    pub(super) fn word(&self, key: &Digest) -> Option<Arc<Word>> {
+        self.words.get(key)
+    }
+
+    /// Holds statements that came in so many bytes, and were found right.
+    pub(super) fn remember(&self, key: Digest, word: &Arc<Word>, bytes: usize) {
+        self.words.insert_weighing(key, Arc::clone(word), bytes);
     }
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self::new(CHAINS_MAX)
-    }
-}
-
-impl std::fmt::Debug for Cache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Cache({} chains, {} statements)", self.chains.len(), self.lock().by_key.len())
+        Self::new(ENTRIES_MAX)
     }
 }

@@ -4,7 +4,7 @@
 //! other's, or none. What cannot be mistaken is what the key is for: an endorsement key decrypts, an attestation key
 //! signs. So an attestation key's certificate has the digitalSignature bit and none of those for keys that decrypt.
 
-use legation_core::{Rejection, encoding};
+use legation_core::{Rejection, encoding, printable};
 use x509_parser::{
     asn1_rs::{Any, Boolean, Class, FromDer, Integer, Sequence, Tag, Utf8String},
     extensions::{GeneralName, KeyUsage, SubjectAlternativeName},
@@ -60,9 +60,10 @@ pub(super) fn check_attestation(leaf: &Certificate) -> Result<(), Rejection> {
 
 /// The maker that a certificate names (TPMManufacturer in the subject alternative name): its four letters in lower case,
 /// or the text as it stands.
-pub(super) fn maker(leaf: &Certificate) -> String {
+pub(crate) fn maker(leaf: &Certificate) -> String {
     let named = leaf.extension_of(oid::SUBJECT_ALT_NAME).and_then(|e| manufacturer(&e.value));
-    let Some(text) = named.filter(|text| !text.is_empty() && text.len() <= TEXT_MAX) else { return UNNAMED.to_owned() };
+    let fits = |text: &String| (1..=TEXT_MAX).contains(&text.len()) && *text == printable::one_line(text);
+    let Some(text) = named.filter(fits) else { return UNNAMED.to_owned() };
     let id = text.strip_prefix("id:").and_then(|hex| encoding::unhex(&hex.to_ascii_lowercase()).ok());
     let letters = id.map(|id| id.into_iter().take_while(|b| *b != 0).collect::<Vec<u8>>());
     match letters.map(String::from_utf8) {
@@ -88,7 +89,7 @@ fn manufacturer(value: &[u8]) -> Option<String> {
 ///
 /// # Errors
 /// `tpm.certificate` when the extension is there and cannot be read.
-pub(super) fn instance(leaf: &Certificate) -> Result<Option<Instance>, Rejection> {
+pub(crate) fn instance(leaf: &Certificate) -> Result<Option<Instance>, Rejection> {
     let Some(extension) = leaf.extension_of(oid::GOOGLE_INSTANCE) else { return Ok(None) };
     read_instance(&extension.value).ok_or_else(|| {
         Check::Certificate

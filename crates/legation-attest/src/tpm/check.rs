@@ -12,7 +12,7 @@ crate::check::checks! {
     /// Qualifying data.
     QualifyingData = "tpm.qualifying-data", "the quote carries 32 or 64 bytes of qualifying data";
     /// Selection of registers.
-    Selection = "tpm.selection", "the values given are those quoted, with registers 0 to 7 of SHA-256 or SHA-384 among them";
+    Selection = "tpm.selection", "the values given are those quoted, with registers 0 to 7 of SHA-256 or SHA-384 among them and none that any program may reset";
     /// Values of registers.
     Values = "tpm.values", "the values hash to the digest that was quoted";
     /// Clock.
@@ -28,7 +28,7 @@ crate::check::checks! {
     /// Revocation lists.
     Revocation = "tpm.crl", "no revocation list at hand is stale, forged or names a certificate of the chain";
     /// The certified key.
-    Certificate = "tpm.certificate", "the leaf is for a TPM's endorsement key, or for this attestation key, and says so";
+    Certificate = "tpm.certificate", "the leaf is for a TPM's endorsement key, or for this attestation key, says so, and is of the kind the anchor file names";
     /// The verifier's word on the attestation key.
     KeyAttestation = "tpm.key-attestation", "an appointed verifier says, for this time, that the attestation key lives beside the endorsement key";
     /// Event log.

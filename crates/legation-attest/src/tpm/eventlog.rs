@@ -1,8 +1,8 @@
 //! Event logs: what firmware and boot loader say they measured into registers, in order.
 //!
 //! A log is nobody's word. It counts for as much as it replays to registers that hardware quoted: then its digests are
-//! those that were measured. The data beside a digest are covered only where the digest is the data's own, so the
-//! extractors here hash what they give back.
+//! those that were measured, in the banks that were quoted and in no other. The data beside a digest are covered only
+//! where the digest is the data's own, so the extractors here take the bank that was replayed and hash what they give back.
 //!
 //! Sources: *TCG PC Client Platform Firmware Profile* (TCG2, crypto-agile: the first event says which digests each
 //! event has); *Guest-Hypervisor Communication Interface for Intel TDX* (CCEL: the same format, over the measurement
@@ -72,10 +72,10 @@ impl Event<'_> {
         self.kind != EV_NO_ACTION
     }
 
-    /// Whether `bytes` are what was measured, by the strongest digest at hand.
-    fn measured(&self, bytes: &[u8]) -> bool {
-        let strongest = HashAlg::ALL.iter().rev().find_map(|alg| self.digest(*alg).map(|digest| (*alg, digest)));
-        strongest.is_some_and(|(alg, digest)| alg.is_strong() && alg.digest(&[bytes]) == digest)
+    /// Whether `bytes` are what was measured, by its digest for `bank`. In a bank that was not replayed to quoted
+    /// registers that digest is whatever the log's writer made it.
+    fn measured(&self, bytes: &[u8], bank: HashAlg) -> bool {
+        bank.is_strong() && self.digest(bank).is_some_and(|digest| bank.digest(&[bytes]) == digest)
     }
 }
 

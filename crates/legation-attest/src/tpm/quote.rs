@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use legation_core::{Digest, DigestWriter};
+
 use super::{
     algorithm::HashAlg,
     wire::{Malformed, Reader, value},
@@ -24,6 +26,27 @@ const ATTEST_QUOTE: u16 = 0x8018;
 
 /// Values of registers by bank and index.
 pub type Pcrs = BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>;
+
+/// Domain of measurements.
+const MEASUREMENT: &[u8] = b"legation-tpm-registers-v1";
+
+/// The measurement of a machine by its quoted registers: SHA-256 over `legation-tpm-registers-v1` and, of each register,
+/// its bank (`TPM_ALG_ID`, 2 bytes, big-endian), its number (1 byte) and its value; banks by ascending id, then registers.
+///
+/// Bank and number are in it because a TPM hashes values alone: a register that anybody may extend would pass for another
+/// that holds the same.
+pub fn measurement(pcrs: &Pcrs) -> Digest {
+    let mut hash = DigestWriter::new();
+    hash.update(MEASUREMENT);
+    for (bank, values) in pcrs {
+        for (register, value) in values {
+            hash.update(&bank.id().to_be_bytes());
+            hash.update(&[*register]);
+            hash.update(value);
+        }
+    }
+    hash.finish()
+}
 
 /// What a TPM says in a quote.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use legation_core::claims::{Anchors, Source, TeeKind, TpmAnchor};
+use legation_core::claims::{Anchors, Source, TeeKind, TpmAnchor, TpmKey};
 
 use super::*;
 
@@ -39,6 +39,12 @@ struct Machine {
     reports: Vec<Report>,
     endorsements: Vec<Vec<u8>>,
     roots: TpmRoots,
+    anchor: TpmAnchor,
+}
+
+/// The roots of an anchor file with this one in it.
+fn roots(anchor: &TpmAnchor) -> TpmRoots {
+    TpmRoots::new(&Anchors { tpm: vec![anchor.clone()], ..Anchors::default() }).unwrap()
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
@@ -69,11 +75,14 @@ fn machine() -> Option<Machine> {
         let (quote, signature) = (quote[0].2.to_vec(), quote[1].2.to_vec());
         Report { quote, signature, ak: one(1), pcrs, log: Some(one(3)) }
     });
-    let root = TpmAnchor { name: "google".to_owned(), development: false, root: certificate("tpm_ek_root_1.cer") };
+    let root = certificate("tpm_ek_root_1.cer");
+    let key = TpmKey::Rsa2048;
+    let anchor = TpmAnchor { name: "google".to_owned(), development: false, root, key, attests: true, google: true };
     Some(Machine {
         reports: reports.collect(),
         endorsements: vec![one(6), certificate("tpm_ek_intermediate_2.crt")],
-        roots: TpmRoots::new(&Anchors { tpm: vec![root], ..Anchors::default() }).unwrap(),
+        roots: roots(&anchor),
+        anchor,
     })
 }
 
@@ -82,11 +91,11 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Everything [`verify`] does, for a quote over a nonce of two bytes.
+/// Everything [`verify`] does, for a quote over a nonce of two bytes and over all 24 registers.
 fn believed(report: &Report, endorsements: &[Vec<u8>], roots: &TpmRoots, at: UnixTime) -> Result<Claims, Rejection> {
     let presented = Presented { report: &[], endorsements, operators: &[], crls: &[], grace: 0 };
     let ak = attestation_key(&report.ak)?;
-    let given = Given { quote: &report.quote, signature: &report.signature, pcrs: &report.pcrs };
+    let given = Given { quote: &report.quote, signature: &report.signature, pcrs: &report.pcrs, barred: &[] };
     let quoted = quoted_on(&given, &ak.key, ak.scheme, &[], &mut |_| ())?;
     let endorsed = endorsement::check(&ak, &presented, roots, &Cache::new(0), at, &mut |_| ())?;
     let log = check_log(report.log.as_deref().unwrap(), &report.pcrs)?;
@@ -99,7 +108,7 @@ fn check_of(result: Result<Claims, Rejection>) -> String {
 
 #[test]
 fn a_published_machine_of_googles_is_believed_with_its_place() {
-    let Some(Machine { reports, endorsements, roots }) = machine() else { return };
+    let Some(Machine { reports, endorsements, roots, anchor }) = machine() else { return };
     let verdicts: Vec<_> = reports.iter().map(|r| check_of(believed(r, &endorsements, &roots, T))).collect();
     assert_eq!(verdicts, ["tpm.selection", "ok", "ok"], "SHA-1 alone, SHA-256, SHA-384");
     let claims = believed(&reports[1], &endorsements, &roots, T).unwrap();
@@ -109,6 +118,21 @@ fn a_published_machine_of_googles_is_believed_with_its_place() {
     assert_eq!(claims.operator.unwrap().value, "google-cloud");
     assert_eq!(claims.features.unwrap().value.into_iter().collect::<Vec<_>>(), [SECURE_BOOT]);
     assert_eq!(claims.registers.len(), 24);
+
+    // A root that nobody called Google's says nothing of places, and one whose TPMs are known by another kind of key has
+    // none of this kind.
+    let other = super::tests::roots(&TpmAnchor { google: false, ..anchor.clone() });
+    let claims = believed(&reports[1], &endorsements, &other, T).unwrap();
+    assert_eq!((claims.region, claims.operator), (None, None));
+    let other = super::tests::roots(&TpmAnchor { key: TpmKey::EccP256, ..anchor });
+    assert_eq!(check_of(believed(&reports[1], &endorsements, &other, T)), "tpm.certificate");
+
+    // It quotes registers that any program may reset: as evidence of a TPM of production it would not do.
+    let ak = attestation_key(&reports[1].ak).unwrap();
+    let Report { quote, signature, pcrs, .. } = &reports[1];
+    let given = Given { quote, signature, pcrs, barred: &RESETTABLE };
+    let refusal = quoted_on(&given, &ak.key, ak.scheme, &[], &mut |_| ()).err().unwrap();
+    assert_eq!((refusal.check.as_str(), refusal.got.as_str()), ("tpm.selection", "sha256:16,23"));
 
     // As evidence, all of it is right but the nonce, which is too short to bind anything.
     let report = reports[1].encode();
@@ -120,7 +144,7 @@ fn a_published_machine_of_googles_is_believed_with_its_place() {
 
 #[test]
 fn a_certificate_of_another_key_time_or_root_is_refused() {
-    let Some(Machine { reports, endorsements, roots }) = machine() else { return };
+    let Some(Machine { reports, endorsements, roots, .. }) = machine() else { return };
     let report = &reports[1];
     let with = |endorsements: &[Vec<u8>], at| check_of(believed(report, endorsements, &roots, at));
     assert_eq!(with(&endorsements[..1], T), "tpm.root");
@@ -145,7 +169,7 @@ fn a_certificate_of_another_key_time_or_root_is_refused() {
 
 #[test]
 fn a_log_of_another_boot_or_of_banks_that_were_not_quoted_is_refused() {
-    let Some(Machine { reports, endorsements, roots }) = machine() else { return };
+    let Some(Machine { reports, endorsements, roots, .. }) = machine() else { return };
     let with = |change: &dyn Fn(&mut Report)| {
         let mut report = reports[1].clone();
         change(&mut report);

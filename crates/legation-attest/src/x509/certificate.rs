@@ -11,7 +11,7 @@ use x509_parser::{
 
 use super::{
     Why,
-    signature::{Key, Signed},
+    signature::{Algorithm, Key, Signed},
 };
 use crate::oid;
 
@@ -57,6 +57,8 @@ pub struct Certificate {
     pub(crate) authority_key_id: Option<Vec<u8>>,
     /// Every extension: contents octets of the identifier, whether critical, contents of the OCTET STRING.
     pub(crate) extensions: Vec<Extension>,
+    /// Why an extension cannot be read that nothing here asks for, where there is one.
+    pub(crate) unread: Option<String>,
     signed: Signed,
 }
 
@@ -97,7 +99,8 @@ impl Certificate {
         })
     }
 
-    fn read(der: &[u8]) -> Result<Self, Why> {
+    /// Parses DER; the error says why it is none.
+    pub(crate) fn read(der: &[u8]) -> Result<Self, Why> {
         if der.len() > CERTIFICATE_MAX {
             return Err(format!("{} bytes, more than {CERTIFICATE_MAX}", der.len()));
         }
@@ -131,6 +134,7 @@ impl Certificate {
             key_id: None,
             authority_key_id: None,
             extensions: Vec::new(),
+            unread: None,
             signed,
         };
         if tbs.extensions().len() > EXTENSIONS_MAX {
@@ -166,8 +170,12 @@ impl Certificate {
             }
             // One that nobody asks for may be of a form that this parser does not know; a critical one must be
             // understood by name, and these never go unread.
-            ParsedExtension::ParseError { error } if extension.critical || is_ours(id) => {
-                return Err(format!("extension {} ({error})", extension.oid));
+            ParsedExtension::ParseError { error } => {
+                let why = format!("extension {} ({error})", extension.oid);
+                if extension.critical || is_ours(id) {
+                    return Err(why);
+                }
+                self.unread.get_or_insert(why);
             }
             _ => {}
         }
@@ -221,8 +229,23 @@ impl Certificate {
         self.not_before <= at && at <= self.not_after
     }
 
+    /// Whether it may issue certificates, as far as it says so itself.
+    pub(crate) fn certifies(&self) -> bool {
+        self.ca && self.usage.is_some_and(|usage| usage.certify)
+    }
+
+    /// Whether it says anything of an authority: no leaf does.
+    pub(crate) fn claims_authority(&self) -> bool {
+        self.ca || self.usage.is_some_and(|usage| usage.certify)
+    }
+
+    /// How it was signed.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.signed.algorithm()
+    }
+
     /// Critical extensions beside basic constraints and key usage that are not among `understood`.
-    pub(super) fn not_understood(&self, understood: &[&[u8]]) -> Option<&Extension> {
+    pub(crate) fn not_understood(&self, understood: &[&[u8]]) -> Option<&Extension> {
         self.extensions.iter().filter(|e| e.critical).find(|e| {
             let id = e.id.as_slice();
             id != oid::BASIC_CONSTRAINTS && id != oid::KEY_USAGE && !understood.contains(&id)
@@ -252,12 +275,12 @@ fn purposes(value: &[u8]) -> Result<Vec<Vec<u8>>, Why> {
 }
 
 /// A serial number without the zeros that DER puts before a high bit.
-pub(super) fn serial(raw: &[u8]) -> Vec<u8> {
+pub(crate) fn serial(raw: &[u8]) -> Vec<u8> {
     raw.iter().copied().skip_while(|b| *b == 0).collect()
 }
 
 /// A time of a certificate or list.
-pub(super) fn time(time: ASN1Time) -> Result<UnixTime, Why> {
+pub(crate) fn time(time: ASN1Time) -> Result<UnixTime, Why> {
     u64::try_from(time.timestamp()).map(UnixTime).map_err(|_| "a date before 1970".to_owned())
 }
 

@@ -1,7 +1,7 @@
 //! Certificate revocation lists (RFC 5280 section 5), complete and direct ones alone: an indirect, a delta or a partial
 //! list says so in a critical extension, and is refused as such.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use legation_core::{Digest, Rejection, UnixTime};
 use x509_parser::{
@@ -13,7 +13,7 @@ use x509_parser::{
 use super::{
     Why,
     certificate::{self, Certificate},
-    signature::Signed,
+    signature::{Algorithm, Signed},
 };
 
 /// Largest list read, in bytes.
@@ -28,9 +28,12 @@ pub struct Crl {
     pub(crate) this_update: UnixTime,
     pub(crate) next_update: UnixTime,
     pub(crate) digest: Digest,
+    /// Whether a critical extension says where the list is.
+    pub(crate) has_point: bool,
     issuer_text: String,
-    revoked: BTreeSet<Vec<u8>>,
-    signed: Signed,
+    /// Shared: a list is cloned for each verdict, and may be long.
+    revoked: Arc<BTreeSet<Vec<u8>>>,
+    signed: Arc<Signed>,
 }
 
 impl Crl {
@@ -47,7 +50,8 @@ impl Crl {
         })
     }
 
-    fn read(der: &[u8]) -> Result<Self, Why> {
+    /// Parses DER; the error says why it is none.
+    pub(crate) fn read(der: &[u8]) -> Result<Self, Why> {
         if der.len() > CRL_MAX {
             return Err(format!("{} bytes, more than {CRL_MAX}", der.len()));
         }
@@ -70,8 +74,10 @@ impl Crl {
             this_update: certificate::time(tbs.this_update)?,
             next_update: certificate::time(tbs.next_update.ok_or("no next update")?)?,
             digest: Digest::of(der),
-            revoked: tbs.revoked_certificates.iter().map(|r| certificate::serial(r.raw_serial())).collect(),
-            signed: Signed::read(der, tbs.as_ref(), &crl.signature_algorithm, &crl.signature_value)?,
+            // The one critical extension that was let through.
+            has_point: tbs.extensions().iter().any(|e| e.critical),
+            revoked: Arc::new(tbs.revoked_certificates.iter().map(|r| certificate::serial(r.raw_serial())).collect()),
+            signed: Arc::new(Signed::read(der, tbs.as_ref(), &crl.signature_algorithm, &crl.signature_value)?),
         })
     }
 
@@ -88,8 +94,7 @@ impl Crl {
         grace: u64,
     ) -> Result<Option<UnixTime>, Rejection> {
         let what = |claim: &str| format!("{claim} of the revocation list of {}", self.issuer_text);
-        let may = issuer.usage.is_some_and(|usage| usage.revoke) && issuer.subject == self.issuer;
-        if !may || !self.signed.verifies_under(&issuer.key) {
+        if !self.signed_by(issuer) {
             return Err(Rejection::new(check, what("signature"))
                 .expected("by its issuer's key, which may sign lists")
                 .got("another signature")
@@ -102,6 +107,22 @@ impl Crl {
                 .fix("fetch the list again: a stale one hides revocations"));
         }
         Ok((self.next_update < at).then_some(self.next_update))
+    }
+
+    /// Whether it is the list of `issuer`, whose key may sign lists and signed it.
+    pub(crate) fn signed_by(&self, issuer: &Certificate) -> bool {
+        let may = issuer.usage.is_some_and(|usage| usage.revoke) && issuer.subject == self.issuer;
+        may && self.signed.verifies_under(&issuer.key)
+    }
+
+    /// How it was signed.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.signed.algorithm()
+    }
+
+    /// Whether the key of `issuer` signed it.
+    pub(super) fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        self.signed.verifies_under(&issuer.key)
     }
 
     /// Whether it names this certificate of its issuer.

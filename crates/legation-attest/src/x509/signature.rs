@@ -7,6 +7,8 @@ use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use legation_core::encoding;
 use x509_parser::{
     asn1_rs::BitString,
+    prelude::FromDer,
+    public_key::RSAPublicKey,
     signature_algorithm::SignatureAlgorithm,
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
@@ -95,6 +97,12 @@ impl Key {
         UnparsedPublicKey::new(verifier, key).verify(message, signature).is_ok()
     }
 
+    /// Bits of the modulus of an RSA key; none for others.
+    pub(crate) fn rsa_bits(&self) -> Option<usize> {
+        let Self::Rsa(key) = self else { return None };
+        RSAPublicKey::from_der(key).ok().map(|(_, key)| key.key_size())
+    }
+
     /// Kind, for people.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -177,6 +185,11 @@ impl Signed {
             return Err("no DER around the signed part, or two signature algorithm fields that differ".to_owned());
         }
         Ok(Self { bytes: bytes.to_vec(), algorithm: algorithm(outer)?, signature: signature.data.to_vec() })
+    }
+
+    /// How the signature says it was made.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// Whether the owner of `key` made the signature.

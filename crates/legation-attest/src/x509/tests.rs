@@ -107,7 +107,8 @@ fn judge_by(
     chain(ders, &Trust { roots: &roots, crls, grace, rules }, &ChainCache::new(0), at)
 }
 
-fn outcome<T>(result: Result<T, Rejection>) -> String {
+/// The check that refuses; a refusal also says what would have passed and what to do.
+pub(crate) fn outcome<T>(result: Result<T, Rejection>) -> String {
     match result {
         Ok(_) => "ok".to_owned(),
         Err(rejection) => {
@@ -424,15 +425,16 @@ fn no_byte_of_a_chain_can_change() {
     }
 }
 
+/// What a test list says.
 #[derive(Clone, Copy, Default)]
-struct List {
-    revoke: Option<u64>,
-    scope: Option<CrlScope>,
-    point: bool,
+pub(crate) struct List {
+    pub(crate) revoke: Option<u64>,
+    pub(crate) scope: Option<CrlScope>,
+    pub(crate) point: bool,
 }
 
 /// A list of `issuer` from day 1 to day 8.
-fn list(issuer: &Node, what: List) -> Vec<u8> {
+pub(crate) fn list(issuer: &Node, what: List) -> Vec<u8> {
     let dates = params("unused", NEW_YEAR.plus(DAY), NEW_YEAR.plus(8 * DAY));
     let revoked = what.revoke.map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(serial),
@@ -484,11 +486,23 @@ fn lists_revoke_age_and_must_be_their_issuers() {
         if let Ok(chain) = &result {
             assert_eq!(chain.stale_since(), stale, "{what}");
             assert!(chain.until() <= day(8), "{what}: a verdict ends with its list");
+            assert!(!chain.revocation_checked(), "{what}: of one authority, there is another");
         }
         assert_eq!(outcome(result), *expected, "{what}");
         // A kind without lists does not look at them.
         let without = Rules { revocation: None, ..RULES };
         assert_eq!(outcome(judge_by(&ders, &root, *at, &without, &[crl], *grace)), "ok", "{what}");
+    }
+    let both = [&root, &middle].map(|issuer| Crl::parse("test.crl", &list(issuer, none)).unwrap());
+    for (crls, rules, checked) in [
+        (&both[..], RULES, true),
+        (&both[..1], RULES, false),
+        (&both[1..], RULES, false),
+        (&[], RULES, false),
+        (&both[..], Rules { revocation: None, ..RULES }, false),
+    ] {
+        let chain = judge_by(&ders, &root, day(2), &rules, crls, 0).unwrap();
+        assert_eq!(chain.revocation_checked(), checked, "{} lists", crls.len());
     }
     for scope in [CrlScope::UserCertsOnly, CrlScope::CaCertsOnly] {
         let partial = list(&middle, List { scope: Some(scope), ..none });
@@ -537,6 +551,13 @@ fn the_cache_keeps_a_chain_inside_its_dates_and_for_what_it_was_verified_with() 
     let before = cache.len();
     assert_eq!(outcome(ask(&roots, &[crl], &RULES, NEW_YEAR.plus(2 * DAY)).0), "ok");
     assert_eq!(cache.len(), before + 1, "a new list makes a new entry");
+
+    let stale = [Crl::parse("test.crl", &list(&middle, List::default())).unwrap()];
+    let due = NEW_YEAR.plus(8 * DAY);
+    for (at, since) in [(due.plus(9), Some(due)), (due, None), (due.plus(1), Some(due))] {
+        let trust = Trust { roots: &roots, crls: &stale, grace: 10, rules: &RULES };
+        assert_eq!(chain(&ders, &trust, &cache, at).unwrap().stale_since(), since, "{at}");
+    }
 
     let small = ChainCache::new(1);
     for node in [three(|_, _| ()), three(|_, _| ())] {

@@ -8,11 +8,13 @@ use std::{
 use legation_attest::dcap::{self, Cache, Check, Collateral, IntelRoot, Presented, QUOTE_MAX};
 use legation_core::{
     Digest, Rejection, UnixTime,
-    claims::{Anchor, Claims, Source, TcbStatus, TeeKind},
+    claims::{Anchor, Claims, RevocationCheck, Source, TcbStatus, TeeKind},
     encoding,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::samples::{folder, read};
 
 /// Inside the dates of `tdx/dcap-qvl` and `sgx/dcap-qvl`: 2025-07-01.
 const T: u64 = 1_751_328_000;
@@ -20,18 +22,9 @@ const T: u64 = 1_751_328_000;
 const T_50806F: u64 = 1_774_995_526;
 const T_90C06F: u64 = 1_774_995_066;
 
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+/// Where the folders of TDX and SGX are.
 fn samples() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evidence");
-    if folder.join("tdx").is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no published TDX and SGX quotes at {}", folder.display());
-    None
-}
-
-fn read(folder: &Path, name: &str) -> Vec<u8> {
-    std::fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    folder("tdx")?.parent().map(Path::to_path_buf)
 }
 
 fn text(folder: &Path, name: &str) -> String {
@@ -128,7 +121,8 @@ fn published_quotes_have_the_verdicts_they_must_have() {
     // Kind, quote, collateral, time, grace, expected check that refuses.
     let table: &[(TeeKind, &str, &str, u64, u64, &str)] = &[
         (Tdx, TDX.0, TDX.1, T, 0, "ok"),
-        // From the issue of the last document to the last second of the first one that ends, here the PCK CRL.
+        // From the issue of the last document to the last second of the first one that ends: here the PCK CRL, 928 seconds
+        // before the TCB info (1752920163), which its source gives as the end. The library refuses from the same second.
         (Tdx, TDX.0, TDX.1, 1_750_329_146, 0, "dcap.freshness"),
         (Tdx, TDX.0, TDX.1, 1_750_329_147, 0, "ok"),
         (Tdx, TDX.0, TDX.1, 1_752_919_234, 0, "ok"),
@@ -153,6 +147,11 @@ fn published_quotes_have_the_verdicts_they_must_have() {
         // Below every level.
         (Tdx, OUTDATED.0, OUTDATED.1, 1_771_412_331, 0, "dcap.tcb"),
         (Tdx, OUTDATED.0, OUTDATED.1, 1_773_000_000, 0, "dcap.tcb"),
+        // Its PCK CRL ends a minute before its TCB info (1774003335), and for the library too.
+        (Tdx, OUTDATED.0, OUTDATED.1, 1_774_003_274, 0, "dcap.tcb"),
+        (Tdx, OUTDATED.0, OUTDATED.1, 1_774_003_275, 0, "dcap.freshness"),
+        (Tdx, OUTDATED.0, OUTDATED.1, 1_774_003_335, 0, "dcap.freshness"),
+        (Tdx, OUTDATED.0, OUTDATED.1, 1_774_003_335, 61, "dcap.tcb"),
         (Tdx, OUTDATED.0, OUTDATED.1, 1_771_412_330, 0, "dcap.freshness"),
         (Tdx, "tdx/trustee/quote-v5.dat", "90c06f000000", T_90C06F, 0, "dcap.tcb"),
         // Bytes that are no zeros behind the quote; without them it is below every level.
@@ -189,6 +188,31 @@ fn published_quotes_have_the_verdicts_they_must_have() {
     assert_eq!(check_of(&result), "dcap.tcb", "below every level, as published: {result:?}");
 }
 
+/// Where the source of the samples names other last seconds (those of the TCB info, 1752920163 and 1774003335): the bare
+/// library ends with the PCK CRL as well, at the second of its next update, as we do.
+#[test]
+fn the_bare_library_ends_with_the_first_document_that_ends() {
+    let Some(folder) = samples() else { return };
+    let ends = |(quote, items): (&str, &str), at: u64| {
+        let set: dcap_qvl::QuoteCollateralV3 = serde_json::from_slice(&read(&folder, items)).unwrap();
+        let result = dcap_qvl::verify::QuoteVerifier::new_prod().verify(&read(&folder, quote), &set, at);
+        result.map_or_else(|e| format!("{e:#}"), |report| report.status)
+    };
+    for (sample, at, expected) in [
+        (TDX, 1_752_919_234, "UpToDate"),
+        (TDX, 1_752_919_235, "CrlExpired"),
+        (TDX, 1_752_920_163, "CrlExpired"),
+        (TDX, 1_752_920_164, "TCBInfo expired"),
+        (OUTDATED, 1_774_003_274, "No matching TCB level found"),
+        (OUTDATED, 1_774_003_275, "CrlExpired"),
+        (OUTDATED, 1_774_003_335, "CrlExpired"),
+        (OUTDATED, 1_774_003_336, "QE Identity expired"),
+    ] {
+        let found = ends(sample, at);
+        assert!(found.contains(expected), "{} at {at}: {found}", sample.0);
+    }
+}
+
 #[test]
 fn claims_say_what_a_quote_and_its_collateral_show() {
     let Some(folder) = samples() else { return };
@@ -218,6 +242,7 @@ fn claims_say_what_a_quote_and_its_collateral_show() {
         "cpuSvn=03030202040100050000000000000000&pceSvn=11&teeTcbSvn=06010300000000000000000000000000&qeSvn=6";
     assert_eq!(tcb.version, version);
     assert!(!tdx.debug.value && tdx.confidential.value && tdx.stale_since.is_none());
+    assert_eq!(tdx.revocation, RevocationCheck::Checked);
     let features = tdx.features.unwrap().value;
     for name in ["tdx-1.0", "sept-ve-disable", "avx512", "amx", "smt", "dynamic-platform", "cached-keys"] {
         assert!(features.contains(name), "{name} in {features:?}");
@@ -243,6 +268,9 @@ fn claims_say_what_a_quote_and_its_collateral_show() {
     assert!(debug.tcb.value.advisories.is_sorted());
 
     let sgx = claims(TeeKind::Sgx, SGX, 0, T);
+    let features = sgx.features.clone().unwrap().value;
+    // Its processor authority says nothing of it, and so do we.
+    assert!(!features.contains("smt") && !features.contains("smt-disabled"), "{features:?}");
     assert_eq!(sgx.measurement.value, "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb");
     assert_eq!(sgx.tcb.value.status, TcbStatus::ConfigurationAndSwHardeningNeeded);
     assert_eq!(sgx.tcb.value.advisories, ["INTEL-SA-00289", "INTEL-SA-00615"]);
@@ -297,7 +325,7 @@ fn signed_parts(quote: &[u8]) -> Vec<usize> {
     (0..body).chain(auth..auth + 128).chain(qe..qe + 384 + 64 + 2 + 32).collect()
 }
 
-fn flips(kind: TeeKind, quote: &[u8], set: &Collateral, cache: &Cache, at: u64) -> BTreeSet<String> {
+fn flips(kind: TeeKind, quote: &[u8], set: &Collateral, cache: &Cache, at: u64, step: usize) -> BTreeSet<String> {
     let root = IntelRoot::production();
     let verify = |quote: &[u8]| {
         let presented = Presented { kind, quote, collateral: set, grace_seconds: 0 };
@@ -306,7 +334,7 @@ fn flips(kind: TeeKind, quote: &[u8], set: &Collateral, cache: &Cache, at: u64) 
     let expected = verify(quote).unwrap();
     let mut bytes = quote.to_vec();
     let mut names = BTreeSet::new();
-    for byte in signed_parts(quote) {
+    for byte in signed_parts(quote).into_iter().step_by(step) {
         bytes[byte] ^= 1 << (byte % 8);
         let result = verify(&bytes);
         assert!(result.is_err(), "{kind} bit {} of byte {byte}", byte % 8);
@@ -323,11 +351,24 @@ fn a_flipped_bit_in_any_signed_byte_is_refused_with_and_without_a_cache() {
     for (kind, (quote, items)) in [(TeeKind::Tdx, TDX), (TeeKind::Sgx, SGX)] {
         let (quote, set) = (read(&folder, quote), collateral(&folder, items));
         for cache in [Cache::new(0), Cache::default()] {
-            let names = flips(kind, &quote, &set, &cache, T);
+            let names = flips(kind, &quote, &set, &cache, T, 1);
             for name in ["dcap.version", "dcap.algorithm", "dcap.qe-binding", "dcap.signature", "dcap.qe-signature"] {
                 assert!(names.contains(name), "{name} in {names:?}");
             }
         }
+    }
+}
+
+/// The other published quotes, a byte in seven.
+#[test]
+fn a_flipped_bit_in_other_published_quotes_is_refused() {
+    let Some(folder) = samples() else { return };
+    for (quote, items, at) in
+        [(FLASHBOTS.0, FLASHBOTS.1, 1_770_000_000), ("tdx/trustee/quote-v4.dat", "50806f000000", T_50806F)]
+    {
+        let (quote, set, cache) = (read(&folder, quote), collateral(&folder, items), Cache::default());
+        let names = flips(TeeKind::Tdx, &quote, &set, &cache, at, 7);
+        assert!(names.contains("dcap.signature") && names.contains("dcap.qe-signature"), "{names:?}");
     }
 }
 

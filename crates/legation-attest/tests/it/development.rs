@@ -8,7 +8,7 @@ use legation_attest::{
     snp::{ChainCache, Crl, Presented, Product, TcbVersion, verify},
 };
 use legation_core::claims::{
-    Anchor, Anchors, CollateralItem, DevelopmentAnchor, EvidenceJudge as _, Shelf, Source, TeeKind,
+    Anchor, Anchors, CollateralItem, DevelopmentAnchor, EvidenceJudge as _, RevocationCheck, Shelf, Source, TeeKind,
 };
 
 use crate::world::{MEASUREMENT, NOW, binding, check_of, configuration, evidence, roots, spec, world};
@@ -144,7 +144,10 @@ fn a_revoked_intermediate_takes_its_chips_with_it() {
     let (list, late) = (with(crl(&[], NOW, 1000)), evidence_until(NOW.plus(2000)));
     let judged = judge.judge(&evidence(), &list, NOW).unwrap();
     assert_eq!(judged.collateral, list.items().map(|item| item.digest()).collect::<Vec<_>>());
-    assert_eq!(judged.claims.stale_since, None);
+    assert_eq!((judged.claims.stale_since, judged.claims.revocation), (None, RevocationCheck::Checked));
+    // The chain is in the judge's cache: a verdict without the list is another.
+    let unlisted = judge.judge(&evidence(), &Shelf::empty(), NOW).unwrap();
+    assert_eq!(unlisted.claims.revocation, RevocationCheck::Unchecked);
     let at = NOW.plus(1001);
     assert_eq!(check_of(judge.judge(&late, &list, at)), "snp.crl", "a cached chain outlives no list");
     // A grace is dated, and the claims say that it was needed.

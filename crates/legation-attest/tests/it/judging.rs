@@ -1,17 +1,12 @@
-//! Whole evidence, and policies.
+//! Whole evidence.
 
-use legation_attest::{
-    AppraisalPolicy, Judge, MinimumTcb, Roots, appraise,
-    dev::{ChipSpec, Guest},
-    snp::{GuestPolicy, Product, TcbVersion},
-};
+use legation_attest::{Judge, Roots, dev::Guest};
 use legation_core::{
-    Digest, Rejection, UnixTime,
+    Digest,
     claims::{Anchors, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence, EvidenceJudge as _, KeyBinding, Shelf},
-    statement::Tier,
 };
 
-use crate::world::{MEASUREMENT, NOW, binding, check_of, configuration, evidence, reference, spec, world};
+use crate::world::{MEASUREMENT, NOW, binding, check_of, configuration, evidence, world};
 
 #[test]
 fn evidence_that_is_not_whole_is_refused() {
@@ -102,111 +97,4 @@ fn two_judges_agree_and_one_remembers() {
     assert_eq!(first, world().judge.judge(&evidence, &Shelf::empty(), NOW).unwrap());
     assert_eq!(first.binding, binding());
     assert_eq!(first.configuration, configuration());
-}
-
-fn appraise_guest(guest: &Guest, change: impl Fn(&mut AppraisalPolicy)) -> Result<Tier, Rejection> {
-    let evidence = world().chip.evidence(guest, &binding(), &configuration()).unwrap();
-    let judged = world().judge.judge(&evidence, &Shelf::empty(), NOW).unwrap();
-    let mut policy = world().policy.clone();
-    change(&mut policy);
-    appraise(&judged, &policy, NOW).map(|ear| ear.status)
-}
-
-#[test]
-fn a_policy_decides_what_is_acceptable() {
-    let guest = Guest::new(MEASUREMENT);
-    let debug = Guest { policy: GuestPolicy(guest.policy.0 | GuestPolicy::DEBUG), ..guest.clone() };
-    let level_1 = Guest { vmpl: 1, ..guest.clone() };
-    let other = Guest::new([0x22; 48]);
-    let minimum = |change: fn(&mut TcbVersion)| {
-        let ChipSpec { product, mut tcb, .. } = spec(0);
-        change(&mut tcb);
-        vec![MinimumTcb { product, tcb }]
-    };
-    type Change<'a> = Box<dyn Fn(&mut AppraisalPolicy) + 'a>;
-    let table: Vec<(&str, &str, &Guest, Change<'_>)> = vec![
-        ("as it is", "ok", &guest, Box::new(|_| ())),
-        ("production only", "appraisal.anchor", &guest, Box::new(|p| p.development = false)),
-        ("debuggable", "appraisal.debug", &debug, Box::new(|_| ())),
-        ("debuggable and permitted", "ok", &debug, Box::new(|p| p.debug = true)),
-        ("level 1", "appraisal.vmpl", &level_1, Box::new(|_| ())),
-        ("level 1, permitted", "ok", &level_1, Box::new(|p| p.vmpl_max = 1)),
-        ("exactly the minimum", "ok", &guest, Box::new(|p| p.minimum_tcb = minimum(|_| ()))),
-        ("microcode below it", "appraisal.tcb", &guest, Box::new(|p| p.minimum_tcb = minimum(|t| t.microcode += 1))),
-        ("firmware below it", "appraisal.tcb", &guest, Box::new(|p| p.minimum_tcb = minimum(|t| t.snp += 1))),
-        (
-            "newer and older at once",
-            "appraisal.tcb",
-            &guest,
-            Box::new(|p| p.minimum_tcb = minimum(|t| (t.snp, t.tee) = (1, 1))),
-        ),
-        (
-            "minimum of another product",
-            "ok",
-            &guest,
-            Box::new(|p| {
-                p.minimum_tcb = minimum(|t| t.snp = 255);
-                p.minimum_tcb[0].product = Product::Genoa;
-            }),
-        ),
-        ("unknown image", "appraisal.measurement", &other, Box::new(|_| ())),
-        ("no image known", "appraisal.measurement", &guest, Box::new(|p| p.measurements.clear())),
-        (
-            "expired",
-            "appraisal.expired",
-            &guest,
-            Box::new(|p| p.measurements = vec![reference("old", &MEASUREMENT, Some(NOW.minus(1)))]),
-        ),
-        ("last second", "ok", &guest, Box::new(|p| p.measurements = vec![reference("old", &MEASUREMENT, Some(NOW))])),
-        (
-            "expired and renewed",
-            "ok",
-            &guest,
-            Box::new(|p| {
-                let expired = reference("old", &MEASUREMENT, Some(NOW.minus(1)));
-                p.measurements = vec![expired, reference("new", &MEASUREMENT, Some(NOW.plus(1)))];
-            }),
-        ),
-        ("a policy of no sense", "appraisal.policy", &guest, Box::new(|p| p.passport_seconds = 0)),
-    ];
-    for (what, expected, guest, change) in table {
-        let result = appraise_guest(guest, change);
-        // Nothing in development is ever affirmed.
-        assert!(result.as_ref().map_or(true, |status| *status == Tier::Warning), "{what}");
-        assert_eq!(check_of(result), expected, "{what}");
-    }
-}
-
-#[test]
-fn a_refused_measurement_names_the_images_that_are_known() {
-    let refusal = appraise_guest(&Guest::new([0x22; 48]), |p| {
-        p.measurements.push(reference("agent-2", &[0x33; 48], None));
-    });
-    let refusal = refusal.unwrap_err();
-    assert_eq!((refusal.expected.as_str(), refusal.got), ("agent-1, agent-2", "22".repeat(48)));
-}
-
-#[test]
-fn production_claims_are_affirmed() {
-    use legation_core::claims::Anchor;
-    let mut judged = world().judge.judge(&evidence(), &Shelf::empty(), NOW).unwrap();
-    judged.claims.anchor = Anchor::Production("amd-milan".to_owned());
-    let mut policy = world().policy.clone();
-    policy.development = false;
-    let ear = appraise(&judged, &policy, NOW).unwrap();
-    assert_eq!((ear.status, ear.policy.as_str()), (Tier::Affirming, "test"));
-    let vector: Vec<_> = ear.vector.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let expected = "configuration=2 executables=3 hardware=2 instance-identity=2 runtime-opaque=2";
-    assert_eq!(vector.join(" "), expected);
-    judged.claims.tcb.value.version = "nonsense".to_owned();
-    policy.minimum_tcb = vec![MinimumTcb { product: Product::Milan, tcb: spec(0).tcb }];
-    assert_eq!(check_of(appraise(&judged, &policy, UnixTime(0))), "appraisal.tcb");
-}
-
-#[test]
-fn a_policy_file_says_everything_or_is_refused() {
-    let policy: AppraisalPolicy = serde_json::from_str(r#"{"name":"strict"}"#).unwrap();
-    assert_eq!(policy, AppraisalPolicy::new("strict"));
-    assert!(!policy.development && !policy.debug && policy.vmpl_max == 0 && policy.passport_seconds == 600);
-    assert!(serde_json::from_str::<AppraisalPolicy>(r#"{"name":"a","developement":true}"#).is_err());
 }

@@ -1,6 +1,6 @@
 //! Published documents of Nitro enclaves, each at a time and with the verdict it must have. Not in the repository.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use legation_attest::{
     nitro::{self, Document, find_document},
@@ -8,28 +8,19 @@ use legation_attest::{
 };
 use legation_core::{
     Digest, Rejection, UnixTime,
-    claims::{Anchor, Attested, Claims, Source, TeeKind},
+    claims::{Anchor, Attested, Claims, RevocationCheck, Source, TeeKind},
     encoding,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
 
+use crate::{
+    samples::{folder, read},
+    world::check_and_fix as check_of,
+};
+
 const BETA: &str = "evervault/valid-beta.cbor";
 const DEBUG: &str = "evervault/debug-mode.cbor";
 const DSTACK: &str = "dstack/nsm-response.bin";
-
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-fn folder() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evidence/nitro");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no published Nitro documents at {}", folder.display());
-    None
-}
-
-fn read(folder: &Path, name: &str) -> Vec<u8> {
-    std::fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
 
 fn document(folder: &Path, name: &str) -> Vec<u8> {
     find_document(&read(folder, name)).to_vec()
@@ -46,25 +37,15 @@ fn judge(document: &[u8], at: u64) -> Result<Claims, Rejection> {
     nitro::verify(document, UnixTime(at), &ChainCache::new(0))
 }
 
-fn check_of<T>(result: Result<T, Rejection>) -> String {
-    result.map_or_else(
-        |rejection| {
-            assert!(!rejection.fix.is_empty() && !rejection.expected.is_empty(), "{rejection}");
-            rejection.check
-        },
-        |_| "ok".to_owned(),
-    )
-}
-
 #[test]
 fn the_root_is_the_one_that_aws_publishes() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("nitro") else { return };
     assert_eq!(Digest::of(&pem(&read(&folder, "AWS_NitroEnclaves_Root-G1.pem"))), nitro::ROOT);
 }
 
 #[test]
 fn real_documents_have_the_verdicts_they_must_have() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("nitro") else { return };
     for (name, at, expected) in [
         (BETA, 1_665_651_482, "ok"),
         (BETA, 1_665_662_282, "ok"),
@@ -88,7 +69,7 @@ fn real_documents_have_the_verdicts_they_must_have() {
 
 #[test]
 fn what_a_real_document_shows_is_what_it_says() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("nitro") else { return };
     for (name, at, image, instance, region, debug) in [
         (BETA, 1_665_651_482, "f4d48b81a460c991", "i-020b6af9246d90e92", "us-east-1", false),
         (DSTACK, 1_766_668_537, "5cb702954321826d", "i-0827e799ec9232d44", "us-east-1", false),
@@ -107,6 +88,9 @@ fn what_a_real_document_shows_is_what_it_says() {
         assert_eq!(claims.chip, Attested::endorsed(Digest::of(instance.as_bytes()).to_string()));
         assert_eq!(claims.region, Some(Attested::endorsed(region.parse().unwrap())));
         assert_eq!(claims.operator, Some(Attested::endorsed("aws".to_owned())));
+        assert_eq!(claims.revocation, RevocationCheck::Unchecked);
+        let zero = |name: &str| claims.registers[name].bytes().all(|b| b == b'0');
+        assert_eq!(["pcr0", "pcr1", "pcr2"].map(zero), [debug; 3], "{name}: a debug enclave is none in particular");
         let signed = Document::parse(&document(&folder, name)).unwrap().user_data.unwrap_or_default();
         let bound = if matches!(signed.len(), 32 | 64) { encoding::hex(&signed) } else { String::new() };
         assert_eq!(claims.report_data, bound, "{name}");
@@ -117,7 +101,7 @@ fn what_a_real_document_shows_is_what_it_says() {
 
 #[test]
 fn a_response_is_no_document() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("nitro") else { return };
     let response = read(&folder, DSTACK);
     assert_eq!(check_of(judge(&response, 1_766_668_537)), "nitro.cose");
     let bare = read(&folder, BETA);
@@ -126,7 +110,7 @@ fn a_response_is_no_document() {
 
 #[test]
 fn a_document_inside_a_certificate_is_a_debug_one() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("nitro") else { return };
     // It is a DNS name of the certificate: lower-case hex.
     let certificate = pem(&read(&folder, "evervault/cert-with-doc-debug.pem"));
     let start = certificate.windows(14).position(|w| w == b"8444a1013822a0").unwrap();
@@ -138,17 +122,23 @@ fn a_document_inside_a_certificate_is_a_debug_one() {
     let claims = judge(found, at).unwrap();
     assert!(claims.debug.value && claims.measurement.value.bytes().all(|b| b == b'0'));
     assert_eq!(check_of(judge(found, at + 4 * 3600)), "nitro.dates");
+    let cache = ChainCache::default();
+    for place in (0..found.len()).step_by(5) {
+        let mut changed = found.to_vec();
+        changed[place] ^= 1 << (place % 8);
+        assert!(nitro::verify(&changed, UnixTime(at), &cache).is_err(), "byte {place}");
+    }
 }
 
 #[test]
 fn no_byte_of_a_real_document_can_change() {
-    let Some(folder) = folder() else { return };
-    for (name, at) in [(BETA, 1_665_651_482), (DSTACK, 1_766_668_537)] {
+    let Some(folder) = folder("nitro") else { return };
+    for (name, at, step) in [(BETA, 1_665_651_482, 1), (DSTACK, 1_766_668_537, 1), (DEBUG, 1_665_582_606, 5)] {
         let document = document(&folder, name);
         // The chain is remembered, as it would be: a changed one is another.
         let cache = ChainCache::default();
         nitro::verify(&document, UnixTime(at), &cache).unwrap();
-        for place in 0..document.len() {
+        for place in (0..document.len()).step_by(step) {
             let mut changed = document.clone();
             changed[place] ^= 1 << (place % 8);
             assert!(nitro::verify(&changed, UnixTime(at), &cache).is_err(), "{name}: byte {place}");
@@ -176,7 +166,7 @@ proptest! {
 
     #[test]
     fn real_documents_that_were_spliced_are_refused(from in any::<Index>(), to in any::<Index>(), size in 1..64_usize) {
-        let Some(folder) = folder() else { return Ok(()) };
+        let Some(folder) = folder("nitro") else { return Ok(()) };
         let document = document(&folder, DSTACK);
         let (from, to) = (from.index(document.len() - 64), to.index(document.len() - 64));
         let mut spliced = document.clone();
@@ -195,7 +185,7 @@ proptest! {
 #[ignore = "a measurement"]
 #[expect(clippy::print_stderr, reason = "a measurement says what it measured")]
 fn how_fast_a_document_is_verified() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("nitro") else { return };
     let (document, at) = (document(&folder, BETA), UnixTime(1_665_651_482));
     let mut figures = Vec::new();
     for (name, cache) in [("cold", ChainCache::new(0)), ("cached", ChainCache::default())] {

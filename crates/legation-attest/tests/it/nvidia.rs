@@ -1,6 +1,6 @@
 //! Published transcripts of NVIDIA GPUs, with the verdicts they must have. Not in the repository.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use legation_attest::{
     nvidia::{self, Check, GpuEvidence, Mode, REPORT_MAX, Transcript},
@@ -8,6 +8,8 @@ use legation_attest::{
 };
 use legation_core::{Digest, Rejection, UnixTime, claims::Anchor, encoding};
 use proptest::{collection::vec, prelude::*, sample::Index};
+
+use crate::{samples::folder, world::check_and_fix as check_of};
 
 /// 2026-11-21; NVIDIA's certificates have no end.
 const T: UnixTime = UnixTime(1_795_219_200);
@@ -24,16 +26,6 @@ impl Sample {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-fn folder() -> Option<PathBuf> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evidence/nvidia");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no published GPU transcripts at {}", folder.display());
-    None
-}
-
 fn certificates(pem: &str) -> Vec<Vec<u8>> {
     let blocks = pem.split("-----BEGIN CERTIFICATE-----").skip(1);
     let body = |block: &str| block.split("-----END").next().unwrap().split_whitespace().collect::<String>();
@@ -42,7 +34,7 @@ fn certificates(pem: &str) -> Vec<Vec<u8>> {
 
 /// Every published report, by name.
 fn samples() -> Option<BTreeMap<&'static str, Sample>> {
-    let folder = folder()?;
+    let folder = folder("nvidia")?;
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let of = |report: &str, chain: &str| Sample {
         report: encoding::unhex(text(report).trim()).unwrap(),
@@ -63,16 +55,6 @@ fn samples() -> Option<BTreeMap<&'static str, Sample>> {
 
 fn judge(sample: &Sample) -> Result<GpuEvidence, Rejection> {
     nvidia::verify(&sample.report, &sample.chain, &sample.nonce(), T, &ChainCache::new(0))
-}
-
-fn check_of<T>(result: Result<T, Rejection>) -> String {
-    result.map_or_else(
-        |rejection| {
-            assert!(!rejection.fix.is_empty() && !rejection.expected.is_empty(), "{rejection}");
-            rejection.check
-        },
-        |_| "ok".to_owned(),
-    )
 }
 
 #[test]
@@ -103,7 +85,7 @@ fn what_a_transcript_shows_is_what_it_says() {
         ),
     ] {
         let evidence = shown(name);
-        assert_eq!(evidence.gpu.model, model);
+        assert_eq!((evidence.gpu.model.as_str(), evidence.gpu.anchor.as_str()), (model, nvidia::ROOT_NAME));
         assert_eq!((evidence.gpu.driver.as_str(), evidence.gpu.firmware.as_str()), (driver, firmware));
         assert_eq!(evidence.board.as_deref(), Some(board));
         assert_eq!((evidence.decoder, evidence.anchor), (decoder, Anchor::Production(nvidia::ROOT_NAME.to_owned())));

@@ -1,31 +1,39 @@
 //! Published reports of real machines, each at a time and with the verdict it must have. Not in the repository.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use legation_attest::{
     AmdRoots, Judge, Roots,
     report_view::{CheckOutcome, FilePolicy, Filed, Outcome, Verdict, verify_file},
-    snp::{Check, Product},
+    snp::{Check, Product, Vcek},
 };
 use legation_core::{
     UnixTime,
-    claims::{Anchor, Anchors, EvidenceJudge as _, Shelf, Source, TeeKind},
+    claims::{Anchor, Anchors, CollateralItem, Evidence, EvidenceJudge as _, RevocationCheck, Shelf, Source, TeeKind},
     encoding,
 };
 
-use crate::world::{binding, check_of, configuration, roots, world};
+use crate::world::{binding, check_of, configuration, evidence, roots, world};
 
 /// Inside the dates of every VCEK here: 2026-02-13.
 const T: u64 = 1_771_000_000;
 
+/// A folder of published evidence beside the repository, if it is there.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub(crate) fn samples() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evidence/snp");
+pub(crate) fn folder(name: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evidence").join(name);
     if folder.is_dir() {
         return Some(folder);
     }
-    eprintln!("SKIPPED: no published SEV-SNP reports at {}", folder.display());
+    eprintln!("SKIPPED: no published evidence at {}", folder.display());
     None
+}
+
+pub(crate) fn samples() -> Option<PathBuf> {
+    folder("snp")
 }
 
 pub(crate) fn read(folder: &Path, name: &str) -> Vec<u8> {
@@ -36,6 +44,13 @@ fn pem(ders: &[&[u8]]) -> Vec<u8> {
     let block =
         |der: &&[u8]| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", encoding::base64(der));
     ders.iter().map(block).collect::<String>().into_bytes()
+}
+
+pub(crate) fn der_of(pem: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(pem.to_vec()).unwrap();
+    let body: String =
+        text.lines().skip_while(|l| !l.starts_with("-----BEGIN")).skip(1).take_while(|l| !l.starts_with('-')).collect();
+    encoding::unbase64(&body).unwrap()
 }
 
 fn production() -> Roots {
@@ -65,6 +80,11 @@ fn real_reports_have_the_verdicts_they_must_have() {
         ("genoa-ms", "genoa-ms/vcek.pem", None, T, "ok"),
         ("turin-ms", "turin-ms/vcek.pem", None, T, "ok"),
         ("genoa-ms", "genoa-ms/vcek.pem", None, 1_700_000_000, "snp.dates"),
+        // VCEKs from 2026-02-05T02:05:07Z and T01:04:33Z on.
+        ("genoa-ms", "genoa-ms/vcek.pem", None, 1_770_257_106, "snp.dates"),
+        ("genoa-ms", "genoa-ms/vcek.pem", None, 1_770_257_107, "ok"),
+        ("turin-ms", "turin-ms/vcek.pem", None, 1_770_253_472, "snp.dates"),
+        ("turin-ms", "turin-ms/vcek.pem", None, 1_770_253_473, "ok"),
         // The signature is genuine, the host may debug the guest.
         ("milan-go", "milan-go/vcek.der", None, T, "policy.debug"),
         // A VLEK: its intermediate must come with it, and it lived from 2024-12-10 to 2025-12-10.
@@ -141,6 +161,17 @@ fn what_a_real_report_shows_is_what_it_says() {
             (claims.debug.value, claims.vmpl.as_ref().unwrap().value, claims.tee.value),
             (false, 0, TeeKind::SevSnp)
         );
+    }
+    for (report, leaf, names) in [
+        ("milan-v2", "milan-v2/vcek.der", "policy-smt-allowed smt"),
+        ("genoa-ms", "genoa-ms/vcek.pem", "alias-check-complete ecc policy-smt-allowed smt tsme"),
+        ("turin-ms", "turin-ms/vcek.pem", "alias-check-complete ecc policy-smt-allowed smt"),
+    ] {
+        let claims = verdict(&read(&folder, &format!("{report}/report.bin")), &read(&folder, leaf), T).claims.unwrap();
+        let features = claims.features.unwrap();
+        let found = features.value.into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!((found.as_str(), features.source), (names, Source::Hardware), "{report}");
+        assert_eq!(claims.revocation, RevocationCheck::Unchecked, "a file comes without lists");
     }
     let debug = verdict(&read(&folder, "milan-go/report.bin"), &read(&folder, "milan-go/vcek.der"), T);
     assert!(debug.claims.unwrap().debug.value, "claims of a genuine report are shown even when the policy refuses it");
@@ -251,4 +282,43 @@ fn amds_certificates_are_no_development_roots() {
             assert!(refusal.claim.starts_with("key of root"), "{refusal}");
         }
     }
+}
+
+/// Where a host gives no certificates, the report names the one it needs, and that one is looked up by its name.
+#[test]
+fn a_report_without_certificates_is_judged_by_the_one_at_hand() {
+    let Some(folder) = samples() else { return };
+    let judge = Judge::new(production());
+    let bare = |report: Vec<u8>| Evidence { kind: TeeKind::SevSnp, report, endorsements: Vec::new(), ..evidence() };
+    let verdict = |report: &[u8], items: &[(&str, &[u8])]| {
+        let item = |(name, bytes): &(&str, &[u8])| {
+            Arc::new(CollateralItem { name: (*name).to_owned(), bytes: bytes.to_vec() })
+        };
+        let shelf: Shelf = items.iter().map(item).collect();
+        judge.judge(&bare(report.to_vec()), &shelf, UnixTime(T)).unwrap_err()
+    };
+    let mut kept = Vec::new();
+    for (name, product) in [("genoa-ms", Product::Genoa), ("turin-ms", Product::Turin)] {
+        let report = read(&folder, &format!("{name}/report.bin"));
+        let vcek = der_of(&read(&folder, &format!("{name}/vcek.pem")));
+        let of = Vcek::of_certificate(&vcek, &production().amd, UnixTime(T)).unwrap();
+        assert_eq!((&of, of.product), (&Vcek::of_report(&report).unwrap(), product));
+        let why = verdict(&report, &[]);
+        assert_eq!((why.check.as_str(), why.expected), ("collateral.missing", of.name()));
+        // Everything up to the signature holds; these reports were made for others' keys.
+        assert_eq!(verdict(&report, &[(&of.name(), &vcek)]).check, "evidence.report-data", "{name}");
+        kept.push((report, of.name(), vcek));
+    }
+    let [(genoa, genoa_name, genoa_vcek), (turin, turin_name, turin_vcek)] = kept.try_into().unwrap();
+    assert_eq!(verdict(&genoa, &[(&turin_name, &turin_vcek)]).check, "collateral.missing");
+    assert_eq!(verdict(&genoa, &[(&genoa_name, &turin_vcek)]).check, "snp.product", "the name makes nothing true");
+    assert_eq!(verdict(&turin, &[(&turin_name, &genoa_vcek)]).check, "snp.product");
+    // Of these nobody can say whose they are: version 2 names no product, and a provider's key is no chip's.
+    for name in ["milan-v2", "milan-vlek"] {
+        let report = read(&folder, &format!("{name}/report.bin"));
+        assert_eq!(verdict(&report, &[(&genoa_name, &genoa_vcek)]).check, "evidence.endorsements", "{name}");
+    }
+    let mut masked = genoa;
+    masked[0x1a0..0x1e0].fill(0);
+    assert_eq!(verdict(&masked, &[(&genoa_name, &genoa_vcek)]).check, "evidence.endorsements");
 }

@@ -1,6 +1,7 @@
 //! TPM evidence: a real `swtpm` that the test starts, and published quotes and logs. Not in the repository: the samples.
 
 mod emulator;
+mod played;
 pub(crate) mod samples;
 
 use std::collections::BTreeMap;
@@ -14,15 +15,14 @@ use legation_attest::{
     x509::ChainCache,
 };
 use legation_core::{
-    PublicKey, Rejection, Signed, Signer as _, UnixTime,
-    claims::{Anchor, Anchors, Claims, Source, TeeKind, TpmAnchor},
+    PublicKey, Rejection, Signed, Signer as _, TenantId, UnixTime,
+    claims::{Anchor, Anchors, Claims, Source, TeeKind, TpmAnchor, TpmKey},
     dsse, encoding,
     statement::{Appointment, KeyAttestation, Office, Scope},
 };
 use zeroize::Zeroizing;
 
 use self::emulator::{EK_ECC, EK_RSA, Emulator};
-pub(crate) use self::samples::folder;
 use crate::world::{Key, NOW, appoint, check_of};
 
 const SECRET: [u8; 32] = [0x5e; 32];
@@ -154,12 +154,15 @@ fn an_emulated_tpm_is_believed_under_its_own_root_for_what_it_quoted() {
     assert_eq!(claims.anchor, Anchor::Development("bench".to_owned()));
     assert_eq!(claims.report_data, encoding::hex(&nonce));
     assert_ne!(claims.report_data, encoding::hex(&[0xac; 32]), "whoever asked with another nonce sees it");
-    assert_eq!(claims.measurement.value, legation_core::Digest::of(&values).to_string());
+    assert_eq!(claims.measurement.value, legation_attest::tpm::measurement(&report.pcrs).to_string());
+    assert_ne!(claims.measurement.value, legation_core::Digest::of(&values).to_string());
+    other_registers_of_the_same_values_measure_otherwise(&tpm, &report, &believed);
     assert_eq!((claims.measurement.source, claims.confidential.value), (Source::MeasuredSoftware, false));
     assert_eq!(claims.registers.len(), REGISTERS.len());
     let pcr14 = HashAlg::Sha256.digest(&[&[0; 32], &[0x11; 32]]);
     assert_eq!(claims.registers["pcr14"], encoding::hex(&pcr14));
     assert!(claims.features.unwrap().value.contains(SECURE_BOOT));
+    assert_eq!(claims.vouched, Some(told.verifier.id()), "whoever is to be revoked with that word");
     assert_eq!(claims.product.value, "id:00001014");
     assert!(claims.tcb.value.version.starts_with("firmware "));
 
@@ -167,6 +170,28 @@ fn an_emulated_tpm_is_believed_under_its_own_root_for_what_it_quoted() {
     what_the_quote_is_not_over_is_refused(&tpm, &report, &believed);
     other_words_are_refused(&report, &word, &told, &roots);
     other_roots_are_refused(&tpm, &report, &endorsements, &operators);
+}
+
+/// Register 11, which no firmware extends and anybody may, holds what 8 holds: both quotes are over one digest.
+fn other_registers_of_the_same_values_measure_otherwise(
+    tpm: &Emulator,
+    report: &Report,
+    believed: &dyn Fn(&Report) -> Result<Claims, Rejection>,
+) {
+    for register in [8, 11] {
+        tpm.extend(register, &[("sha256", &[0x33; 32])]);
+    }
+    let measured = |list: &str, last: u8| {
+        let (quote, signature) = tpm.quote("ak.ctx", list, &[0xab; 32], &[]);
+        let values = tpm.registers(list);
+        let of: Values = (0..8).chain([last]).zip(values.chunks(32).map(<[u8]>::to_vec)).collect();
+        let pcrs = Pcrs::from([(HashAlg::Sha256, of)]);
+        let claims = believed(&Report { quote, signature, pcrs, ..report.clone() }).unwrap();
+        (values, claims.measurement.value)
+    };
+    let (eight, eleven) = (measured("sha256:0,1,2,3,4,5,6,7,8", 8), measured("sha256:0,1,2,3,4,5,6,7,11", 11));
+    assert_eq!(eight.0, eleven.0, "the same values");
+    assert_ne!(eight.1, eleven.1, "of other registers");
 }
 
 fn every_flip_is_refused(report: &Report, believed: &dyn Fn(&Report) -> Result<Claims, Rejection>) {
@@ -275,6 +300,13 @@ fn other_words_are_refused(report: &Report, word: &Word, told: &Signed<KeyAttest
         let prev = vec![other.appointment.digest()];
         assert_eq!(now(&other.signed(|w| w.prev = prev, told)), check, "{office:?}");
     }
+    // Whom some tenants trust cannot vouch for a key that all would work on.
+    let mut appointment = Appointment::clone(&appoint(&word.operator, &word.verifier, Office::Verifier));
+    appointment.scope = Some(Scope { tenants: Some(vec![TenantId::new("acme").unwrap()]), kinds: None });
+    let appointment = dsse::sign(appointment, &word.operator);
+    let other = Word { appointment, operator: Key::new(1), verifier: Key::new(2) };
+    let prev = vec![other.appointment.digest()];
+    assert_eq!(now(&other.signed(|w| w.prev = prev, told)), "tpm.key-attestation", "some tenants' verifier");
 }
 
 fn other_roots_are_refused(tpm: &Emulator, report: &Report, endorsements: &[Vec<u8>], operators: &[PublicKey]) {
@@ -293,7 +325,9 @@ fn other_roots_are_refused(tpm: &Emulator, report: &Report, endorsements: &[Vec<
 #[test]
 fn every_kind_of_key_attests_and_every_kind_of_endorsement_key_activates() {
     let Some(tpm) = Emulator::start() else { return };
-    let roots = DevelopmentTpmRoots::new(&anchors(vec![tpm.anchor("bench", true)])).unwrap();
+    let under = |key| DevelopmentTpmRoots::new(&anchors(vec![TpmAnchor { key, ..tpm.anchor("bench", true) }])).unwrap();
+    let (rsa, ecc) = (under(TpmKey::Rsa2048), under(TpmKey::EccP384));
+    let roots_of = |ek| if ek == EK_RSA { &rsa } else { &ecc };
     let word = Word::new();
     let values = tpm.registers(LIST);
     let kinds: [([&str; 3], &[&str]); 5] = [
@@ -307,25 +341,31 @@ fn every_kind_of_key_attests_and_every_kind_of_endorsement_key_activates() {
         let context = format!("{i}.ctx");
         let ak = tpm.attestation_key(&context, kind);
         let ek = if i % 2 == 0 { EK_ECC } else { EK_RSA };
-        let made = challenge(&tpm, &ak, ek, &roots).unwrap();
+        let made = challenge(&tpm, &ak, ek, roots_of(ek)).unwrap();
         let answer = activate(&tpm, &context, ek, made.credential()).unwrap_or_else(|| panic!("{kind:?} under {ek:?}"));
         let told = made.answer(&answer, &word.verifier, &word.appointment, NOW, DAY).unwrap();
         let (quote, signature) = tpm.quote(&context, LIST, &[1; 32], more);
         let report = Report { quote, signature, ak, pcrs: pcrs(HashAlg::Sha256, &values), log: None };
-        let claims = judge(&report, &word.sent(&told), &word.operators(), &roots, NOW);
+        let claims = judge(&report, &word.sent(&told), &word.operators(), roots_of(ek), NOW);
         assert_eq!(check_of(claims), "ok", "{kind:?}");
+
+        // Whose root knows its TPMs by the other kind of key does not know this one: one TPM is one chip.
+        let other = if ek == EK_RSA { &ecc } else { &rsa };
+        assert_eq!(check_of(challenge(&tpm, &report.ak, ek, other)), "tpm.certificate", "{kind:?}");
+        let claims = judge(&report, &word.sent(&told), &word.operators(), other, NOW);
+        assert_eq!(check_of(claims), "tpm.certificate", "{kind:?}");
     }
 
     // The credential for one key is nothing to another, nor to another name.
     let ak = tpm.public("0.ctx");
     for ek in [EK_RSA, EK_ECC] {
-        let made = challenge(&tpm, &ak, ek, &roots).unwrap();
+        let made = challenge(&tpm, &ak, ek, roots_of(ek)).unwrap();
         assert_eq!(activate(&tpm, "1.ctx", ek, made.credential()), None, "the credential names another key");
         let chain = tpm.ek(ek);
         // What the certificate alone says of the key is enough for the TCG's templates.
         let claimed = Claimed { ak: &ak, ek: &chain, ek_public: None, crls: &[], grace: 0 };
         let (secret, random) = (Zeroizing::new(SECRET), Zeroizing::new(RANDOM));
-        let made = Challenge::new(&claimed, &roots, &ChainCache::new(0), NOW, secret, &random).unwrap();
+        let made = Challenge::new(&claimed, roots_of(ek), &ChainCache::new(0), NOW, secret, &random).unwrap();
         assert_eq!(activate(&tpm, "0.ctx", ek, made.credential()).as_deref(), Some(&SECRET[..]));
         let public = Public::parse(&tpm.public(ek.0)).unwrap();
         let mut name = Public::parse(&ak).unwrap().name();
@@ -357,16 +397,16 @@ fn every_kind_of_key_attests_and_every_kind_of_endorsement_key_activates() {
         "free.ctx",
     ]);
     let free = tpm.public("free.ctx");
-    assert_eq!(check_of(challenge(&tpm, &free, EK_RSA, &roots)), "tpm.ak");
+    assert_eq!(check_of(challenge(&tpm, &free, EK_RSA, &rsa)), "tpm.ak");
     let chain = tpm.ek(EK_RSA);
     let claimed = Claimed { ak: &ak, ek: &chain, ek_public: Some(&ak), crls: &[], grace: 0 };
     let (secret, random) = (Zeroizing::new(SECRET), Zeroizing::new(RANDOM));
-    let refused = Challenge::new(&claimed, &roots, &ChainCache::new(0), NOW, secret, &random);
+    let refused = Challenge::new(&claimed, &rsa, &ChainCache::new(0), NOW, secret, &random);
     assert_eq!(check_of(refused), "tpm.certificate", "the certificate is not of that key");
     let other = Emulator::start().unwrap();
-    let made = challenge(&tpm, &ak, EK_ECC, &roots).unwrap();
+    let made = challenge(&tpm, &ak, EK_ECC, &ecc).unwrap();
     other.attestation_key("0.ctx", ["rsa", "sha256", "rsassa"]);
     assert_eq!(activate(&other, "0.ctx", EK_ECC, made.credential()), None, "another TPM");
-    let strange = challenge(&other, &ak, EK_RSA, &roots);
+    let strange = challenge(&other, &ak, EK_RSA, &rsa);
     assert_eq!(check_of(strange), "tpm.chain", "another CA of the same name");
 }

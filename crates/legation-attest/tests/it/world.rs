@@ -5,16 +5,17 @@ use std::sync::OnceLock;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use legation_attest::{
-    AppraisalPolicy, Judge, ReferenceValue, Roots, Verifier,
+    Appraiser, Judge, Roots, Verifier,
+    appraisal::{PASSPORT_SECONDS_DEFAULT, status},
     dev::{Chip, ChipSpec, DevelopmentRoot, Guest},
     snp::{Product, TcbVersion},
 };
 use legation_core::{
     Bytes, Digest, MicroUsd, Millicores, ProviderId, PublicKey, Region, Rejection, SealingPublicKey, Signature, Signed,
     Signer, UnixTime,
-    claims::{Anchors, Capacity, Configuration, Evidence, KeyBinding, Rate, Role},
-    dsse,
-    statement::{Appointment, Office},
+    claims::{Anchors, Capacity, Configuration, Evidence, Judged, KeyBinding, Rate, Role},
+    dsse, encoding,
+    statement::{Appointment, Ear, Office},
 };
 
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -45,7 +46,7 @@ pub(crate) struct World {
     pub(crate) operator: Key,
     pub(crate) verifier: Key,
     pub(crate) appointment: Signed<Appointment>,
-    pub(crate) policy: AppraisalPolicy,
+    pub(crate) policy: Listed,
 }
 
 pub(crate) fn world() -> &'static World {
@@ -55,11 +56,34 @@ pub(crate) fn world() -> &'static World {
         let chip = root.issue(&spec(0xc1), NOW).unwrap();
         let (operator, verifier) = (Key::new(1), Key::new(2));
         let appointment = appoint(&operator, &verifier, Office::Verifier);
-        let mut policy = AppraisalPolicy::new("test");
-        policy.development = true;
-        policy.measurements = vec![reference("agent-1", &MEASUREMENT, None)];
+        let policy = Listed(vec![encoding::hex(&MEASUREMENT)]);
         World { judge: Judge::new(roots(&root)), root, chip, operator, verifier, appointment, policy }
     })
+}
+
+/// Admits these measurements, as a development root deserves.
+pub(crate) struct Listed(Vec<String>);
+
+impl Appraiser for Listed {
+    fn appraise(&self, judged: &Judged, _: UnixTime) -> Result<Ear, Rejection> {
+        if !self.0.contains(&judged.claims.measurement.value) {
+            return Err(Rejection::new("appraisal.measurement", "measurement").got(&judged.claims.measurement.value));
+        }
+        let vector = [("hardware".to_owned(), 32)].into();
+        Ok(Ear {
+            status: status(&vector),
+            vector,
+            policy: "test".to_owned(),
+            policy_digest: Digest::of(b"test"),
+            tcb: judged.claims.tcb.value.clone(),
+            images: Vec::new(),
+            grace: None,
+        })
+    }
+
+    fn passport_seconds(&self) -> u64 {
+        PASSPORT_SECONDS_DEFAULT
+    }
 }
 
 impl World {
@@ -79,15 +103,6 @@ pub(crate) fn anchors(root: &DevelopmentRoot) -> Anchors {
 
 pub(crate) fn roots(root: &DevelopmentRoot) -> Roots {
     Roots::new(&anchors(root)).unwrap()
-}
-
-pub(crate) fn reference(name: &str, measurement: &[u8; 48], expires: Option<UnixTime>) -> ReferenceValue {
-    ReferenceValue {
-        name: name.to_owned(),
-        measurement: legation_core::encoding::hex(measurement),
-        owner: "release team".to_owned(),
-        expires,
-    }
 }
 
 pub(crate) fn appoint(operator: &Key, key: &Key, office: Office) -> Signed<Appointment> {
@@ -137,4 +152,12 @@ pub(crate) fn evidence() -> Evidence {
 
 pub(crate) fn check_of<T>(result: Result<T, Rejection>) -> String {
     result.map_or_else(|r| r.check, |_| "ok".to_owned())
+}
+
+/// As [`check_of`], of a refusal that also says what would have passed and what to do.
+pub(crate) fn check_and_fix<T>(result: Result<T, Rejection>) -> String {
+    if let Err(rejection) = &result {
+        assert!(!rejection.fix.is_empty() && !rejection.expected.is_empty(), "{rejection}");
+    }
+    check_of(result)
 }

@@ -67,6 +67,61 @@ pub struct TpmAnchor {
     /// Self-signed certificate of the root, DER.
     #[serde(with = "b64")]
     pub root: Vec<u8>,
+    /// The kind of certified key that a TPM is known by under this root. A TPM has one of each kind, and each would be
+    /// another chip: one that was revoked would come back under the next.
+    #[serde(default, skip_serializing_if = "TpmKey::is_default")]
+    pub key: TpmKey,
+    /// Whether what it certifies are attestation keys (as clouds do) and not endorsement keys (as makers do): a TPM that was
+    /// known by both would be two chips.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attests: bool,
+    /// Whether it is Google's: then, and only then, its certificates are believed when they say where an instance stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub google: bool,
+}
+
+/// Kinds of keys that makers of TPMs and clouds certify (TCG EK Credential Profile 2.5, templates L-1, L-2 and H-3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum TpmKey {
+    /// RSA of 2048 bits: nearly every TPM has a certified one.
+    #[default]
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+    /// NIST P-256.
+    #[serde(rename = "ecc-p256")]
+    EccP256,
+    /// NIST P-384.
+    #[serde(rename = "ecc-p384")]
+    EccP384,
+}
+
+impl TpmKey {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rsa2048, Self::EccP256, Self::EccP384];
+
+    /// Name in anchor files, configurations and output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa-2048",
+            Self::EccP256 => "ecc-p256",
+            Self::EccP384 => "ecc-p384",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name() == name)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for TpmKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A development root as an anchor file names it.

@@ -9,7 +9,7 @@ use axum::{
     Extension, Json,
     extract::{Path, State, rejection::JsonRejection},
 };
-use legation_core::{Rejection, Signed, statement::Passport};
+use legation_core::{Rejection, Signed, UnixTime, statement::Passport};
 use legation_policy::{DryRun, Options, Policy, PolicyDiff, References, Scope, Subject};
 use legation_pool::{Command, PolicyVersion, PolicyView, Pool};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,13 @@ impl Snapshot {
     fn load(&self, scope: &Scope, text: &str, allow_development: bool) -> Result<Policy, Rejection> {
         let options = Options::of(scope.clone(), allow_development);
         Policy::load(&scope.to_string(), text, self.references.clone(), options).map_err(|e| e.rejection())
+    }
+
+    /// As [`Self::load`], a text that somebody may want to set.
+    fn load_new(&self, scope: &Scope, text: &str, allow_development: bool, now: UnixTime) -> Result<Policy, Rejection> {
+        let policy = self.load(scope, text, allow_development)?;
+        policy.check_images(now).map_err(|e| e.rejection())?;
+        Ok(policy)
     }
 
     fn subjects(&self) -> impl Iterator<Item = (String, Subject<'_>)> {
@@ -173,7 +180,7 @@ pub(crate) async fn test(
     caller.reads(&scope)?;
     let Json(PolicyText { text }) = body?;
     trial(&app, scope, move |snapshot, scope, development, now| {
-        let policy = snapshot.load(scope, &text, development)?;
+        let policy = snapshot.load_new(scope, &text, development, now)?;
         Ok(legation_policy::dry_run(&policy, snapshot.subjects(), now))
     })
     .await
@@ -200,7 +207,7 @@ pub(crate) async fn diff(
             Rejection::new("policy.unknown", format!("policy `{scope}`")).expected("one in force").got("none")
         })?;
         let old = snapshot.load(scope, current, development)?;
-        let new = snapshot.load(scope, &text, development)?;
+        let new = snapshot.load_new(scope, &text, development, now)?;
         Ok(legation_policy::diff(&old, &new, snapshot.subjects(), now))
     })
     .await
@@ -210,7 +217,7 @@ pub(crate) async fn diff(
 async fn trial<T: Send + 'static>(
     app: &App,
     scope: Scope,
-    work: impl FnOnce(&Snapshot, &Scope, bool, legation_core::UnixTime) -> Result<T, Rejection> + Send + 'static,
+    work: impl FnOnce(&Snapshot, &Scope, bool, UnixTime) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<Json<T>, Problem> {
     let _turn = app.trials.clone().acquire_owned().await;
     let asked = scope.clone();

@@ -1,14 +1,12 @@
 //! Errors on the wire: RFC 9457 `application/problem+json`, with the refusal's fields as extension members.
 
 use axum::{
-    Json,
     extract::rejection::{JsonRejection, QueryRejection},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use legation_core::Rejection;
-use serde::Serialize;
-use utoipa::ToSchema;
+pub(crate) use legation_verifier::service::ProblemBody;
 
 use crate::objects::ObjectError;
 
@@ -17,28 +15,6 @@ use crate::objects::ObjectError;
 pub struct Problem {
     status: StatusCode,
     why: Box<Rejection>,
-}
-
-/// Body of a refusal (RFC 9457): `type` names the check.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ProblemBody {
-    /// `https://legation.dev/problems/CHECK`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// What the check is about.
-    title: String,
-    /// HTTP status.
-    status: u16,
-    /// Everything in one line.
-    detail: String,
-    /// Short name of the check.
-    check: String,
-    /// What would have passed.
-    expected: String,
-    /// What was found.
-    got: String,
-    /// What to do.
-    fix: String,
 }
 
 impl Problem {
@@ -130,16 +106,6 @@ impl From<QueryRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = ProblemBody {
-            kind: format!("https://legation.dev/problems/{}", self.why.check),
-            title: self.why.claim.clone(),
-            status: self.status.as_u16(),
-            detail: self.why.to_string(),
-            check: self.why.check.clone(),
-            expected: self.why.expected.clone(),
-            got: self.why.got.clone(),
-            fix: self.why.fix.clone(),
-        };
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+        ProblemBody::new(self.status, *self.why).into_response()
     }
 }

@@ -18,11 +18,11 @@ use super::{App, Caller, Problem, problem::ProblemBody};
 pub struct NewReference {
     /// Its name.
     pub name: String,
-    /// Of a running enclave: what it measures, on its kind of machine.
+    /// Of a running enclave: what it measures, on its kind of machine, with the registers that are of the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub enclave: Option<EnclaveId>,
-    /// Or a value: `{"kind": "image", "measurement": .., "tees": [..]}` or `{"kind": "firmware", "product": .., "minimum": ..}`.
+    /// Or a value: `{"kind": "image", "measurement": .., "registers": {..}, "tees": [..]}` or `{"kind": "firmware", "product": .., "minimum": ..}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub value: Option<ReferenceKind>,
@@ -94,8 +94,7 @@ pub(crate) async fn add(
     let now = (app.clock)();
     let (value, source) = match (new.enclave, new.value) {
         (Some(id), None) => {
-            let view = app.leader.ask(move |pool| pool.enclave_view(id, now)).await??;
-            let value = ReferenceKind::Image { measurement: view.measurement, tees: [view.tee].into() };
+            let value = app.leader.ask(move |pool| pool.image_of(id)).await??;
             (value, format!("enclave {}", id.short()))
         }
         (None, Some(value)) => (value, new.source),

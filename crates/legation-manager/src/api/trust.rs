@@ -83,7 +83,7 @@ pub(crate) async fn signed_revocations(
     _caller: Extension<Caller>,
 ) -> Result<Json<SignedRevocations>, Problem> {
     let none = || Rejection::new("revocation.none", "the signed list").expected("one").got("none yet");
-    Ok(Json(app.effects.signed_revocations().ok_or_else(none)?))
+    app.effects.signed_revocations().map(|signed| Json((*signed).clone())).ok_or_else(|| none().into())
 }
 
 /// The verifiers of this pool, and when each last answered.

@@ -1,11 +1,14 @@
 //! Refusals say which rule, which condition, what was found and what to do.
 
+use std::sync::Arc;
+
 use legation_core::{
     Rejection,
-    claims::{Attested, Claims},
+    claims::{Attested, Claims, TeeKind},
 };
+use legation_policy::{Options, Policy, ReferenceKind, ReferenceValue, References};
 
-use crate::world::{Guest, NOW, load, when};
+use crate::world::{Guest, NOW, image, known, load, when};
 
 fn refusal(text: &str, change: impl FnOnce(&mut Claims)) -> Rejection {
     let policy = load(text).unwrap();
@@ -28,7 +31,11 @@ fn the_first_condition_that_fails_is_shown_with_what_it_read() {
             "operator absent: its evidence does not say",
         ),
         ("principal in Image::\"other\"", "principal in Image::\"other\"", "image known (measurement ab"),
-        ("principal.features.contains(\"smt\")", "principal.features.contains(\"smt\")", "features none"),
+        (
+            "principal has features && principal.features.contains(\"smt-disabled\")",
+            "principal has features (the first of 2 conditions that fail)",
+            "features absent: its evidence does not say",
+        ),
         ("principal.region like \"us-*\"", "principal.region like \"us-*\"", "region \"eu-north\""),
         ("principal.tee in [Tee::\"tdx\"]", "principal.tee in [Tee::\"tdx\"]", "tee sev-snp"),
         (
@@ -86,4 +93,24 @@ fn a_forbid_that_fires_is_named() {
     assert_eq!(why.expected, "not (principal has vmpl && principal.vmpl > 0)");
     assert_eq!((why.check.as_str(), why.got.as_str()), ("policy.level", "vmpl 2"));
     assert_eq!(why.fix, "ask for the report from a more privileged level, or change rule `level`");
+}
+
+#[test]
+fn another_guest_on_a_known_firmware_is_told_which_register_differs() {
+    let registers =
+        [("rtmr0", "a0"), ("rtmr1", "a1"), ("rtmr2", "a2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let guest = Guest::milan().with(|c| {
+        c.tee.value = TeeKind::Tdx;
+        c.registers = registers.into();
+    });
+    let value =
+        ReferenceValue { value: ReferenceKind::image_of(&guest.claims).unwrap(), ..image("web", known(), None) };
+    let references = Arc::new(References::new([value]).unwrap());
+    let text = "@id(\"a\") permit (principal in Image::\"web\", action, resource);";
+    let policy = Policy::load("test", text, references, Options::default()).unwrap();
+    policy.admit(guest.subject(), NOW).unwrap();
+    let other = guest.with(|c| drop(c.registers.insert("rtmr2".to_owned(), "bb".to_owned())));
+    let why = policy.admit(other.subject(), NOW).unwrap_err();
+    assert_eq!((why.check.as_str(), why.expected.as_str()), ("policy.a", "principal in Image::\"web\""));
+    assert!(why.fix.contains("`web`") && why.fix.contains("`rtmr2` is bb here"), "{why}");
 }

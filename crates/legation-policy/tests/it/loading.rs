@@ -22,6 +22,7 @@ fn every_mistake_has_a_check_a_place_and_a_hint() {
         (format!("{permit}\n when {{ principal.debgu }};"), "policy.schema", 2, 9, "debug"),
         (format!("{permit}\n when {{ principal.debug == 1 }};"), "policy.schema", 2, 9, "Bool"),
         (format!("{permit}\n when {{ principal.vmpl == 0 }};"), "policy.schema", 2, 9, "optional"),
+        (format!("{permit}\n unless {{ principal.features.contains(\"smt\") }};"), "policy.schema", 2, 11, "optional"),
         (format!("{permit}\n when {{ principal.tee == \"sev-snp\" }};"), "policy.schema", 2, 9, "String"),
         (format!("{permit}\n when {{ principal.tee == Tee::\"sev-spn\" }};"), "policy.schema", 2, 26, "sev-spn"),
         (format!("{permit}\n when {{ principal.tcb.status == TcbStatus::\"good\" }};"), "policy.schema", 2, 33, "good"),
@@ -160,6 +161,8 @@ fn what_is_doubtful_is_a_warning() {
     assert_eq!(checks, ["policy.doubt", "policy.grace", "policy.expired"]);
     let early: Vec<_> = policy.warnings(UnixTime(1_700_000_000)).into_iter().map(|p| p.check).collect();
     assert_eq!(early, ["policy.doubt"]);
+    assert_eq!(policy.check_images(NOW).unwrap_err().problems[0].check, "policy.expired");
+    policy.check_images(UnixTime(1_700_000_000)).unwrap();
 }
 
 #[test]

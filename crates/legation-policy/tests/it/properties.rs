@@ -16,7 +16,7 @@ fn atom() -> impl Strategy<Value = String> {
         "principal has vmpl",
         "(principal has vmpl && principal.vmpl == 0)",
         "principal.region like \"eu*\"",
-        "principal.features.contains(\"smt\")",
+        "(principal has features && principal.features.contains(\"smt\"))",
         "principal.tcb.status == TcbStatus::\"unknown\"",
         "principal.memory * 4611686018427387904 > 1",
         "principal.confidence.region >= 900",

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use legation_attest::Appraiser;
 use legation_core::{
     UnixTime,
-    claims::{Anchor, Attested, Claims, Gpu, TcbStatus, TeeKind},
+    claims::{Anchor, Attested, Claims, Gpu, RevocationCheck, TcbStatus, TeeKind},
     statement::Tier,
 };
 use legation_policy::{Options, Policy, References};
@@ -14,14 +14,15 @@ use crate::world::{Guest, NOW, firmware, image, known, load, references, when};
 
 fn gpu() -> Attested<Gpu> {
     let word = |w: &str| w.to_owned();
-    Attested::endorsed(Gpu { model: word("hopper"), driver: word("1"), firmware: word("2"), chip: word("c") })
+    let (chip, anchor) = (word("c"), word("nvidia-device-identity"));
+    Attested::measured(Gpu { model: word("hopper"), driver: word("1"), firmware: word("2"), chip, anchor })
 }
 
 #[test]
 fn conditions_see_what_was_attested() {
     type Change = fn(&mut Claims);
     let same: Change = |_| {};
-    let table: [(&str, Change, bool); 35] = [
+    let table: [(&str, Change, bool); 43] = [
         ("principal in Image::\"known\"", same, true),
         ("principal in Image::\"known\"", |c| c.measurement.value = "00".repeat(48), false),
         ("principal in Image::\"old\"", |c| c.measurement.value = "ef".repeat(48), false),
@@ -60,12 +61,23 @@ fn conditions_see_what_was_attested() {
             true,
         ),
         (
-            "principal.features.contains(\"smt\")",
-            |c| c.features = Some(Attested::hardware(BTreeSet::from(["smt".into()]))),
+            "principal has features && principal.features.contains(\"smt-disabled\")",
+            |c| c.features = Some(Attested::hardware(BTreeSet::from(["smt-disabled".into()]))),
             true,
         ),
-        ("principal.features.isEmpty()", same, true),
+        ("principal has features && principal.features.contains(\"smt-disabled\")", same, false),
+        ("principal has features", same, false),
+        // Nobody says anything, and so nobody says that there is nothing.
+        ("principal has features && !principal.features.contains(\"smt\")", same, false),
+        (
+            "principal has features && principal.features.isEmpty()",
+            |c| c.features = Some(Attested::hardware(BTreeSet::new())),
+            true,
+        ),
         ("principal.gpu_count == 1 && principal.gpus.contains(\"hopper\")", |c| c.gpus = vec![gpu()], true),
+        ("principal.gpu_drivers.contains(\"1\") && principal.gpu_firmware == [\"2\"]", |c| c.gpus = vec![gpu()], true),
+        ("principal.gpu_drivers.contains(\"1\")", same, false),
+        ("principal.confidence.gpus >= 900", |c| c.gpus = vec![gpu()], false),
         (
             "principal.hasTag(\"pcr4\") && principal.getTag(\"pcr4\") == \"aa\"",
             |c| {
@@ -75,6 +87,8 @@ fn conditions_see_what_was_attested() {
         ),
         ("principal.hasTag(\"pcr4\")", same, false),
         ("principal.stale_collateral", |c| c.stale_since = Some(NOW), true),
+        ("principal.revocation_checked", same, true),
+        ("principal.revocation_checked", |c| c.revocation = RevocationCheck::Unchecked, false),
         ("principal.cpu >= 4000 && principal.memory == 8589934592 && principal.slot == 0", same, true),
     ];
     for (condition, change, admitted) in table {
@@ -151,7 +165,7 @@ fn no_text_lowers_the_floor() {
 fn the_vector_says_what_is_wanting() {
     let policy = load("@id(\"a\") permit (principal, action, resource);").unwrap();
     type Change = fn(&mut Claims);
-    let table: [(&str, i8, Tier, Change); 8] = [
+    let table: [(&str, i8, Tier, Change); 11] = [
         ("executables", 3, Tier::Affirming, |_| {}),
         ("executables", 33, Tier::Warning, |c| c.measurement.value = "00".repeat(48)),
         ("runtime-opaque", 32, Tier::Warning, |c| c.confidential.value = false),
@@ -160,6 +174,14 @@ fn the_vector_says_what_is_wanting() {
         ("hardware", 32, Tier::Warning, |c| c.tcb.value.status = TcbStatus::OutOfDate),
         ("hardware", 2, Tier::Affirming, |c| c.tcb.value.status = TcbStatus::SwHardeningNeeded),
         ("instance-identity", 32, Tier::Warning, |c| c.stale_since = Some(NOW)),
+        ("instance-identity", 32, Tier::Warning, |c| c.revocation = RevocationCheck::Unchecked),
+        ("instance-identity", 32, Tier::Warning, |c| {
+            (c.tee.value, c.revocation) = (TeeKind::AzSnpVtpm, RevocationCheck::Unchecked);
+        }),
+        // Another kind than the image's, which is a warning of its own.
+        ("instance-identity", 2, Tier::Warning, |c| {
+            (c.tee.value, c.revocation) = (TeeKind::Nitro, RevocationCheck::Unchecked);
+        }),
     ];
     for (name, value, status, change) in table {
         let guest = Guest::milan().with(change);

@@ -1,10 +1,13 @@
 //! Enclaves as a verifier would have judged them, and policies about them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use legation_core::{
     Bytes, MicroUsd, Millicores, ProviderId, Region, UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Tcb, TeeKind},
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, RevocationCheck, Tcb, TeeKind},
 };
 use legation_policy::{Options, Policy, PolicyError, ReferenceKind, ReferenceValue, References, Subject};
 
@@ -43,7 +46,8 @@ impl Guest {
             slot: 0,
             operators: Vec::new(),
         };
-        Self { claims: Claims { vmpl: Some(Attested::hardware(0)), ..claims }, configuration }
+        let (vmpl, revocation) = (Some(Attested::hardware(0)), RevocationCheck::Checked);
+        Self { claims: Claims { vmpl, revocation, ..claims }, configuration }
     }
 
     /// The same, changed.
@@ -61,7 +65,11 @@ impl Guest {
 pub(crate) fn image(name: &str, measurement: String, expires: Option<UnixTime>) -> ReferenceValue {
     ReferenceValue {
         name: name.into(),
-        value: ReferenceKind::Image { measurement, tees: BTreeSet::from([TeeKind::SevSnp, TeeKind::DevSnp]) },
+        value: ReferenceKind::Image {
+            measurement,
+            registers: BTreeMap::new(),
+            tees: BTreeSet::from([TeeKind::SevSnp, TeeKind::DevSnp]),
+        },
         owner: "ops".into(),
         made: UnixTime(1_700_000_000),
         expires,

@@ -251,3 +251,37 @@ fn names_say_what_they_name() {
     let machine = Machine::new("a");
     assert_eq!(machine.id.digest(), Digest::of(&machine.key.public_key().spki()));
 }
+
+/// A GPU answers whoever asks: two machines may show the same one, and only one has it.
+#[test]
+fn a_gpu_is_in_one_live_machine() {
+    let with = |name: &str, gpus: &[&'static str]| Machine { gpus: gpus.to_vec(), ..Machine::new(name) };
+    let (a, b, c) = (with("a", &["g1", "g2"]), with("b", &["g3", "g2"]), with("c", &["g4"]));
+    let mut world = World::new([with("a", &a.gpus), with("c", &c.gpus)]);
+    assert_eq!(world.refused(world.attested(&b)), "pool.gpu");
+    // Its own, anew, and that of no other.
+    world.now = world.now.plus(10);
+    did(&world.apply(world.attested(&a)).unwrap(), &["attested"]);
+    did(&world.apply(world.attested(&with("d", &["g5"]))).unwrap(), &["attested"]);
+    // The machine is away: another may have it now, and the first does not return beside it.
+    did(&world.lose(a.id), &["left"]);
+    did(&world.apply(world.attested(&b)).unwrap(), &["attested"]);
+    did(&world.arrive(b.id, &[]), &["arrived"]);
+    assert_eq!(world.refused(Command::Arrived { enclave: a.id, running: Vec::new() }), "pool.gpu");
+    world.now = world.now.plus(10);
+    assert_eq!(world.refused(world.attested(&a)), "pool.gpu");
+    did(&world.lose(b.id), &["left"]);
+    did(&world.arrive(a.id, &[]), &["arrived"]);
+    // A machine that boots anew brings its own.
+    did(&world.lose(a.id), &["left"]);
+    let again = Machine { gpus: a.gpus.clone(), ..a.reboot("a2") };
+    did(&world.apply(world.attested(&again)).unwrap(), &["attested"]);
+    // Its maker's root is a root it rests on, and so is its chip.
+    did(&world.arrive(again.id, &[]), &["arrived"]);
+    world.revoke(Revocable::Chip("g4".into()));
+    assert!(world.pool.enclaves()[&c.id].revoked.is_some());
+    world.revoke(Revocable::Anchor("nvidia-device-identity".into()));
+    assert!(world.pool.enclaves()[&again.id].revoked.is_some());
+    assert_eq!(world.refused(world.attested(&with("e", &["g9"]))), "revocation");
+    did(&world.apply(world.attested(&Machine::new("without"))).unwrap(), &["attested"]);
+}

@@ -37,7 +37,7 @@ fn history() -> World {
 #[test]
 fn what_was_stored_is_read_back_byte_for_byte() {
     let world = history();
-    let mut again = Pool::new(Limits::default());
+    let mut again = Pool::new(limits());
     let mut kinds = std::collections::BTreeSet::new();
     for (n, record) in (1..).zip(&world.records) {
         let stored = serde_json::to_string(record).unwrap();

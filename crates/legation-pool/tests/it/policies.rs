@@ -1,8 +1,13 @@
 //! Reference values and policies in the journal, and what a tenant's policy does to placement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use legation_core::{TenantId, UnixTime, claims::TeeKind};
+use legation_core::{
+    TenantId, UnixTime,
+    claims::{Anchor, TeeKind},
+    dsse::sign,
+    statement::Office,
+};
 use legation_policy::{ReferenceKind, ReferenceValue, Scope};
 use legation_pool::{Applied, Command, Limits, Phase, Pool};
 
@@ -11,7 +16,11 @@ use crate::world::*;
 fn image(name: &str, byte: &str) -> ReferenceValue {
     ReferenceValue {
         name: name.into(),
-        value: ReferenceKind::Image { measurement: byte.repeat(48), tees: BTreeSet::from([TeeKind::DevSnp]) },
+        value: ReferenceKind::Image {
+            measurement: byte.repeat(48),
+            registers: BTreeMap::new(),
+            tees: BTreeSet::from([TeeKind::DevSnp]),
+        },
         owner: "ops".into(),
         made: START,
         expires: None,
@@ -88,6 +97,11 @@ fn a_policy_is_set_only_if_it_loads() {
     let view = world.pool.policy_view(&Scope::Pool, world.now).unwrap();
     assert_eq!((view.name.as_str(), view.rules), ("appraisal", vec!["known".to_owned()]));
     assert_eq!(world.pool.policy_view(&acme(), world.now).unwrap_err().check, "policy.unknown");
+    // What no longer counts cannot be named anew; a policy that names it stays, and replays.
+    world.apply(expire("known", None, true)).unwrap();
+    assert_eq!(world.refused(set(Scope::Pool, KNOWN)), "policy.expired");
+    let view = world.pool.policy_view(&Scope::Pool, world.now).unwrap();
+    assert_eq!((view.current.version, view.warnings[0].check.as_str()), (41, "policy.expired"));
 }
 
 #[test]
@@ -147,4 +161,109 @@ fn a_tenants_policy_that_speaks_of_time_is_asked_again() {
     world.wait(120);
     let task = world.submit_granted(vec![fragment("two")]);
     assert_eq!(world.phase(task, 0), Phase::Queued);
+}
+
+const ANY: &str = "@id(\"any\") permit (principal, action, resource);";
+
+#[test]
+fn whom_the_pools_policy_refuses_is_not_let_in() {
+    let mut strict = World::with(Limits::default(), []);
+    strict.apply(set(Scope::Pool, ANY)).unwrap();
+    let (a, b) = (Machine::new("a"), Machine::new("b").at("beta", "us-1", 9));
+    let why = strict.apply(strict.attested(&a)).unwrap_err();
+    assert_eq!(why.check, "appraisal.anchor", "no development machine where none is allowed: {why}");
+    let own = strict.attested_by(&Key::new("acme's"), Some(&["acme"]), &a, strict.now.plus(HOUR));
+    assert_eq!(strict.refused(own), "appraisal.anchor", "whoever vouches");
+
+    let mut world = World::new([]);
+    world.apply(set(Scope::Pool, US)).unwrap();
+    let here = world.attested(&a);
+    assert_eq!(world.refused(here), "policy.us");
+    let elsewhere = world.attested_by(&Key::new("elsewhere"), None, &a, world.now.plus(HOUR));
+    assert_eq!(world.refused(elsewhere), "policy.us", "every verifier's word is held to it");
+    world.attest(b).unwrap();
+    // Whom a tenant's own verifier lets in, it lets in for that tenant.
+    let own = world.attested_by(&Key::new("acme's"), Some(&["acme"]), &a, world.now.plus(HOUR));
+    world.apply(own).unwrap();
+}
+
+const US: &str = "@id(\"us\") permit (principal, action, resource) when { principal.region == \"us-1\" };";
+
+#[test]
+fn a_change_of_the_pools_policy_takes_out_whom_it_refuses() {
+    let (a, b) = (Machine::new("a").at("alpha", "eu-1", 1), Machine::new("b").at("beta", "us-1", 9));
+    let (a_id, b_id) = (a.id, b.id);
+    let mut world = World::new([a, b]);
+    let task = world.submit_granted(vec![fragment("one")]);
+    assert_eq!(world.lease(task, 0).unwrap().1, a_id, "the cheaper one");
+    let applied = world.apply(set(Scope::Pool, US)).unwrap();
+    assert!(kinds(&applied).contains(&"barred"), "{:?}", kinds(&applied));
+    let why = world.pool.enclaves()[&a_id].cordon.clone().unwrap().why;
+    assert_eq!(why.check, "policy.us", "{why}");
+    assert_eq!(world.lease(task, 0).unwrap().1, b_id, "its work moved");
+    assert!(world.pool.enclaves()[&b_id].cordon.is_none());
+    // It is told when it comes again, since its passport holds by its dates.
+    world.lose(a_id);
+    let effects = format!("{:?}", world.arrive(a_id, &[]).effects);
+    assert!(effects.contains("Reattest"), "{effects}");
+    // A policy that admits it lets it attest again, and that restores it.
+    world.apply(set(Scope::Pool, ANY)).unwrap();
+    assert!(world.pool.enclaves()[&a_id].cordon.is_some());
+    world.now = world.now.plus(1);
+    let again = world.attested(&world.machines[&a_id]);
+    world.apply(again).unwrap();
+    assert!(world.pool.enclaves()[&a_id].cordon.is_none());
+}
+
+#[test]
+fn the_pools_policy_may_speak_of_time() {
+    let mut world = World::new([]);
+    let until =
+        "@id(\"soon\") permit (principal, action, resource) when { context.now < datetime(\"2027-01-15T08:01:00Z\") };";
+    world.apply(set(Scope::Pool, until)).unwrap();
+    let id = world.attest(Machine::new("a")).unwrap();
+    world.arrive(id, &[]);
+    world.wait(30);
+    assert!(world.pool.enclaves()[&id].cordon.is_none());
+    world.wait(60);
+    assert_eq!(world.pool.enclaves()[&id].cordon.clone().unwrap().why.check, "policy.soon");
+}
+
+#[test]
+fn an_end_is_never_moved_later_in_silence() {
+    let mut world = World::new([]);
+    world.apply(add(image("known", "ab"), false)).unwrap();
+    let end = world.now.plus(100);
+    world.apply(expire("known", Some(end), false)).unwrap();
+    assert_eq!(kinds(&world.apply(expire("known", Some(end), false)).unwrap()), [""; 0]);
+    assert_eq!(world.refused(expire("known", Some(end.plus(1)), false)), "reference.expiry");
+}
+
+/// On TDX the measurement is of the virtual firmware: a reference value of an enclave there takes in what it started.
+#[test]
+fn an_image_of_an_enclave_says_what_its_machine_started() {
+    let mut world = World::new([]);
+    let machine = Machine::new("a");
+    let appointment = world.appointment(&world.verifier, Office::Verifier);
+    let mut passport = machine.passport(START, START.plus(HOUR), &world.verifier, appointment.digest());
+    passport.claims.tee.value = TeeKind::Tdx;
+    passport.claims.anchor = Anchor::Production("intel-sgx-root".into());
+    passport.claims.measurement.value = "11".repeat(48);
+    passport.claims.registers =
+        ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].map(|name| (name.to_owned(), "22".repeat(48))).into();
+    let attested = Command::Attested {
+        passport: Box::new(sign(passport, &world.verifier)),
+        appointment: Box::new(appointment),
+        evidence: Box::new(machine.evidence()),
+        collateral: Vec::new(),
+    };
+    world.apply(attested).unwrap();
+    let value = world.pool.image_of(machine.id).unwrap();
+    let ReferenceKind::Image { registers, tees, .. } = &value else { panic!("an image") };
+    assert_eq!(registers.keys().collect::<Vec<_>>(), ["rtmr0", "rtmr1", "rtmr2"]);
+    assert_eq!(tees.iter().copied().collect::<Vec<_>>(), [TeeKind::Tdx]);
+    let bare = ReferenceKind::Image { measurement: "11".repeat(48), registers: BTreeMap::new(), tees: tees.clone() };
+    assert_eq!(world.refused(add(ReferenceValue { value: bare, ..image("web", "11") }, false)), "reference.registers");
+    did(&world.apply(add(ReferenceValue { value, ..image("web", "11") }, false)).unwrap(), &["reference web added"]);
+    assert_eq!(world.pool.image_of(Machine::new("b").id).unwrap_err().check, "pool.enclave");
 }

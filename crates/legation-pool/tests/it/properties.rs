@@ -41,6 +41,7 @@ const LIMITS: Limits = Limits {
     lease_margin_seconds: 15,
     slots_per_chip: 1,
     return_seconds: 15,
+    allow_development: true,
 };
 /// Verifiers, and the tenants they are trusted with: all work here is of `acme`.
 const VERIFIERS: [(&str, Option<&[&str]>); 3] =
@@ -525,6 +526,7 @@ impl<'a> History<'a> {
             Event::Draining { .. } => tally.count("draining"),
             Event::Revoked { revocation } => tally.count(&format!("revoked {}", revocation.what.kind())),
             Event::Lapsed { .. } => tally.count("lapsed"),
+            Event::Barred { .. } => tally.count("barred"),
             Event::Withdrawn { .. } => tally.count("withdrawn"),
             Event::Submitted { .. } => tally.count("submitted"),
             Event::Granted { .. } => tally.count("granted"),

@@ -27,10 +27,13 @@ fn each_kind_takes_what_rests_on_it() {
         (Revocable::Enclave(Machine::new("stranger").id), &[]),
         (Revocable::Chip("of nobody".into()), &[]),
         (Revocable::Verifier(verifier("nobody")), &[]),
+        // It signed no passport here, and vouched for the key behind one.
+        (Revocable::Verifier(verifier("activator")), &[1]),
         (Revocable::Anchor("amd-milan".into()), &[]),
     ];
     for (what, fall) in kinds {
-        let machines = || [Machine::new("a"), Machine::new("b"), Machine::new("c").at("bravo", "eu-1", 1)];
+        let vouched = || Machine { vouched: Some(verifier("activator")), ..Machine::new("b") };
+        let machines = || [Machine::new("a"), vouched(), Machine::new("c").at("bravo", "eu-1", 1)];
         let mut world = World::new(machines());
         let tasks: Vec<_> = (0..3).map(|n| world.submit_granted(vec![fragment(&format!("part {n}"))])).collect();
         let names = machines();

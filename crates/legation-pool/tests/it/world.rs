@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use legation_core::{
-    Bytes, Digest, EnclaveId, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, ObjectId, ProviderId, PublicKey,
-    Region, Rejection, Requirement, Revocable, SealingPublicKey, Signature, Signed, Signer, TaskId, TenantId, Term,
-    UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
+    Bytes, Digest, EnclaveId, FragmentIndex, Fuel, KeyId, LeaseId, MicroUsd, Millicores, ObjectId, ProviderId,
+    PublicKey, Region, Rejection, Requirement, Revocable, SealingPublicKey, Signature, Signed, Signer, TaskId,
+    TenantId, Term, UnixTime,
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Gpu, Rate, Tcb, TeeKind},
     dsse::sign,
     statement::{
         Aggregate, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Scope,
@@ -60,7 +60,17 @@ pub(crate) struct Machine {
     pub(crate) sealing: SealingPublicKey,
     pub(crate) chip: String,
     pub(crate) configuration: Configuration,
+    /// Whose word on its attestation key its evidence rests on.
+    pub(crate) vouched: Option<KeyId>,
+    /// Its GPUs, by name.
+    pub(crate) gpus: Vec<&'static str>,
     pub(crate) id: EnclaveId,
+}
+
+fn gpu(name: &str) -> Attested<Gpu> {
+    let text = str::to_owned;
+    let (model, anchor) = (text("hopper"), text("nvidia-device-identity"));
+    Attested::measured(Gpu { model, driver: text("590.12"), firmware: text("96.00"), chip: text(name), anchor })
 }
 
 impl Machine {
@@ -76,7 +86,8 @@ impl Machine {
             slot: 0,
             operators: Vec::new(),
         };
-        Self { sealing: sealing(name), chip: format!("chip of {name}"), configuration, id, key }
+        let chip = format!("chip of {name}");
+        Self { sealing: sealing(name), chip, configuration, vouched: None, gpus: Vec::new(), id, key }
     }
 
     /// Another boot of it: same chip, new keys.
@@ -116,6 +127,8 @@ impl Machine {
     ) -> Passport {
         let claims = Claims {
             vmpl: Some(Attested::hardware(0)),
+            vouched: self.vouched,
+            gpus: self.gpus.iter().map(|name| gpu(name)).collect(),
             ..Claims::basic(
                 TeeKind::DevSnp,
                 Anchor::Development("local".into()),
@@ -230,6 +243,11 @@ pub(crate) struct Ran {
     pub(crate) keys: Vec<WrappedKey>,
 }
 
+/// Those of a pool of development machines.
+pub(crate) fn limits() -> Limits {
+    Limits { allow_development: true, ..Limits::default() }
+}
+
 pub(crate) struct World {
     pub(crate) pool: Pool,
     /// Absorbs the records, one by one, and nothing else.
@@ -246,7 +264,7 @@ pub(crate) struct World {
 impl World {
     /// A pool that a manager leads, with these machines attested and here.
     pub(crate) fn new(machines: impl IntoIterator<Item = Machine>) -> Self {
-        Self::with(Limits::default(), machines)
+        Self::with(limits(), machines)
     }
 
     pub(crate) fn with(limits: Limits, machines: impl IntoIterator<Item = Machine>) -> Self {
@@ -557,6 +575,7 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::Draining { .. } => "draining".to_owned(),
         Event::Revoked { revocation } => format!("revoked, epoch {}", revocation.epoch.0),
         Event::Lapsed { why, .. } => format!("lapsed: {}", why.check),
+        Event::Barred { why, .. } => format!("barred: {}", why.check),
         Event::Withdrawn { why, .. } => format!("withdrawn: {}", why.check),
         Event::Submitted { .. } => "submitted".to_owned(),
         Event::Granted { keys, .. } => format!("granted with {} keys", keys.len()),

@@ -2,7 +2,9 @@
 
 use legation_attest::{
     Roots,
-    snp::{Crl, LeafKind, Product},
+    snp::{Crl, LeafKind, Product, Vcek},
+    tpm::TpmRootSet,
+    x509,
 };
 use legation_core::{Rejection, UnixTime, claims::COLLATERAL_MAX};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
@@ -66,7 +68,7 @@ pub(super) fn refuse(check: &str, name: &CollateralName, claim: &str) -> Rejecti
 const FIX: &str = "fetch the item again from its vendor";
 
 impl Checker {
-    /// Checks against AMD's and Intel's roots, which are compiled in, and the development roots in `roots`.
+    /// Checks against AMD's and Intel's roots, which are compiled in, and the development and TPM roots in `roots`.
     pub fn new(roots: Roots) -> Self {
         Self { roots }
     }
@@ -86,7 +88,8 @@ impl Checker {
             CollateralName::Intel { tee, fmspc, authority } => intel::check(name, *tee, fmspc, *authority, bytes)?,
             CollateralName::AmdList { product, .. } => self.list(name, bytes, Some(*product))?,
             CollateralName::DevelopmentList { .. } => self.list(name, bytes, None)?,
-            CollateralName::Vcek { product, hwid, .. } => vcek(name, *product, hwid, bytes)?,
+            CollateralName::TpmList { root } => self.tpm_list(name, root, bytes)?,
+            CollateralName::Vcek(of) => self.vcek(name, of, bytes, now)?,
         };
         if let Some(part) = dates.parts.iter().find(|p| now.plus(FUTURE_SECONDS_MAX) < p.issued) {
             return Err(refuse("collateral.future", name, part.what)
@@ -104,6 +107,34 @@ impl Checker {
         Ok(dates)
     }
 
+    /// The chain is verified here too: a forged certificate must not stand where the true one would be fetched to.
+    fn vcek(&self, name: &CollateralName, of: &Vcek, bytes: &[u8], now: UnixTime) -> Result<Dates, Rejection> {
+        let dates = dates_of(name, bytes)?;
+        let found = Vcek::of_certificate(bytes, &self.roots.amd, now)
+            .map_err(|why| refuse("collateral.signature", name, "chain").expected("AMD's").got(why).fix(FIX))?;
+        if found == *of {
+            return Ok(dates);
+        }
+        Err(refuse("collateral.subject", name, "chip and security version")
+            .expected(name)
+            .got(found.name())
+            .fix("store it under its own name"))
+    }
+
+    /// Lists of roots alone: of an authority below one there is no certificate here that could say whose a list is.
+    fn tpm_list(&self, name: &CollateralName, root: &str, bytes: &[u8]) -> Result<Dates, Rejection> {
+        let list = x509::Crl::parse("collateral.form", bytes)?;
+        let signer = self.roots.tpm.issuer_of(&list).or_else(|| self.roots.development_tpm.issuer_of(&list));
+        signed_by(
+            name,
+            signer,
+            root,
+            "name this root with its certificate under `tpm` in the anchor file; a list of an authority below it is not kept",
+        )?;
+        let (issued, next_update) = list.dates();
+        Ok(Dates { parts: vec![Part { what: "revocation list", issued, next_update, evaluation: 0 }] })
+    }
+
     fn list(&self, name: &CollateralName, bytes: &[u8], product: Option<Product>) -> Result<Dates, Rejection> {
         let crl = Crl::parse(bytes).map_err(|why| refuse("collateral.form", name, "form").got(why).fix(FIX))?;
         let (signer, wanted) = match (product, name) {
@@ -113,45 +144,30 @@ impl Checker {
             }
             (None, _) => (None, String::new()),
         };
-        match signer {
-            None => Err(refuse("collateral.signature", name, "signature")
-                .expected(format!("by root `{wanted}`"))
-                .got("by no root that is trusted here")
-                .fix(FIX)),
-            Some(signer) if signer != wanted => Err(refuse("collateral.subject", name, "issuer")
-                .expected(format!("root `{wanted}`"))
-                .got(format!("root `{signer}`"))
-                .fix("store the list under the name of its own root")),
-            Some(_) => {
-                let (issued, next_update) = crl.dates();
-                Ok(Dates { parts: vec![Part { what: "revocation list", issued, next_update, evaluation: 0 }] })
-            }
-        }
+        signed_by(name, signer, &wanted, FIX)?;
+        let (issued, next_update) = crl.dates();
+        Ok(Dates { parts: vec![Part { what: "revocation list", issued, next_update, evaluation: 0 }] })
     }
 }
 
-/// AMD's extension with the chip's id (VCEK specification 57230).
-const HWID: &str = "1.3.6.1.4.1.3704.1.4";
+/// Refuses a list that another root signed than its name says, or none.
+fn signed_by(name: &CollateralName, signer: Option<&str>, wanted: &str, fix: &str) -> Result<(), Rejection> {
+    match signer {
+        None => Err(refuse("collateral.signature", name, "signature")
+            .expected(format!("by root `{wanted}`"))
+            .got("by no root that is trusted here")
+            .fix(fix)),
+        Some(signer) if signer != wanted => Err(refuse("collateral.subject", name, "issuer")
+            .expected(format!("root `{wanted}`"))
+            .got(format!("root `{signer}`"))
+            .fix("store the list under the name of its own root")),
+        Some(_) => Ok(()),
+    }
+}
 
-/// A chip's certificate is checked for its subject; its chain is verified wherever it is used, with the report.
-fn vcek(name: &CollateralName, product: Product, hwid: &[u8], bytes: &[u8]) -> Result<Dates, Rejection> {
+fn dates_of(name: &CollateralName, der: &[u8]) -> Result<Dates, Rejection> {
     let form = |got: String| refuse("collateral.form", name, "form").expected("a VCEK, DER").got(got).fix(FIX);
-    let (rest, cert) = X509Certificate::from_der(bytes).map_err(|e| form(e.to_string()))?;
-    if !rest.is_empty() {
-        return Err(form(format!("{} bytes behind it", rest.len())));
-    }
-    let subject = |expected: String, got: String| {
-        refuse("collateral.subject", name, "chip").expected(expected).got(got).fix("store it under its own name")
-    };
-    let issuer = cert.issuer().to_string();
-    let wanted = crate::collateral::source::kds_name(product);
-    if !issuer.contains(&format!("SEV-{wanted}")) {
-        return Err(subject(format!("issued by SEV-{wanted}"), issuer));
-    }
-    let found = cert.extensions().iter().find(|e| e.oid.to_id_string() == HWID).map(|e| e.value);
-    if found != Some(hwid) {
-        return Err(subject("the chip of the name".to_owned(), "another".to_owned()));
-    }
+    let (_, cert) = X509Certificate::from_der(der).map_err(|e| form(e.to_string()))?;
     let validity = cert.validity();
     let (issued, next_update) = (time(validity.not_before), time(validity.not_after));
     Ok(Dates { parts: vec![Part { what: "certificate", issued, next_update, evaluation: 0 }] })

@@ -34,6 +34,10 @@ use crate::{
 pub const WANTED_MAX: usize = 256;
 /// Deadline of one request to a source.
 const REQUEST: Duration = Duration::from_secs(20);
+/// Items that somebody only asked for, fetched in one round.
+const STRANGERS_IN_A_ROUND: usize = 8;
+/// Seconds between two rounds in which some are fetched.
+const STRANGERS_SECONDS: u64 = 2;
 /// First and longest pause after an item was not got, in seconds.
 const PAUSE_SECONDS: (u64, u64) = (15, 3600);
 /// How often the folder is looked at for changes by others, and stale items are looked for.
@@ -103,6 +107,8 @@ pub struct Keeper {
     http: Http,
     clock: Clock,
     wanted: Mutex<BTreeMap<String, Wanted>>,
+    /// When items that somebody only asked for were last fetched.
+    strangers_at: Mutex<Option<UnixTime>>,
     reminded: Mutex<BTreeMap<String, (ItemState, UnixTime)>>,
     wake: Notify,
 }
@@ -136,6 +142,7 @@ impl Keeper {
             http,
             clock,
             wanted: Mutex::default(),
+            strangers_at: Mutex::default(),
             reminded: Mutex::default(),
             wake: Notify::new(),
             config,
@@ -169,6 +176,10 @@ impl Keeper {
             due.map(|w| (!w.kept, w.failures, w.name.clone())).collect()
         };
         due.sort_by_key(|(stranger, failures, _)| (*stranger, *failures));
+        // The rest of them waits for the next round: what is kept may come due meanwhile.
+        let kept = due.iter().filter(|(stranger, ..)| !stranger).count();
+        let strangers = if due.len() > kept { self.strangers(now) } else { 0 };
+        due.truncate(kept.saturating_add(strangers));
         let (mut got, mut failed) = (0, 0);
         for (_, _, name) in due {
             match self.fetch(&name).await {
@@ -179,6 +190,16 @@ impl Keeper {
         self.remind((self.clock)());
         let next = lock(&self.wanted).values().map(|w| w.next_try).min();
         Round { got, failed, next }
+    }
+
+    /// How many items that somebody only asked for may be fetched now: a few, and then none for a while.
+    fn strangers(&self, now: UnixTime) -> usize {
+        let mut last = lock(&self.strangers_at);
+        if last.is_some_and(|at| at <= now && now.since(at) < STRANGERS_SECONDS) {
+            return 0;
+        }
+        *last = Some(now);
+        STRANGERS_IN_A_ROUND
     }
 
     /// Runs rounds until `stop` says so.
@@ -224,7 +245,9 @@ impl Keeper {
                         }
                     }
                     Err(failed) => {
-                        if failed.endpoint {
+                        // Whoever asks for many items must not make us turn from the vendor that kept ones come from.
+                        let stranger = lock(&self.wanted).get(&text).is_some_and(|wanted| !wanted.kept);
+                        if failed.endpoint && !stranger {
                             source.endpoint(index, |e| e.failed(now, failed.retry_after, chance()));
                         }
                         said.push(failed.why);
@@ -298,6 +321,9 @@ impl Keeper {
         let mut wanted = lock(&self.wanted);
         for (text, kept) in store.items() {
             let Ok(name) = text.parse::<CollateralName>() else { continue };
+            if is_final(&name) {
+                continue;
+            }
             let next = self.next_try(&kept.dates, kept.fetched, now);
             let entry = wanted.entry(text.clone()).or_insert_with(|| Wanted::new(name, true, next));
             (entry.kept, entry.next_try) = (true, next);
@@ -307,6 +333,10 @@ impl Keeper {
     fn got(&self, text: &str, name: &CollateralName, dates: &Dates, now: UnixTime) {
         let next = self.next_try(dates, now, now);
         let mut wanted = lock(&self.wanted);
+        if is_final(name) {
+            wanted.remove(text);
+            return;
+        }
         let entry = wanted.entry(text.to_owned()).or_insert_with(|| Wanted::new(name.clone(), true, next));
         *entry = Wanted { kept: true, next_try: next, failures: 0, problem: None, name: name.clone() };
     }
@@ -399,6 +429,11 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Whether an item never changes: a chip's certificate for one security version.
+fn is_final(name: &CollateralName) -> bool {
+    matches!(name, CollateralName::Vcek(_))
 }
 
 impl Wants for Keeper {

@@ -6,12 +6,13 @@
 //! | `amd/{milan,genoa,turin}/{vcek,vlek}/crl` | revocation list of the ARK, DER |
 //! | `vcek/{milan,genoa,turin}/{HWID}/{SVN}` | a chip's certificate, DER; HWID in base64url, SVN as `04-00-24-219` |
 //! | `dev/{root}/crl` | revocation list of a development root, DER |
+//! | `tpm/{root}/crl` | revocation list of a TPM root of the anchor file, DER |
 //!
-//! Judges read every item under `amd/` and `dev/` as a revocation list, so chips' certificates have a branch of their own.
+//! Judges read every item under `amd/`, `dev/` and `tpm/` as a revocation list, so chips' certificates have a branch of their own.
 
 use std::{fmt, str::FromStr};
 
-use legation_attest::snp::{LeafKind, Product};
+use legation_attest::snp::{LeafKind, Product, Vcek};
 use legation_core::{ProviderId, Rejection, claims::COLLATERAL_NAME_MAX, encoding};
 
 /// Kind of Intel machine that TCB info is about.
@@ -72,16 +73,14 @@ pub enum CollateralName {
         leaf: LeafKind,
     },
     /// A chip's certificate.
-    Vcek {
-        /// The product.
-        product: Product,
-        /// The chip's id: 64 bytes, 8 of Turin.
-        hwid: Vec<u8>,
-        /// Security versions in the order of AMD's query: (FMC,) boot loader, TEE, SNP, microcode.
-        svn: Vec<u8>,
-    },
+    Vcek(Vcek),
     /// Revocation list of a development root.
     DevelopmentList {
+        /// Its name in the anchor file.
+        root: String,
+    },
+    /// Revocation list of a root of TPMs.
+    TpmList {
         /// Its name in the anchor file.
         root: String,
     },
@@ -99,11 +98,9 @@ impl fmt::Display for CollateralName {
         match self {
             Self::Intel { tee, fmspc, authority } => write!(f, "intel/{}/{fmspc}/{}", tee.name(), authority.name()),
             Self::AmdList { product, leaf } => write!(f, "amd/{product}/{}/crl", leaf_name(*leaf)),
-            Self::Vcek { product, hwid, svn } => {
-                let svn: Vec<_> = svn.iter().map(|v| format!("{v:02}")).collect();
-                write!(f, "vcek/{product}/{}/{}", base64url(hwid), svn.join("-"))
-            }
+            Self::Vcek(vcek) => f.write_str(&vcek.name()),
             Self::DevelopmentList { root } => write!(f, "dev/{root}/crl"),
+            Self::TpmList { root } => write!(f, "tpm/{root}/crl"),
         }
     }
 }
@@ -130,17 +127,12 @@ impl FromStr for CollateralName {
                     let leaf = [LeafKind::Chip, LeafKind::Provider].into_iter().find(|l| leaf_name(*l) == *leaf)?;
                     Some(Self::AmdList { product: product.parse().ok()?, leaf })
                 }
-                ["vcek", product, hwid, svn] => {
-                    let product: Product = product.parse().ok()?;
-                    let hwid = unbase64url(hwid)?;
-                    let svn = svn.split('-').map(|v| v.parse().ok()).collect::<Option<Vec<u8>>>()?;
-                    let lengths = if product == Product::Turin { (8, 5) } else { (64, 4) };
-                    ((hwid.len(), svn.len()) == lengths).then_some(Self::Vcek { product, hwid, svn })
-                }
-                ["dev", root, "crl"] => {
-                    // The rule for names of development roots is the one for providers.
+                ["vcek", ..] => Vcek::from_name(text).map(Self::Vcek),
+                [tree @ ("dev" | "tpm"), root, "crl"] => {
+                    // The rule for names of these roots is the one for providers.
                     ProviderId::new(root).ok()?;
-                    Some(Self::DevelopmentList { root: (*root).to_owned() })
+                    let root = (*root).to_owned();
+                    Some(if *tree == "dev" { Self::DevelopmentList { root } } else { Self::TpmList { root } })
                 }
                 _ => None,
             }
@@ -150,7 +142,7 @@ impl FromStr for CollateralName {
             Rejection::new("collateral.name", "name of a piece of collateral")
                 .expected(
                     "intel/{tdx,sgx}/FMSPC/{platform,processor}, amd/{milan,genoa,turin}/{vcek,vlek}/crl, \
-                     vcek/PRODUCT/HWID/SVN or dev/ROOT/crl",
+                     vcek/PRODUCT/HWID/SVN, dev/ROOT/crl or tpm/ROOT/crl",
                 )
                 .got(text.chars().take(COLLATERAL_NAME_MAX).collect::<String>())
                 .fix("see docs/collateral.md for the names")
@@ -158,35 +150,24 @@ impl FromStr for CollateralName {
     }
 }
 
-fn base64url(bytes: &[u8]) -> String {
-    encoding::base64(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
-}
-
-fn unbase64url(text: &str) -> Option<Vec<u8>> {
-    let mut text = text.replace('-', "+").replace('_', "/");
-    while !text.len().is_multiple_of(4) {
-        text.push('=');
-    }
-    encoding::unbase64(&text).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use legation_attest::snp::TcbVersion;
+
     use super::*;
 
     #[test]
     fn names_read_back_and_nothing_else_is_one() {
-        let vcek = CollateralName::Vcek { product: Product::Milan, hwid: vec![0xfb; 64], svn: vec![4, 0, 24, 219] };
-        let turin = CollateralName::Vcek { product: Product::Turin, hwid: vec![1; 8], svn: vec![1, 2, 3, 4, 5] };
-        assert!(vcek.to_string().ends_with("/04-00-24-219"), "{vcek}");
+        let tcb = TcbVersion { fmc: None, bootloader: 4, tee: 0, snp: 24, microcode: 219 };
+        let vcek = CollateralName::Vcek(Vcek { product: Product::Milan, hwid: vec![0xfb; 64], tcb });
         for name in [
             "intel/tdx/50806f000000/platform",
             "intel/sgx/00a067110000/processor",
             "amd/milan/vcek/crl",
             "amd/turin/vlek/crl",
             "dev/laptop/crl",
+            "tpm/infineon-1/crl",
             &vcek.to_string(),
-            &turin.to_string(),
         ] {
             assert_eq!(name.parse::<CollateralName>().unwrap().to_string(), name);
         }
@@ -201,9 +182,12 @@ mod tests {
             "dev/../crl",
             "dev//crl",
             "dev/UPPER/crl",
+            "tpm/../crl",
+            "tpm/infineon-1",
+            "tpm/infineon-1/x/crl",
+            "tpm/Infineon/crl",
             "/etc/passwd",
             &vcek.to_string().replace("04-00", "4-0"),
-            &vcek.to_string().replace("milan", "turin"),
             &"a/".repeat(200),
         ] {
             assert_eq!(bad.parse::<CollateralName>().unwrap_err().check, "collateral.name", "{bad}");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hyper::{Method, StatusCode, header};
 use legation_attest::snp::Product;
-use legation_core::{claims::COLLATERAL_MAX, encoding};
+use legation_core::claims::COLLATERAL_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -80,7 +80,7 @@ impl SourceKind {
         match self {
             Self::Files | Self::Mirror => true,
             Self::Intel => matches!(name, CollateralName::Intel { .. }),
-            Self::Amd => matches!(name, CollateralName::AmdList { .. } | CollateralName::Vcek { .. }),
+            Self::Amd => matches!(name, CollateralName::AmdList { .. } | CollateralName::Vcek(_)),
         }
     }
 }
@@ -136,12 +136,8 @@ pub(super) async fn fetch(
             let url = format!("{base}/{}/v1/{}/crl", leaf_path(*leaf), kds_name(*product));
             Ok(get(http, &url).await?.body.into())
         }
-        (SourceKind::Amd, CollateralName::Vcek { product, hwid, svn }) => {
-            let names: &[&str] =
-                if svn.len() == 5 { &["fmc", "bl", "tee", "snp", "ucode"] } else { &["bl", "tee", "snp", "ucode"] };
-            let query: Vec<_> = names.iter().zip(svn).map(|(name, value)| format!("{name}SPL={value:02}")).collect();
-            let url = format!("{base}/vcek/v1/{}/{}?{}", kds_name(*product), encoding::hex(hwid), query.join("&"));
-            Ok(get(http, &url).await?.body.into())
+        (SourceKind::Amd, CollateralName::Vcek(vcek)) => {
+            Ok(get(http, &format!("{base}/{}", vcek.path())).await?.body.into())
         }
         (kind, name) => Err(format!("{name} is not asked for at a source of kind {}", kind.name()).into()),
     }

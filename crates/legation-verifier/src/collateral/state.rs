@@ -112,6 +112,11 @@ impl ItemStatus {
                 "collateral {} is past its next update of {next} and past the grace: machines that need it are refused ({problem})",
                 self.name
             )),
+            // Without a list nothing is refused that it would name: whoever looks must know that nobody looked.
+            ItemState::Missing if self.name.ends_with("/crl") && self.problem.is_some() => Some(format!(
+                "collateral {} is missing: machines are judged without looking whether it names them ({problem})",
+                self.name
+            )),
             _ => None,
         }
     }

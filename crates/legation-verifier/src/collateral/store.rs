@@ -29,8 +29,13 @@ use super::{
     name::CollateralName,
 };
 
-/// Most items in one store.
+/// Most items in one store, without chips' certificates.
 pub const ITEMS_MAX: usize = 4096;
+/// Most chips' certificates in one store, and of one chip.
+const VCEKS_MAX: usize = 4096;
+const VCEKS_OF_CHIP_MAX: usize = 4;
+/// How their names begin.
+const VCEK: &str = "vcek/";
 /// Largest index read, in bytes.
 const INDEX_MAX: u64 = 4 << 20;
 /// Begin of the names of files that are being written.
@@ -164,7 +169,11 @@ impl Store {
         // Another process may have put in a younger one.
         self.reload_if_changed(checker, now)?;
         let put = match self.items.get(&text) {
-            None if self.items.len() >= ITEMS_MAX => {
+            None if is_vcek(name) => {
+                self.make_room(name)?;
+                Put::New
+            }
+            None if self.items.keys().filter(|n| !n.starts_with(VCEK)).count() >= ITEMS_MAX => {
                 return Err(StoreError::Refused(
                     Rejection::new("collateral.number", "items in the folder")
                         .expected(format!("at most {ITEMS_MAX}"))
@@ -197,6 +206,26 @@ impl Store {
         self.write_index()?;
         drop(lock);
         Ok(put)
+    }
+
+    /// Chips' certificates are as many as somebody asks for: the oldest goes, of the same chip first, and is fetched again when
+    /// it is missed.
+    fn make_room(&mut self, name: &CollateralName) -> Result<(), StoreError> {
+        let text = name.to_string();
+        let chip = text.rsplit_once('/').map_or(text.as_str(), |(chip, _)| chip);
+        for (prefix, most) in [(chip, VCEKS_OF_CHIP_MAX), (VCEK, VCEKS_MAX)] {
+            let held = || self.items.iter().filter(|(name, _)| name.starts_with(prefix));
+            if held().count() < most {
+                continue;
+            }
+            let oldest = held().min_by_key(|(_, kept)| kept.fetched).map(|(name, _)| name.clone());
+            if let Some(oldest) = oldest {
+                let file = self.file(&oldest);
+                fs::remove_file(&file).map_err(disk("remove", &file))?;
+                self.items.remove(&oldest);
+            }
+        }
+        Ok(())
     }
 
     /// Takes up what another process wrote since; says whether there was something.
@@ -264,10 +293,12 @@ impl Store {
         for entry in fs::read_dir(&dir).map_err(disk("read folder", &dir))? {
             let path = entry.map_err(disk("read folder", &dir))?.path();
             let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if file.starts_with(TEMPORARY) || items.len() >= ITEMS_MAX {
+            if file.starts_with(TEMPORARY) || items.len() >= ITEMS_MAX + VCEKS_MAX {
                 continue;
             }
             match read_item(&path, &file.replace('+', "/"), checker, now) {
+                // It is fetched again when it is missed, if there is a newer one.
+                Ok((item, dates)) if item.name.starts_with(VCEK) && dates.next_update() < now => {}
                 Ok((item, dates)) => {
                     let recorded = known.get(&item.name).filter(|k| k.sha256 == Digest::of(&item.bytes));
                     let (source, fetched) = recorded
@@ -329,6 +360,10 @@ impl Store {
     }
 }
 
+fn is_vcek(name: &CollateralName) -> bool {
+    matches!(name, CollateralName::Vcek(_))
+}
+
 fn read_item(
     path: &Path,
     name: &str,
@@ -349,4 +384,55 @@ pub(crate) fn read_bounded(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
         return Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("more than {max} bytes")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use legation_attest::snp::{Product, TcbVersion, Vcek};
+
+    use super::*;
+
+    fn vcek(chip: u8, snp: u8) -> CollateralName {
+        let tcb = TcbVersion { fmc: None, bootloader: 1, tee: 0, snp, microcode: 1 };
+        CollateralName::Vcek(Vcek { product: Product::Milan, hwid: vec![chip; 64], tcb })
+    }
+
+    fn hold(store: &mut Store, name: &CollateralName, fetched: u64) {
+        let text = name.to_string();
+        fs::write(store.file(&text), b"a certificate").unwrap();
+        let item = Arc::new(CollateralItem { name: text.clone(), bytes: b"a certificate".to_vec() });
+        let kept = Kept { item, source: "test".into(), fetched: UnixTime(fetched), dates: Dates { parts: Vec::new() } };
+        store.items.insert(text, kept);
+    }
+
+    /// Whoever asks for many of one chip, or of many chips, pushes out what is oldest and nothing else.
+    #[test]
+    fn certificates_of_chips_make_room_for_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("items")).unwrap();
+        let mut store = Store { dir: dir.path().to_owned(), items: BTreeMap::new(), stamp: None };
+        let list: CollateralName = "amd/milan/vcek/crl".parse().unwrap();
+        hold(&mut store, &list, 0);
+        hold(&mut store, &vcek(9, 1), 1);
+        for n in 0..4 {
+            hold(&mut store, &vcek(1, n), 10 + u64::from(n));
+        }
+        store.make_room(&vcek(2, 1)).unwrap();
+        assert_eq!(store.items.len(), 6, "there is room for another chip");
+        store.make_room(&vcek(1, 7)).unwrap();
+        let gone = vcek(1, 0).to_string();
+        assert!(store.items.len() == 5 && !store.items.contains_key(&gone) && !store.file(&gone).exists());
+        for n in 0..VCEKS_MAX {
+            let [high, low] = u16::try_from(n).unwrap().to_be_bytes();
+            let mut hwid = vec![0x77; 64];
+            (hwid[0], hwid[1]) = (high, low);
+            let CollateralName::Vcek(of) = vcek(1, 1) else { unreachable!() };
+            hold(&mut store, &CollateralName::Vcek(Vcek { hwid, ..of }), 100 + n as u64);
+        }
+        let before = store.items.len();
+        store.make_room(&vcek(200, 1)).unwrap();
+        assert_eq!(store.items.len(), before - 1);
+        assert!(!store.items.contains_key(&vcek(9, 1).to_string()), "the oldest of all");
+        assert!(store.items.contains_key(&list.to_string()), "no list is pushed out");
+    }
 }

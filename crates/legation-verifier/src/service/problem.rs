@@ -7,6 +7,7 @@ use axum::{
 };
 use legation_core::Rejection;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A refusal on its way out.
 #[derive(Debug)]
@@ -17,7 +18,8 @@ pub(crate) struct Problem {
 }
 
 /// Body of a refusal (RFC 9457): `type` names the check.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+// Every service of a pool answers with it, and the manager's describes it in OpenAPI.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProblemBody {
     /// `https://legation.dev/problems/CHECK`.
     #[serde(rename = "type")]
@@ -39,6 +41,20 @@ pub struct ProblemBody {
 }
 
 impl ProblemBody {
+    /// What is told of a refusal.
+    pub fn new(status: StatusCode, why: Rejection) -> Self {
+        Self {
+            kind: format!("https://legation.dev/problems/{}", why.check),
+            status: status.as_u16(),
+            detail: why.to_string(),
+            title: why.claim,
+            check: why.check,
+            expected: why.expected,
+            got: why.got,
+            fix: why.fix,
+        }
+    }
+
     /// The refusal it tells of.
     pub fn rejection(self) -> Rejection {
         Rejection { check: self.check, claim: self.title, expected: self.expected, got: self.got, fix: self.fix }
@@ -68,20 +84,16 @@ impl From<Rejection> for Problem {
     }
 }
 
+impl IntoResponse for ProblemBody {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = ProblemBody {
-            kind: format!("https://legation.dev/problems/{}", self.why.check),
-            title: self.why.claim.clone(),
-            status: self.status.as_u16(),
-            detail: self.why.to_string(),
-            check: self.why.check.clone(),
-            expected: self.why.expected.clone(),
-            got: self.why.got.clone(),
-            fix: self.why.fix.clone(),
-        };
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response();
+        let mut response = ProblemBody::new(self.status, *self.why).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -2,7 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use legation_core::{UnixTime, encoding};
+use legation_attest::snp::{LeafKind, Product, TcbVersion, Vcek};
+use legation_core::{
+    UnixTime,
+    claims::{Anchors, TpmAnchor, TpmKey},
+    encoding,
+};
 use legation_verifier::{
     Door,
     collateral::{
@@ -14,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     vendor::{Say, Vendor, percent},
-    world::{Hand, Made, NOW, answer, check_of, roots, verifier, world},
+    world::{Hand, Made, NOW, anchors, answer, check_of, roots, verifier, world},
 };
 
 const DAY: u64 = 86_400;
@@ -220,8 +225,8 @@ async fn amds_service_is_asked_as_amd_says() {
     let base = vendor.clone().start().await;
     let sources = vec![source(SourceKind::Amd, &[&base])];
     let keeper = keeper(config(dir.path(), sources, &[]), &hand);
-    use legation_attest::snp::{LeafKind, Product};
     let milan = vec![0xab; 64];
+    let tcb = TcbVersion { fmc: None, bootloader: 4, tee: 0, snp: 24, microcode: 219 };
     for (name, line) in [
         (
             CollateralName::AmdList { product: Product::Milan, leaf: LeafKind::Chip },
@@ -232,12 +237,16 @@ async fn amds_service_is_asked_as_amd_says() {
             "GET /vlek/v1/Genoa/crl".to_owned(),
         ),
         (
-            CollateralName::Vcek { product: Product::Milan, hwid: milan.clone(), svn: vec![4, 0, 24, 219] },
+            CollateralName::Vcek(Vcek { product: Product::Milan, hwid: milan.clone(), tcb }),
             format!("GET /vcek/v1/Milan/{}?blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219", encoding::hex(&milan)),
         ),
         (
-            CollateralName::Vcek { product: Product::Turin, hwid: vec![0xcd; 8], svn: vec![1, 2, 3, 4, 5] },
-            "GET /vcek/v1/Turin/cdcdcdcdcdcdcdcd?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=05".to_owned(),
+            CollateralName::Vcek(Vcek {
+                product: Product::Turin,
+                hwid: vec![0xcd; 8],
+                tcb: TcbVersion { fmc: Some(1), ..tcb },
+            }),
+            "GET /vcek/v1/Turin/cdcdcdcdcdcdcdcd?fmcSPL=01&blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219".to_owned(),
         ),
     ] {
         assert_eq!(check_of(keeper.fetch(&name).await), "collateral.unavailable");
@@ -260,13 +269,22 @@ async fn a_chips_certificate_is_kept_under_the_name_of_its_chip() {
     let dir = tempfile::tempdir().unwrap();
     let hand = Hand::at(NOW);
     let keeper = keeper(config(dir.path(), Vec::new(), &[]), &hand);
-    let product = legation_attest::snp::Product::Milan;
-    let hwid = report[0x1a0..0x1e0].to_vec();
-    let name = CollateralName::Vcek { product, hwid, svn: vec![1, 2, 3, 4] };
+    let tcb = TcbVersion { fmc: None, bootloader: 3, tee: 0, snp: 8, microcode: 0x73 };
+    let milan = Vcek { product: Product::Milan, hwid: report[0x1a0..0x1e0].to_vec(), tcb };
+    let name = CollateralName::Vcek(milan.clone());
     keeper.import(&name, vcek.clone(), "by hand").await.unwrap();
     assert!(keeper.shelf().get().under("amd/").next().is_none(), "judges read lists there");
-    let other = CollateralName::Vcek { product, hwid: vec![1; 64], svn: vec![1, 2, 3, 4] };
-    assert_eq!(check_of(keeper.import(&other, vcek, "by hand").await), "collateral.subject");
+    for other in [
+        Vcek { hwid: vec![1; 64], ..milan.clone() },
+        Vcek { tcb: TcbVersion { snp: 9, ..tcb }, ..milan.clone() },
+        Vcek { product: Product::Genoa, ..milan.clone() },
+    ] {
+        let refusal = keeper.import(&CollateralName::Vcek(other), vcek.clone(), "by hand").await;
+        assert_eq!(check_of(refusal), "collateral.subject");
+    }
+    let mut forged = vcek;
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(check_of(keeper.import(&name, forged, "by hand").await), "collateral.signature");
 }
 
 /// Published collateral and when it was current.
@@ -423,8 +441,17 @@ async fn what_evidence_asks_for_is_fetched_and_a_flood_of_names_is_bounded() {
         let _ = keeper.want(&format!("intel/tdx/{n:012x}/platform"));
     }
     assert_eq!(keeper.status().len(), WANTED_MAX + 1);
-    let round = keeper.round().await;
-    assert_eq!((round.got, round.failed), (0, WANTED_MAX));
+    // A few in each round: what is kept may come due meanwhile.
+    let mut failed = 0;
+    for rounds in 1.. {
+        hand.forward(2);
+        let round = keeper.round().await;
+        assert!(round.got == 0 && round.failed <= 8 && rounds <= WANTED_MAX, "{round:?}");
+        failed += round.failed;
+        if failed >= WANTED_MAX {
+            break;
+        }
+    }
     // Names that led nowhere make room for new ones; what is kept stays.
     assert!(keeper.want("intel/tdx/ffffffffffff/platform").is_some());
     assert_eq!(keeper.status().len(), WANTED_MAX + 1);
@@ -446,6 +473,98 @@ async fn a_folder_is_a_source() {
     hand.forward(60);
     assert_eq!(keeper.round().await.got, 1);
     assert!(keeper.status()[0].source.as_ref().unwrap().starts_with("files "));
+}
+
+/// An authority that certifies TPMs, or one below it.
+struct Maker {
+    params: rcgen::CertificateParams,
+    key: rcgen::KeyPair,
+    der: Vec<u8>,
+}
+
+impl Maker {
+    fn new(name: &str, above: Option<&Self>) -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = match above {
+            None => params.self_signed(&key),
+            Some(above) => params.signed_by(&key, &rcgen::Issuer::from_params(&above.params, &above.key)),
+        };
+        Self { der: made.unwrap().der().to_vec(), params, key }
+    }
+
+    fn list(&self, from: UnixTime, seconds: u64) -> Vec<u8> {
+        let moment = |at: UnixTime| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(at.0);
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: moment(from),
+            next_update: moment(from.plus(seconds)),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&rcgen::Issuer::from_params(&self.params, &self.key)).unwrap().der().to_vec()
+    }
+}
+
+#[tokio::test]
+async fn lists_of_tpm_roots_come_by_hand_from_a_folder_and_from_a_mirror_signed_by_the_root_they_name() {
+    let maker = Maker::new("maker", None);
+    let (middle, strange) = (Maker::new("middle", Some(&maker)), Maker::new("maker", None));
+    let emulators = Maker::new("emulators", None);
+    let anchor = |name: &str, maker: &Maker, development| TpmAnchor {
+        name: name.to_owned(),
+        development,
+        root: maker.der.clone(),
+        key: TpmKey::Rsa2048,
+        attests: true,
+        google: false,
+    };
+    let tpm = vec![anchor("maker", &maker, false), anchor("bench", &emulators, true)];
+    let roots = legation_attest::Roots::new(&Anchors { tpm, ..anchors() }).unwrap();
+    let hand = Hand::at(NOW);
+    let (vendor, folder, dir) = (Vendor::default(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let base = vendor.clone().start().await;
+    let sources = vec![files(folder.path()), source(SourceKind::Mirror, &[&base])];
+    let list = "tpm/maker/crl";
+    let keeper = Keeper::open(config(dir.path(), sources, &[list]), Checker::new(roots), hand.clock()).unwrap();
+
+    let name: CollateralName = list.parse().unwrap();
+    let bench: CollateralName = "tpm/bench/crl".parse().unwrap();
+    let nobody: CollateralName = "tpm/nobody/crl".parse().unwrap();
+    let issued = NOW.minus(100);
+    for (what, name, bytes, check) in [
+        ("a stranger of the same name", &name, strange.list(issued, DAY), "collateral.signature"),
+        ("an authority below", &name, middle.list(issued, DAY), "collateral.signature"),
+        ("a root that is not in the file", &nobody, strange.list(issued, DAY), "collateral.signature"),
+        ("another root", &name, emulators.list(issued, DAY), "collateral.subject"),
+        ("another root's name", &nobody, maker.list(issued, DAY), "collateral.subject"),
+        ("no list", &name, b"<html>".to_vec(), "collateral.form"),
+        ("not yet", &name, maker.list(NOW.plus(301), DAY), "collateral.future"),
+    ] {
+        assert_eq!(check_of(keeper.import(name, bytes, "by hand").await), check, "{what}");
+    }
+    let told = keeper.import(&nobody, strange.list(issued, DAY), "by hand").await.unwrap_err();
+    assert!(told.fix.contains("with its certificate under `tpm` in the anchor file"), "{told}");
+    assert_eq!(on_shelf(&keeper, list), None);
+
+    keeper.import(&bench, emulators.list(issued, DAY), "by hand").await.unwrap();
+    assert!(on_shelf(&keeper, "tpm/bench/crl").is_some());
+    let ours = maker.list(issued, 30 * DAY);
+    vendor.say("/tpm/maker/crl", Say::body(ours.clone()));
+    assert_eq!(keeper.round().await.got, 1, "the folder has none, the mirror has");
+    assert_eq!(on_shelf(&keeper, list), Some(ours));
+    let younger = maker.list(NOW, 30 * DAY);
+    std::fs::create_dir_all(folder.path().join("tpm/maker")).unwrap();
+    std::fs::write(folder.path().join(list), &younger).unwrap();
+    hand.forward(DAY);
+    assert_eq!(keeper.round().await.got, 1);
+    assert_eq!(on_shelf(&keeper, list), Some(younger));
+    let old = maker.list(NOW.minus(200), 60 * DAY);
+    assert_eq!(check_of(keeper.import(&name, old, "by hand").await), "collateral.older");
 }
 
 #[tokio::test]

@@ -118,6 +118,7 @@ pub(crate) fn references() -> String {
         name: "agent-1".to_owned(),
         value: ReferenceKind::Image {
             measurement: legation_core::encoding::hex(&MEASUREMENT),
+            registers: Default::default(),
             tees: [legation_core::claims::TeeKind::DevSnp].into(),
         },
         owner: "release team".to_owned(),

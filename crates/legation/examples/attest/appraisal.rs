@@ -1,6 +1,6 @@
 //! Appraisal of one machine by a policy of 20 rules, admitted and refused with its explanation.
 
-use std::{fmt::Write as _, hint::black_box, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, sync::Arc};
 
 use legation::exit::{Exit, Failure};
 use legation_attest::Appraiser as _;
@@ -52,7 +52,11 @@ pub(super) fn measure(rounds: u32) -> Result<Value, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, e.to_string());
     let values = (0..10).map(|i| ReferenceValue {
         name: format!("image-{i}"),
-        value: ReferenceKind::Image { measurement: format!("{i:02x}").repeat(48), tees: [TeeKind::SevSnp].into() },
+        value: ReferenceKind::Image {
+            measurement: format!("{i:02x}").repeat(48),
+            registers: BTreeMap::new(),
+            tees: [TeeKind::SevSnp].into(),
+        },
         owner: "bench".to_owned(),
         made: NOW,
         expires: None,

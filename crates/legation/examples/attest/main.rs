@@ -1,7 +1,8 @@
 //! `cargo xtask bench attest`: what judging machines costs. Verifications per kind beside the bare libraries, appraisal by a
-//! policy of 20 rules, a verifier behind HTTP as a process of its own, and 100 agents from their start until all are placed.
+//! policy of 20 rules, a verifier behind HTTP as a process of its own, 100 agents from their start until all are placed, and
+//! a revocation until the last of 50 agents has heeded it.
 //!
-//! Prints one JSON object. `-- kinds`, `-- appraisal`, `-- service`, `-- joining` measure one of them.
+//! Prints one JSON object. `-- kinds`, `-- appraisal`, `-- service`, `-- joining`, `-- revocation` measure one of them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
 
 use legation::exit::Failure;
@@ -31,7 +32,12 @@ async fn main() -> Result<(), Failure> {
         report["service"] = service::measure(if smoke { 200 } else { 10_000 }).await?;
     }
     if wanted("joining") {
-        report["joining"] = joining::measure(if smoke { 3 } else { 100 }).await?;
+        let agents = if smoke { 3 } else { 100 };
+        report["joining"] = joining::measure(agents, joining::Run::Here).await?;
+        report["joining_as_processes"] = joining::measure(agents, joining::Run::Processes).await?;
+    }
+    if wanted("revocation") {
+        report["revocation"] = joining::revocation(if smoke { 3 } else { 50 }).await?;
     }
     println!("{report}");
     Ok(())

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use legation::home::read_anchors;
 use legation_attest::Roots;
 use legation_core::{UnixTime, claims::Anchors};
+use legation_manager::ManagerConfig;
 use legation_verifier::{
     collateral::{Checker, CollateralName, ItemState, ItemStatus, Keeper},
     config::{CollateralConfig, VerifierConfig},
@@ -67,7 +68,7 @@ pub(super) enum CollateralCommand {
 /// Which folder of collateral.
 #[derive(Args)]
 pub(super) struct Place {
-    /// Configuration of the verifier.
+    /// Configuration of the verifier, or of the manager for the verifier in it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The folder itself; nothing can be fetched then.
@@ -88,8 +89,13 @@ impl Place {
         let usage = |why| Failure::refused(Exit::Usage, &why);
         let (collateral, anchors) = match (&self.config, &self.dir) {
             (Some(path), _) => {
-                let config = VerifierConfig::load(path).map_err(usage)?;
-                (config.collateral, Some(config.anchors))
+                if is_of_manager(path) {
+                    let config = ManagerConfig::load(path).map_err(usage)?;
+                    (config.collateral(), Some(config.anchors))
+                } else {
+                    let config = VerifierConfig::load(path).map_err(usage)?;
+                    (config.collateral, Some(config.anchors))
+                }
             }
             (None, Some(dir)) if dir.is_dir() => (CollateralConfig::folder(dir.clone()), self.anchors.clone()),
             (None, Some(dir)) => return Err(Failure::new(Exit::Usage, format!("{} is no folder", dir.display()))),
@@ -104,6 +110,12 @@ impl Place {
         let checker = Checker::new(Roots::new(&anchors).map_err(usage)?);
         Keeper::open(collateral.keeper().map_err(usage)?, checker, system_clock()).map_err(usage)
     }
+}
+
+/// Whether a configuration is a manager's: a verifier has no address for agents.
+fn is_of_manager(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("agents"))
 }
 
 /// Runs the command.

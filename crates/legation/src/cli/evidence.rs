@@ -11,7 +11,7 @@ use legation_attest::{
 use legation_core::{
     UnixTime,
     claims::{Anchors, Claims, Confidence, TcbStatus, TeeKind},
-    encoding,
+    encoding, printable,
 };
 
 use super::{Context, Exit, Failure, Output, say};
@@ -253,9 +253,10 @@ fn lay_out(verdict: &Verdict) -> String {
         };
         out.push_str(&format!("{mark:<8} {:<20} {}\n", line.check, line.about));
         if let Some(why) = &line.rejection {
-            out.push_str(&format!("           expected {}\n           got      {}\n", why.expected, why.got));
-            if !why.fix.is_empty() {
-                out.push_str(&format!("           fix      {}\n", why.fix));
+            let [expected, got, fix] = [&why.expected, &why.got, &why.fix].map(|text| printable::one_line(text));
+            out.push_str(&format!("           expected {expected}\n           got      {got}\n"));
+            if !fix.is_empty() {
+                out.push_str(&format!("           fix      {fix}\n"));
             }
         }
     }
@@ -264,8 +265,8 @@ fn lay_out(verdict: &Verdict) -> String {
     }
     if let Some(gpu) = &verdict.gpu {
         out.push_str(&format!(
-            "\nmodel       {}\ndriver      {}\nfirmware    {}\nchip        {}\n",
-            gpu.model, gpu.driver, gpu.firmware, gpu.chip
+            "\nmodel       {}\ndriver      {}\nfirmware    {}\nchip        {}\nrests on    {}\n",
+            gpu.model, gpu.driver, gpu.firmware, gpu.chip, gpu.anchor
         ));
     }
     let word = if verdict.verdict == Outcome::Valid { "valid" } else { "INVALID" };
@@ -278,7 +279,7 @@ fn describe(claims: &Claims) -> String {
     let mut out = String::from("\n");
     let mut line = |name: &str, value: &dyn std::fmt::Display, confidence: Option<Confidence>| {
         let sure = confidence.map_or(String::new(), |c| format!("  ({}.{:03})", c.0 / 1000, c.0 % 1000));
-        out.push_str(&format!("{name:<11} {value}{sure}\n"));
+        out.push_str(&format!("{name:<11} {}{sure}\n", printable::one_line(&value.to_string())));
     };
     line("rests on", &claims.anchor, None);
     line("product", &claims.product.value, Some(claims.product.confidence));
@@ -309,6 +310,7 @@ fn describe(claims: &Claims) -> String {
         let names: Vec<_> = features.value.iter().map(String::as_str).collect();
         line("features", &names.join(", "), Some(features.confidence));
     }
+    line("revocation", &claims.revocation, None);
     line("report data", &claims.report_data, None);
     out
 }

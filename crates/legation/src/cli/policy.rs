@@ -158,6 +158,7 @@ fn check(context: &Context, file: &PathBuf, references: Option<&PathBuf>, scope:
     };
     let name = scope.to_string();
     let loaded = Policy::load(&name, &text, Arc::new(known), Options::of(scope, true));
+    let loaded = loaded.and_then(|policy| policy.check_images(now()).map(|()| policy));
     let checked = match &loaded {
         Ok(policy) => Checked {
             loads: true,

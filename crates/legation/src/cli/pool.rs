@@ -1,6 +1,7 @@
 //! `legation pool` and `legation enclave`.
 
 use clap::Subcommand;
+use legation_core::claims::RevocationCheck;
 use legation_pool::{EnclaveView, Presence, ProofView, Withdrawal};
 
 use super::{Context, Exit, Failure, find_enclave, table::table, trust};
@@ -147,9 +148,18 @@ fn proofs(view: &EnclaveView) -> String {
         if let Some(since) = p.stale_since {
             text.push_str(&format!("\nstale        collateral was due for renewal at {since}"));
         }
+        text.push_str(&format!("\nrevocation   {}", lists(p.revocation)));
         text
     };
     view.proofs.iter().map(line).collect()
+}
+
+/// What was looked up at the vendor's revocation lists.
+fn lists(check: RevocationCheck) -> &'static str {
+    match check {
+        RevocationCheck::Checked => "checked against the vendor's lists",
+        RevocationCheck::Unchecked => "UNCHECKED: not every list of its authorities was at hand",
+    }
 }
 
 fn detail(view: &EnclaveView) -> String {

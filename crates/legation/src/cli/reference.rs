@@ -1,6 +1,9 @@
 //! `legation reference`: reference values of the pool.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use clap::Subcommand;
 use legation::setup;
@@ -41,9 +44,13 @@ pub(super) struct Add {
     name: String,
     #[command(flatten)]
     of: Of,
-    /// Kinds of machines that measure like this. Default with `--file`: dev-snp, the kind that measures a file by its SHA-384.
+    /// Kinds of machines that measure like this. Default with `--file`: dev-snp, the kind that measures a file.
     #[arg(long, value_name = "KIND", value_parser = kind)]
     tee: Vec<TeeKind>,
+    /// With `--value`: what a further register must hold, such as `pcr4=3f..`; once for each. TDX and Azure machines need
+    /// them: their measurement is of the virtual firmware or paravisor. `--enclave` takes them from the enclave.
+    #[arg(long, value_name = "NAME=HEX", value_parser = register, requires = "value")]
+    register: Vec<(String, String)>,
     /// Who answers for it.
     #[arg(long)]
     owner: String,
@@ -64,7 +71,7 @@ struct Of {
     /// A running enclave: its name, or the beginning of it.
     #[arg(long, value_name = "ENCLAVE")]
     enclave: Option<String>,
-    /// An image file, measured as development chips do (SHA-384 of the file).
+    /// An image file, measured as development chips do (SHA-384 of the file's SHA-256).
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A measurement, lower-case hexadecimal; needs `--tee`.
@@ -78,6 +85,11 @@ struct Of {
 fn kind(text: &str) -> Result<TeeKind, String> {
     let names = TeeKind::ALL.map(TeeKind::name).join(", ");
     TeeKind::named(text).ok_or_else(|| format!("one of {names}"))
+}
+
+fn register(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=HEX, such as pcr4=3f..")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn day(text: &str) -> Result<UnixTime, String> {
@@ -136,23 +148,34 @@ fn value(args: &Add) -> Result<(Option<ReferenceKind>, String), Failure> {
             setup::measure(file).map_err(|e| Failure::new(Exit::Usage, format!("{}: {e}", file.display())))?;
         let tees = if tees.is_empty() { [TeeKind::DevSnp].into() } else { tees };
         let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        return Ok((Some(ReferenceKind::Image { measurement: measured, tees }), format!("file {name} sha384")));
+        let image = ReferenceKind::Image { measurement: measured, registers: BTreeMap::new(), tees };
+        return Ok((Some(image), format!("file {name}")));
     }
     if let Some(measurement) = &args.of.value {
         if tees.is_empty() {
             return Err(Failure::new(Exit::Usage, "--value needs --tee: which kinds of machines measure like this"));
         }
+        let mut registers = BTreeMap::new();
+        for (name, value) in &args.register {
+            if registers.insert(name.clone(), value.clone()).is_some() {
+                return Err(Failure::new(Exit::Usage, format!("--register {name} is given twice")));
+            }
+        }
         let published = "published by its owner".to_owned();
-        return Ok((Some(ReferenceKind::Image { measurement: measurement.clone(), tees }), published));
+        return Ok((Some(ReferenceKind::Image { measurement: measurement.clone(), registers, tees }), published));
     }
     Ok((args.of.firmware.clone(), "published by the vendor".to_owned()))
 }
 
 fn what(value: &ReferenceKind) -> String {
     match value {
-        ReferenceKind::Image { measurement, tees } => {
+        ReferenceKind::Image { measurement, registers, tees } => {
             let tees: Vec<_> = tees.iter().map(|tee| tee.name()).collect();
-            format!("image {}.. on {}", measurement.get(..12).unwrap_or(measurement), tees.join(", "))
+            let beside = match registers.len() {
+                0 => String::new(),
+                _ => format!(" with {}", registers.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),
+            };
+            format!("image {}..{beside} on {}", measurement.get(..12).unwrap_or(measurement), tees.join(", "))
         }
         ReferenceKind::Firmware { product, minimum } => format!("firmware {product} from {minimum}"),
     }
@@ -173,9 +196,10 @@ fn users(view: &ReferenceView) -> String {
 fn detail(view: &ReferenceView) -> String {
     let value = &view.reference;
     let says = match &value.value {
-        ReferenceKind::Image { measurement, tees } => {
+        ReferenceKind::Image { measurement, registers, tees } => {
             let tees: Vec<_> = tees.iter().map(|tee| tee.name()).collect();
-            format!("image {measurement}\non           {}", tees.join(", "))
+            let registers: String = registers.iter().map(|(name, value)| format!("\n{name:<12} {value}")).collect();
+            format!("image {measurement}{registers}\non           {}", tees.join(", "))
         }
         ReferenceKind::Firmware { .. } => what(&value.value),
     };

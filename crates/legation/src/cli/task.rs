@@ -314,6 +314,12 @@ pub(super) async fn explain(context: &Context, task: &str) -> Result<Exit, Failu
     Ok(Exit::Success)
 }
 
+/// Why an attempt ended: words, or a refusal.
+fn why_ended(why: &serde_json::Value) -> String {
+    let refusal = || serde_json::from_value::<legation_core::Rejection>(why.clone());
+    why.as_str().map(str::to_owned).or_else(|| Some(refusal().ok()?.to_string())).unwrap_or_default()
+}
+
 /// One fragment of an explanation: the API's JSON, laid out.
 fn explain_fragment(fragment: &serde_json::Value) -> String {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
@@ -326,7 +332,7 @@ fn explain_fragment(fragment: &serde_json::Value) -> String {
     );
     for attempt in fragment["attempts"].as_array().into_iter().flatten() {
         let ended = match attempt["ended"]["kind"].as_str() {
-            Some(kind) => format!("ended: {kind} {}", attempt["ended"]["why"].as_str().unwrap_or_default()),
+            Some(kind) => format!("ended: {kind} {}", why_ended(&attempt["ended"]["why"])),
             None => "holds".to_owned(),
         };
         let enclave: String = text(&attempt["enclave"]).chars().take(12).collect();

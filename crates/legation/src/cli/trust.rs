@@ -56,6 +56,9 @@ pub(super) struct Revoke {
     kind: Kind,
     /// Its name; of an enclave, chip, measurement or verifier that the pool knows, the beginning of it is enough.
     name: String,
+    /// Even if the pool knows nothing of this name: it is revoked in advance. The name must then be whole.
+    #[arg(long)]
+    unknown: bool,
     /// Why, shown wherever the revocation is.
     #[arg(long)]
     why: String,
@@ -82,32 +85,53 @@ struct Outcome {
     ms: Option<f64>,
 }
 
-/// Completes the beginning of a name that the pool knows. What it does not know is taken as it is: it may be revoked in
-/// advance.
-async fn complete(client: &Client, kind: Kind, name: &str) -> Result<String, Failure> {
-    let known: Vec<String> = match kind {
-        Kind::Provider | Kind::Anchor => return Ok(name.to_owned()),
-        Kind::Enclave => client.enclaves().await?.into_iter().map(|e| e.enclave.to_string()).collect(),
-        Kind::Chip => client.enclaves().await?.into_iter().map(|e| e.chip).collect(),
-        Kind::Measurement => client.enclaves().await?.into_iter().map(|e| e.measurement).collect(),
-        Kind::Verifier => {
-            let all = client.verifiers().await?;
-            if let Some(named) = all.iter().find(|v| v.name == name) {
-                return Ok(named.key.to_string());
-            }
-            all.into_iter().map(|v| v.key.to_string()).collect()
-        }
-    };
-    let mut found: Vec<_> = known.into_iter().filter(|k| k.starts_with(name)).collect();
-    found.sort();
-    found.dedup();
+/// Names of this kind that the pool knows.
+async fn known(client: &Client, kind: Kind) -> Result<Vec<String>, Failure> {
+    if kind == Kind::Verifier {
+        return Ok(client.verifiers().await?.into_iter().map(|v| v.key.to_string()).collect());
+    }
+    let enclaves = client.enclaves().await?.into_iter();
+    Ok(match kind {
+        Kind::Enclave => enclaves.map(|e| e.enclave.to_string()).collect(),
+        Kind::Chip => enclaves.flat_map(|e| e.gpus.into_iter().map(|gpu| gpu.chip).chain([e.chip])).collect(),
+        Kind::Measurement => enclaves.map(|e| e.measurement).collect(),
+        Kind::Provider => enclaves.map(|e| e.provider.to_string()).collect(),
+        Kind::Anchor => enclaves.flat_map(|e| e.gpus.into_iter().map(|gpu| gpu.anchor).chain([e.anchor])).collect(),
+        Kind::Verifier => Vec::new(),
+    })
+}
+
+/// The whole name of what is meant. A name of which the pool knows nothing revokes nothing now: it is a mistake, unless
+/// `unknown` says that it is meant for later.
+async fn complete(client: &Client, kind: Kind, name: &str, unknown: bool) -> Result<String, Failure> {
+    if kind == Kind::Verifier
+        && let Some(named) = client.verifiers().await?.iter().find(|v| v.name == name)
+    {
+        return Ok(named.key.to_string());
+    }
+    let mut known = known(client, kind).await?;
+    known.sort();
+    known.dedup();
+    // `enclave show` prints roots as `production(NAME)`; both are taken.
+    let bare = |known: &str| known.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')) == Some(name);
+    if let Some(whole) = known.iter().find(|known| *known == name || (kind == Kind::Anchor && bare(known))) {
+        return Ok(whole.clone());
+    }
+    // Names that people chose are given whole.
+    let completed = !matches!(kind, Kind::Provider | Kind::Anchor);
+    let found: Vec<_> = known.into_iter().filter(|known| completed && known.starts_with(name)).collect();
+    let wrong = |why: String| Err(Failure::new(Exit::Usage, why));
     match found.as_slice() {
-        [one] if name.len() >= BEGINNING_MIN || one == name => Ok(one.clone()),
-        [_] | [] => Ok(name.to_owned()),
-        many => Err(Failure::new(
-            Exit::Usage,
-            format!("{} names of this kind begin with `{name}`: give more of the name", many.len()),
+        _ if unknown => Ok(name.to_owned()),
+        [_, ..] if name.len() < BEGINNING_MIN => {
+            wrong(format!("`{name}` is too short for the beginning of a name: give {BEGINNING_MIN} characters or more"))
+        }
+        [one] => Ok(one.clone()),
+        [] => wrong(format!(
+            "the pool knows no {} `{name}`: check the name, or revoke it in advance with --unknown and its whole name",
+            kind.name()
         )),
+        many => wrong(format!("{} names of this kind begin with `{name}`: give more of the name", many.len())),
     }
 }
 
@@ -125,9 +149,9 @@ async fn heeded(client: &Client, epoch: RevocationEpoch) -> Result<RevocationsVi
 }
 
 pub(super) async fn revoke(context: &Context, args: Revoke) -> Result<Exit, Failure> {
-    let Revoke { kind, name, why } = args;
+    let Revoke { kind, name, unknown, why } = args;
     let client = context.operator()?;
-    let name = complete(&client, kind, &name).await?;
+    let name = complete(&client, kind, &name, unknown).await?;
     revoke_named(context, &client, kind, &name, &why).await
 }
 
@@ -194,8 +218,10 @@ pub(super) async fn verifiers(context: &Context) -> Result<Exit, Failure> {
             let kinds = scope.as_ref().and_then(|s| s.kinds.as_ref());
             let answered = |at: Option<UnixTime>| at.map_or("never".to_owned(), |_| format!("{} s ago", v.age_seconds));
             let state = match (v.silent, &v.failure) {
+                _ if v.revoked.is_some() => "REVOKED".to_owned(),
                 (true, _) => "SILENT".to_owned(),
                 (false, Some(why)) if v.last_failure > v.last_success => format!("failing: {}", why.check),
+                (false, None) if v.last_success.is_none() => "not asked yet".to_owned(),
                 _ => "answers".to_owned(),
             };
             [

@@ -6,12 +6,14 @@
 #![expect(clippy::expect_used, reason = "a test that panics says what it waited for")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod collateral;
 mod detect;
 mod dev;
 mod evidence;
 mod evidence_kinds;
 mod http;
 mod openapi;
+mod policy;
 mod receipts;
 mod recovery;
 mod refusals;
@@ -20,5 +22,6 @@ mod run;
 mod slow;
 #[cfg(feature = "tpm")]
 mod tpm_cloud;
+mod verifiers;
 mod words;
 mod world;

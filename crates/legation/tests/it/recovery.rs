@@ -238,6 +238,12 @@ async fn an_agent_that_is_asked_to_stop_finishes_what_it_has() {
     let job = Followed::training(&world, 2, 5 * SECOND).await;
     assert!(places(&job.runs(&world, 2).await).contains(&boreal));
     signal(agent.id().unwrap(), "TERM").await;
+    // Two that come at once may be one.
+    let drains = eventually("boreal drains", SOON, async || {
+        let presence = world.client().enclave(boreal).await.unwrap().presence;
+        (presence != Presence::Here).then_some(presence)
+    });
+    assert_eq!(drains.await, Presence::Draining);
     signal(agent.id().unwrap(), "TERM").await;
     let stopped = std::time::Instant::now();
     finish(agent).await.ended(0, &["draining"]);

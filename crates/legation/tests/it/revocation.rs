@@ -60,6 +60,19 @@ async fn a_revoked_chip_falls_and_its_work_ends_elsewhere() {
     let job = training(&world, boreal).await;
     let chip = world.client().enclave(boreal).await.unwrap().chip;
 
+    // What would revoke nothing is a mistake, unless it is meant in advance; and then the name must be one.
+    for (kind, name, more, exit, says) in [
+        ("chip", &chip[..4], None, 2, "is too short"),
+        ("chip", "0123456789abcdef0123", None, 2, "the pool knows no chip"),
+        ("anchor", "amd-millan", None, 2, "the pool knows no anchor"),
+        ("provider", "bor", None, 2, "the pool knows no provider"),
+        ("chip", "node 7", Some("--unknown"), 3, "revocation.name"),
+        ("measurement", "0123456789abcdef", Some("--unknown"), 3, "revocation.name"),
+    ] {
+        let args: Vec<&str> = ["revoke", kind, name, "--why", "a mistake"].into_iter().chain(more).collect();
+        world.legation(&args).await.ended(exit, &[says]);
+    }
+
     let args = ["revoke", "chip", &chip[..12], "--why", "its VCEK leaked"];
     let said = world.legation(&args).await.ended(0, &[]).out();
     assert!(said.contains("is revoked: its VCEK leaked"), "{said}");

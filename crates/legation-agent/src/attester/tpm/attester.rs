@@ -59,7 +59,7 @@ impl TpmAttester {
         let kind = if development { TeeKind::DevTpm } else { TeeKind::Tpm };
         let intermediates = config.chain.as_deref().map(certificates::read).transpose()?.unwrap_or_default();
         let start = |source: TpmError| AttesterError::Start { kind, source: source.into() };
-        let (device, found) = Device::start(&config.tcti, development.then_some(image)).map_err(start)?;
+        let (device, found) = Device::start(&config.tcti, development.then_some(image), config.key).map_err(start)?;
         let mut chain = found.certificates;
         for certificate in intermediates {
             if !chain.contains(&certificate) {

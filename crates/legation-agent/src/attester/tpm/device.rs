@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use legation_core::Digest;
+use legation_core::{Digest, claims::TpmKey};
 use tss_esapi::{
     Context, TctiNameConf,
     abstraction::{AsymmetricAlgorithmSelection, ak, ek, nv, pcr},
@@ -39,12 +39,14 @@ const TRANSIENT_FIRST: u32 = 0x8000_0000;
 /// Most handles asked for at once.
 const HANDLES_MAX: u32 = 64;
 
-/// Kinds of endorsement keys, the one first that is quickest to make.
-const KINDS: [(AsymmetricAlgorithmSelection, u32); 3] = [
-    (AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP384), 0x01c0_0016),
-    (AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256), 0x01c0_000a),
-    (AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048), 0x01c0_0002),
-];
+/// How an endorsement key of a kind is made, and where its certificate is.
+const fn template(key: TpmKey) -> (AsymmetricAlgorithmSelection, u32) {
+    match key {
+        TpmKey::Rsa2048 => (AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048), 0x01c0_0002),
+        TpmKey::EccP256 => (AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256), 0x01c0_000a),
+        TpmKey::EccP384 => (AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP384), 0x01c0_0016),
+    }
+}
 
 pub(super) fn failed<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> TpmError {
     move |error| TpmError::Command { what, why: error.to_string() }
@@ -82,9 +84,10 @@ pub(super) struct Quoted {
 
 impl Device {
     /// Connects, finds the endorsement key and makes an attestation key.
-    pub(super) fn start(tcti: &Tcti, own: Option<Digest>) -> Result<(Self, Found), TpmError> {
+    pub(super) fn start(tcti: &Tcti, own: Option<Digest>, key: TpmKey) -> Result<(Self, Found), TpmError> {
         let mut context = connect(tcti, own)?;
-        let (kind, ek, ek_public, mut certificates) = endorsement_key(&mut context)?;
+        let kind = template(key).0;
+        let (ek, ek_public, mut certificates) = endorsement_key(&mut context, key)?;
         certificates.extend(chain(&mut context)?);
         let made = ak::create_ak_2(
             &mut context,
@@ -226,35 +229,27 @@ fn handles(context: &mut Context, first: u32) -> Result<Vec<TpmHandle>, TpmError
     }
 }
 
-/// An endorsement key: its kind, where it is loaded, its public area, and certificates.
-type EndorsementKey = (AsymmetricAlgorithmSelection, KeyHandle, Public, Vec<Vec<u8>>);
+/// An endorsement key: where it is loaded, its public area, and certificates.
+type EndorsementKey = (KeyHandle, Public, Vec<Vec<u8>>);
 
-/// The first endorsement key that can be made and has a certificate of its own.
-fn endorsement_key(context: &mut Context) -> Result<EndorsementKey, TpmError> {
-    let there = handles(context, KINDS[2].1)?;
-    let mut why = Vec::new();
-    for (kind, index) in KINDS {
-        if !there.iter().any(|handle| u32::from(*handle) == index) {
-            continue;
-        }
-        let stored = ek::retrieve_ek_pubcert(context, kind).map_err(failed("reading a certificate"))?;
-        let Some(certificate) = certificates::der(&stored) else {
-            why.push(format!("what is at {index:#x} is no certificate"));
-            continue;
-        };
-        let handle = make(context, kind)?;
-        let (public, ..) = context.read_public(handle).map_err(failed("reading the endorsement key"))?;
-        // The maker may have certified a key of another template: then this one proves nothing.
-        if names(certificate, &public) {
-            return Ok((kind, handle, public, vec![certificate.to_vec()]));
-        }
-        why.push(format!("the certificate at {index:#x} is of another key than that of the TCG's template"));
-        flush(context, handle.into())?;
+/// The endorsement key of this kind, which must have a certificate of its own.
+fn endorsement_key(context: &mut Context, key: TpmKey) -> Result<EndorsementKey, TpmError> {
+    let (kind, index) = template(key);
+    let lacks = |why: String| TpmError::NoEndorsementKey { kind: key, why };
+    if !handles(context, index)?.iter().any(|handle| u32::from(*handle) == index) {
+        return Err(lacks(format!("it holds none at {index:#x}")));
     }
-    if why.is_empty() {
-        why.push("it holds none".to_owned());
+    let stored = ek::retrieve_ek_pubcert(context, kind).map_err(failed("reading a certificate"))?;
+    let certificate =
+        certificates::der(&stored).ok_or_else(|| lacks(format!("what is at {index:#x} is no certificate")))?;
+    let handle = make(context, kind)?;
+    let (public, ..) = context.read_public(handle).map_err(failed("reading the endorsement key"))?;
+    // The maker may have certified a key of another template: then this one proves nothing.
+    if names(certificate, &public) {
+        return Ok((handle, public, vec![certificate.to_vec()]));
     }
-    Err(TpmError::NoEndorsementKey(why.join("; ")))
+    flush(context, handle.into())?;
+    Err(lacks(format!("the certificate at {index:#x} is of another key than that of the TCG's template")))
 }
 
 /// Whether the numbers of a key occur in a certificate.

@@ -8,7 +8,7 @@
 //!   command line, nobody shows. To hold a machine to a command line, hold it to its PCR 8.
 
 use super::{EV_EFI_VARIABLE_DRIVER_CONFIG, EV_IPL, Event, EventLog};
-use crate::tpm::wire::Reader;
+use crate::tpm::{algorithm::HashAlg, wire::Reader};
 
 /// Longest text taken from a log, in bytes.
 const TEXT_MAX: usize = 4096;
@@ -21,22 +21,23 @@ const GLOBAL_VARIABLE: [u8; 16] =
 const POLICY: u32 = 7;
 
 impl EventLog<'_> {
-    /// Whether the firmware of a machine with a TPM enforced secure boot; none when its log does not show it.
-    pub fn secure_boot(&self) -> Option<bool> {
+    /// Whether the firmware of a machine with a TPM enforced secure boot; none when its log does not show it in `bank`,
+    /// which must be one whose register 7 was quoted and replayed.
+    pub fn secure_boot(&self, bank: HashAlg) -> Option<bool> {
         let first = self.events.iter().find(|event| event.register == POLICY && event.extends())?;
-        secure_boot(first)
+        secure_boot(first, bank)
     }
 
     /// The texts that were measured as a boot loader's, with their registers, in order: GRUB's commands and the kernel's
-    /// command line.
-    pub fn boot_texts(&self) -> Vec<(u32, String)> {
+    /// command line. `bank` is one that was replayed to quoted registers.
+    pub fn boot_texts(&self, bank: HashAlg) -> Vec<(u32, String)> {
         let texts = self.events.iter().filter(|event| event.kind == EV_IPL);
-        texts.filter_map(|event| boot_text(event).map(|text| (event.register, text))).collect()
+        texts.filter_map(|event| boot_text(event, bank).map(|text| (event.register, text))).collect()
     }
 }
 
 /// `UEFI_VARIABLE_DATA` of `SecureBoot`, if the event is that and was measured as it stands.
-fn secure_boot(event: &Event<'_>) -> Option<bool> {
+fn secure_boot(event: &Event<'_>, bank: HashAlg) -> Option<bool> {
     let mut r = Reader::new(event.data);
     let guid = r.array::<16>("guid").ok()?;
     let units = r.u64_le("name length").ok().filter(|units| *units <= NAME_MAX)?;
@@ -47,16 +48,16 @@ fn secure_boot(event: &Event<'_>) -> Option<bool> {
     let named = name.iter().copied().eq("SecureBoot".encode_utf16().flat_map(u16::to_le_bytes));
     let is_it = event.kind == EV_EFI_VARIABLE_DRIVER_CONFIG && guid == GLOBAL_VARIABLE && named;
     match data {
-        [on @ (0 | 1)] if is_it && event.measured(event.data) => Some(*on == 1),
+        [on @ (0 | 1)] if is_it && event.measured(event.data, bank) => Some(*on == 1),
         _ => None,
     }
 }
 
 /// GRUB measures the text behind a label such as `grub_cmd: `, without the zero that ends it in the log.
-fn boot_text(event: &Event<'_>) -> Option<String> {
+fn boot_text(event: &Event<'_>, bank: HashAlg) -> Option<String> {
     let data = event.data.strip_suffix(&[0]).unwrap_or(event.data);
     let text =
         std::str::from_utf8(data).ok().filter(|text| text.len() <= TEXT_MAX && !text.contains(char::is_control))?;
     let measured = text.split_once(": ").map_or(text, |(_, behind)| behind);
-    event.measured(measured.as_bytes()).then(|| measured.to_owned())
+    event.measured(measured.as_bytes(), bank).then(|| measured.to_owned())
 }

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use legation_core::{claims::TpmAnchor, encoding};
+use legation_core::{
+    claims::{TpmAnchor, TpmKey},
+    encoding,
+};
 use tempfile::TempDir;
 
 /// Persistent handles of the endorsement keys `swtpm_setup` makes, and where their certificates are.
@@ -107,10 +110,10 @@ impl Emulator {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// The root of its CA.
+    /// The root of its CA, for RSA endorsement keys.
     pub(crate) fn anchor(&self, name: &str, development: bool) -> TpmAnchor {
         let root = pem(&self.path("ca/swtpm-localca-rootca-cert.pem"));
-        TpmAnchor { name: name.to_owned(), development, root }
+        TpmAnchor { name: name.to_owned(), development, root, key: TpmKey::Rsa2048, attests: false, google: false }
     }
 
     /// Certificates of an endorsement key: from the TPM's memory, and of the authority that signed it.

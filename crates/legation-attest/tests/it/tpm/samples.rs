@@ -1,7 +1,5 @@
 //! Published quotes and event logs, and logs made by hand.
 
-use std::path::{Path, PathBuf};
-
 use legation_attest::tpm::{
     HashAlg, Key, Public, Quote, Signature,
     eventlog::{EV_EFI_VARIABLE_DRIVER_CONFIG, EV_NO_ACTION, EventLog},
@@ -9,17 +7,7 @@ use legation_attest::tpm::{
 use legation_core::encoding;
 use proptest::prelude::*;
 
-use crate::samples::read;
-
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub(crate) fn folder(name: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evidence").join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no published evidence at {}", folder.display());
-    None
-}
+use crate::samples::{folder, read};
 
 /// `UEFI_VARIABLE_DATA` of `SecureBoot` = 1.
 pub(crate) const SECURE_BOOT_ON: &[u8] = b"\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c\
@@ -38,12 +26,27 @@ pub(crate) fn log(events: &[(u32, &[u8])]) -> Vec<u8> {
 type Told<'a> = (u32, u32, Vec<u8>, &'a [u8]);
 
 fn log_of(events: &[Told<'_>]) -> Vec<u8> {
+    let told: Vec<_> = events.iter().map(|(r, kind, digest, data)| (*r, *kind, vec![digest.clone()], *data)).collect();
+    log_in(&[HashAlg::Sha256], &told)
+}
+
+/// Register, type, a digest for each bank, data.
+type ToldIn<'a> = (u32, u32, Vec<Vec<u8>>, &'a [u8]);
+
+/// A crypto-agile log with digests of these banks.
+pub(crate) fn log_in(banks: &[HashAlg], events: &[ToldIn<'_>]) -> Vec<u8> {
     let le = |n: usize| (n as u32).to_le_bytes();
-    let spec = [b"Spec ID Event03\0".as_slice(), &[0, 0, 0, 0, 0, 2, 0, 2], &le(1), &[0x0b, 0, 32, 0, 0]].concat();
+    let size = |bank: &HashAlg| [bank.id().to_le_bytes(), (bank.size() as u16).to_le_bytes()].concat();
+    let sizes: Vec<u8> = banks.iter().flat_map(size).collect();
+    let begin = [0, 0, 0, 0, 0, 2, 0, 2];
+    let spec = [b"Spec ID Event03\0".as_slice(), &begin, &le(banks.len()), &sizes, &[0]].concat();
     let mut out = [&[0; 4][..], &EV_NO_ACTION.to_le_bytes(), &[0; 20], &le(spec.len()), &spec].concat();
-    for (register, kind, digest, data) in events {
-        out.extend([register.to_le_bytes(), kind.to_le_bytes(), le(1)].concat());
-        out.extend([&[0x0b, 0][..], digest, &le(data.len()), data].concat());
+    for (register, kind, digests, data) in events {
+        out.extend([register.to_le_bytes(), kind.to_le_bytes(), le(banks.len())].concat());
+        for (bank, digest) in banks.iter().zip(digests) {
+            out.extend([&bank.id().to_le_bytes()[..], digest].concat());
+        }
+        out.extend([&le(data.len())[..], data].concat());
     }
     out
 }
@@ -118,12 +121,13 @@ fn published_logs_replay_and_show_secure_boot_where_they_measured_it() {
     ] {
         let bytes = read(&folder, name);
         let log = EventLog::parse(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!((log.events.len(), log.secure_boot()), (events, Some(secure_boot)), "{name}");
+        assert_eq!((log.events.len(), log.secure_boot(HashAlg::Sha256)), (events, Some(secure_boot)), "{name}");
         let replayed = log.replay(HashAlg::Sha256).unwrap();
         let found = [0, 4, 7, 8].map(|register| encoding::hex(&replayed[&register][..4]));
         assert_eq!(found, registers, "{name}");
         assert!(log.replay(HashAlg::Sha384).is_ok() && log.replay(HashAlg::Sha1).is_ok());
-        let texts = log.boot_texts();
+        assert_eq!(log.secure_boot(HashAlg::Sha1), None, "nothing rests on SHA-1");
+        let texts = log.boot_texts(HashAlg::Sha256);
         assert!(texts.len() > 3 && texts.iter().all(|(register, _)| matches!(register, 4 | 8 | 9 | 14)), "{texts:?}");
         every_cut_is_refused_or_shorter(name, &bytes, log.events.len());
     }
@@ -158,7 +162,7 @@ fn the_log_of_a_trust_domain_replays_to_the_registers_in_its_quote() {
         let at = 48 + 328 + 48 * i;
         assert_eq!(encoding::hex(rtmr), encoding::hex(&quote[at..at + 48]), "RTMR {i}");
     }
-    assert_eq!(log.secure_boot(), None, "a trust domain's register is not PCR 7");
+    assert_eq!(log.secure_boot(HashAlg::Sha384), None, "a trust domain's register is not PCR 7");
 }
 
 #[test]
@@ -177,7 +181,8 @@ fn what_a_log_claims_without_having_measured_it_does_not_count() {
     ];
     for (what, events, expected) in table {
         let bytes = log_of(events);
-        assert_eq!(EventLog::parse(&bytes).unwrap().secure_boot(), expected, "{what}");
+        assert_eq!(EventLog::parse(&bytes).unwrap().secure_boot(HashAlg::Sha256), expected, "{what}");
+        assert_eq!(EventLog::parse(&bytes).unwrap().secure_boot(HashAlg::Sha384), None, "{what}, in another bank");
     }
 }
 
@@ -223,7 +228,8 @@ proptest! {
         let at = at % changed.len();
         changed[at] = with;
         if let Ok(log) = EventLog::parse(&changed) {
-            let _ = (log.replay(HashAlg::Sha256), log.replay_rtmrs(), log.secure_boot(), log.boot_texts());
+            let bank = HashAlg::Sha256;
+            let _ = (log.replay(bank), log.replay_rtmrs(), log.secure_boot(bank), log.boot_texts(bank));
         }
     }
 }
