@@ -267,3 +267,21 @@ fn an_image_of_an_enclave_says_what_its_machine_started() {
     did(&world.apply(add(ReferenceValue { value, ..image("web", "11") }, false)).unwrap(), &["reference web added"]);
     assert_eq!(world.pool.image_of(Machine::new("b").id).unwrap_err().check, "pool.enclave");
 }
+
+/// A proof for one tenant's work keeps an enclave in the pool, and no other tenant's work on it.
+#[test]
+fn work_ends_that_no_proof_covers_any_more() {
+    let a = Machine::new("a").at("alpha", "eu-1", 1);
+    let id = a.id;
+    let mut world = World::new([a]);
+    let task = world.submit_granted(vec![fragment("of acme")]);
+    assert_eq!(world.lease(task, 0).unwrap().1, id);
+    world.now = world.now.plus(1);
+    let others = world.attested_by(&Key::new("other's"), Some(&["other"]), &world.machines[&id], world.now.plus(HOUR));
+    world.apply(others).unwrap();
+    assert!(world.lease(task, 0).is_some(), "one proof more takes nothing away");
+    let applied = world.apply(set(Scope::Pool, US)).unwrap();
+    assert!(!kinds(&applied).contains(&"barred"), "the other tenant's verifier lets it in: {:?}", kinds(&applied));
+    assert!(world.pool.enclaves()[&id].cordon.is_none());
+    assert_eq!(world.phase(task, 0), Phase::Queued, "what rested on the pool's policy ends");
+}

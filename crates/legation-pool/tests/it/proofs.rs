@@ -204,3 +204,21 @@ fn a_chip_has_as_many_enclaves_as_it_has_slots() {
     assert!(world.pool.enclaves().contains_key(&in_slot("a", 0).id));
     assert!(!world.pool.enclaves().contains_key(&in_slot("b", 1).id));
 }
+
+/// Proofs that run out are nobody's fault and are waited for; an enclave whose verifier takes its word back, again and again,
+/// does not keep a fragment for ever.
+#[test]
+fn lapses_by_withdrawal_are_counted_as_attempts() {
+    let mut world = World::with(Limits { attempts_max: 3, ..Limits::default() }, [Machine::new("a")]);
+    let machine = Machine::new("a");
+    let task = world.submit_granted(vec![fragment("one")]);
+    for turn in 1..=3 {
+        assert!(world.lease(task, 0).is_some(), "turn {turn}");
+        world.apply(withdraw(&machine, "verifier")).unwrap();
+        world.now = world.now.plus(1);
+        let again = world.attested(&machine);
+        world.apply(again).unwrap();
+    }
+    let state = &world.pool.tasks()[&task].state;
+    assert!(format!("{state:?}").contains("was tried 3 times"), "{state:?}");
+}
