@@ -5,13 +5,13 @@
 //! its leases: the pool moves the work.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use legation_core::{
-    Digest, EnclaveId, Rejection, UnixTime,
+    Digest, EnclaveId, Rejection,
     statement::{Outcome, Passport},
 };
 use legation_keys::Entropy;
@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use crate::{
     Clock,
     attestation::Attestation,
+    calls::{Calls, Change},
     doors::Doors,
     effects::{Effects, ToLink},
     leader::Leader,
@@ -53,8 +54,6 @@ const LOSS_AGAIN: Duration = Duration::from_millis(500);
 const REATTEST_SPREAD_MAX: Duration = Duration::from_secs(60);
 /// Between two of them where that is shorter.
 const REATTEST_APART: Duration = Duration::from_millis(20);
-/// Pieces of replaced collateral that are remembered.
-const OUTDATED_MAX: usize = 1024;
 /// Reports of one agent that are being taken at once.
 const REPORTS_MAX: usize = 512;
 
@@ -71,24 +70,13 @@ pub(crate) struct Gate {
     /// The last call to attest again, while it is being spread.
     pub(crate) spreading: Mutex<Option<AbortHandle>>,
     /// What those who were away missed.
-    pub(crate) called: Mutex<Called>,
-}
-
-/// Calls to attest again: whoever was away is called when it comes.
-#[derive(Default)]
-pub(crate) struct Called {
-    /// The last call to all, and why.
-    all: Option<(UnixTime, String)>,
-    /// Collateral that was replaced, oldest first.
-    outdated: VecDeque<Digest>,
-    /// Products and roots of which a first list came, and when; oldest first.
-    listed: VecDeque<(UnixTime, String)>,
+    pub(crate) called: Mutex<Calls>,
 }
 
 impl Gate {
     /// Has every present agent attest again, because of `why`. A later call takes the place of one that is still being spread.
     pub(crate) fn reattest_all(&self, why: &str) {
-        self.called().all = Some(((self.clock)(), why.to_owned()));
+        self.called().all((self.clock)(), why);
         let spreading = self.reattest(self.effects.attached(), why);
         let mut current = self.spreading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = current.replace(spreading) {
@@ -96,26 +84,22 @@ impl Gate {
         }
     }
 
-    /// Notes collateral that was replaced, and products and roots of which a first list came, for those who are away.
-    pub(crate) fn outdated<'a>(
-        &self,
-        collateral: impl IntoIterator<Item = Digest>,
-        listed: impl IntoIterator<Item = &'a String>,
-    ) {
-        let now = (self.clock)();
-        let mut called = self.called();
-        called.outdated.extend(collateral);
-        called.listed.extend(listed.into_iter().map(|about| (now, about.clone())));
-        while called.outdated.len() > OUTDATED_MAX {
-            called.outdated.pop_front();
-        }
-        while called.listed.len() > OUTDATED_MAX {
-            called.listed.pop_front();
+    /// Has all whom a change of collateral concerns attest again.
+    pub(crate) async fn collateral_changed(&self, change: Change) {
+        self.called().by((self.clock)(), change.clone());
+        let concerned = move |pool: &Pool| {
+            let concerns = |passport: &Passport| change.concerns(&passport.claims, &passport.collateral);
+            let all = pool.enclaves().iter();
+            all.filter(|(_, e)| e.proofs().any(|p| concerns(&p.passport))).map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        match self.leader.ask(concerned).await {
+            Ok(enclaves) => drop(self.reattest(enclaves, "collateral changed")),
+            Err(_) => self.reattest_all("collateral changed"),
         }
     }
 
     /// Has these attest again, spread over a bounded time so that verifiers are not asked by all at once.
-    pub(crate) fn reattest(&self, mut enclaves: Vec<EnclaveId>, why: &str) -> AbortHandle {
+    fn reattest(&self, mut enclaves: Vec<EnclaveId>, why: &str) -> AbortHandle {
         let jitter = |n: usize| {
             let mut bytes = [0; 8];
             OsEntropy.fill(&mut bytes);
@@ -137,31 +121,21 @@ impl Gate {
         spreading.abort_handle()
     }
 
-    fn called(&self) -> MutexGuard<'_, Called> {
+    fn called(&self) -> MutexGuard<'_, Calls> {
         self.called.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls one that was away when others were called.
+    /// Calls one that was away, or was being judged, when others were called.
     pub(crate) async fn call_again(&self, enclave: EnclaveId) {
-        let (all, outdated, listed) = {
-            let called = self.called();
-            if called.all.is_none() && called.outdated.is_empty() && called.listed.is_empty() {
-                return;
-            }
-            (called.all.clone(), called.outdated.clone(), called.listed.clone())
-        };
+        let calls = self.called().clone();
+        if calls.is_empty() {
+            return;
+        }
         let missed = move |pool: &Pool| {
             let known = pool.enclaves().get(&enclave)?;
-            if let Some((_, why)) = all.filter(|(at, _)| known.passport().issued <= *at) {
-                return Some(why);
-            }
-            let rests = |passport: &Passport| {
-                let claims = &passport.claims;
-                let names = [claims.product.value.as_str(), claims.anchor.name()];
-                passport.collateral.iter().any(|digest| outdated.contains(digest))
-                    || listed.iter().any(|(at, about)| passport.issued <= *at && names.contains(&about.as_str()))
-            };
-            known.proofs().any(|p| rests(&p.passport)).then(|| "collateral changed".to_owned())
+            let proofs = known.proofs().map(|proof| (&proof.passport.claims, proof.passport.collateral.as_slice()));
+            let proven = known.proofs().map(|proof| proof.passport.issued).max()?;
+            calls.missed(proven, &proofs.collect::<Vec<_>>())
         };
         if let Ok(Some(why)) = self.leader.ask(missed).await {
             self.effects.reattest(enclave, &why);

@@ -8,6 +8,7 @@
 
 pub mod api;
 mod attestation;
+mod calls;
 pub mod config;
 mod doors;
 mod effects;

@@ -1,17 +1,17 @@
 //! Starting and stopping a manager.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use legation_attest::challenge::CHALLENGES_MAX;
 use legation_core::{
-    Digest, Envelope, PublicKey, Rejection, Signed, Signer, UnixTime,
+    Envelope, PublicKey, Rejection, Signed, Signer, UnixTime,
     claims::{Anchors, Role},
-    statement::{Appointment, Office, Passport},
+    statement::{Appointment, Office},
 };
 use legation_keys::IdentityKey;
 use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener, Revocations};
 use legation_policy::Policy;
-use legation_pool::{Limits, Pool};
+use legation_pool::Limits;
 use legation_verifier::{Appraisers, Door, collateral::Keeper};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::{
     Clock,
     api::{self, App},
+    calls::Change,
     config::ManagerConfig,
     doors::Doors,
     effects::Effects,
@@ -259,7 +260,7 @@ async fn keep(keeper: Arc<Keeper>, stopped: watch::Receiver<bool>) {
 }
 
 /// Has agents attest again whenever collateral behind their proofs changes: a new list may name a certificate, a new level a
-/// firmware. A first list concerns all whom it might have been held against; the certificate of a chip nobody.
+/// firmware.
 async fn follow_collateral(keeper: Arc<Keeper>, gate: Arc<Gate>) {
     let mut before = keeper.shelf().get();
     loop {
@@ -268,32 +269,9 @@ async fn follow_collateral(keeper: Arc<Keeper>, gate: Arc<Gate>) {
         if Arc::ptr_eq(&before, &now) {
             continue;
         }
-        let gone: BTreeSet<Digest> = before
-            .items()
-            .filter(|item| !item.name.starts_with("vcek/"))
-            .map(|item| (item.digest(), now.get(&item.name)))
-            .filter(|(digest, held)| held.is_none_or(|(now, _)| now != *digest))
-            .map(|(digest, _)| digest)
-            .collect();
-        let lists = now.items().filter(|item| item.name.ends_with("/crl") && before.get(&item.name).is_none());
-        // `amd/milan/vcek/crl` concerns what says `milan` as its product, `dev/laptop/crl` what rests on that root.
-        let about: BTreeSet<String> = lists.filter_map(|item| item.name.split('/').nth(1).map(str::to_owned)).collect();
-        if !gone.is_empty() || !about.is_empty() {
-            gate.outdated(gone.iter().copied(), &about);
-            let concerned = move |pool: &Pool| {
-                let concerns = |passport: &Passport| {
-                    let claims = &passport.claims;
-                    passport.collateral.iter().any(|digest| gone.contains(digest))
-                        || about.contains(&claims.product.value)
-                        || about.contains(claims.anchor.name())
-                };
-                let all = pool.enclaves().iter();
-                all.filter(|(_, e)| e.proofs().any(|p| concerns(&p.passport))).map(|(id, _)| *id).collect::<Vec<_>>()
-            };
-            match gate.leader.ask(concerned).await {
-                Ok(enclaves) => drop(gate.reattest(enclaves, "collateral changed")),
-                Err(_) => gate.reattest_all("collateral changed"),
-            }
+        let change = Change::between(&before, &now);
+        if !change.is_empty() {
+            gate.collateral_changed(change).await;
         }
         before = now;
     }
