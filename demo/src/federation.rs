@@ -19,7 +19,7 @@ use legation::{
 };
 use legation_attest::dev::Chip;
 use legation_core::{
-    Bytes, Digest, EnclaveId, Fuel, MicroUsd, Millicores, Millis, Receipt, Requirement, TaskId,
+    Bytes, Digest, EnclaveId, Fuel, MicroUsd, Millicores, Milligpus, Millis, Receipt, Requirement, TaskId,
     encoding::hex,
     task::{Demand, SealedRef},
 };
@@ -48,6 +48,7 @@ const TRAIN: Demand = Demand {
     fuel: Fuel(10_000_000_000),
     time: Millis(60_000),
     output: Bytes::mib(1),
+    gpus: Milligpus::ZERO,
 };
 
 /// A hospital: a party with rows, sealed once.
@@ -205,6 +206,8 @@ async fn job(
         require: Requirement::parse(REQUIRE)?,
         budget: MicroUsd(100_000),
         life_seconds: 600,
+        prefer: Default::default(),
+        data: Default::default(),
         builds_on: before.into_iter().collect(),
     })
 }

@@ -20,9 +20,12 @@ struct Bench {
     example: &'static str,
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 6] = [
     Bench { name: "e2e", package: "legation", example: "e2e" },
     Bench { name: "attest", package: "legation", example: "attest" },
+    Bench { name: "decide", package: "legation-pool", example: "decide" },
+    Bench { name: "pool", package: "legation", example: "pool" },
+    Bench { name: "openb", package: "legation-pool", example: "openb" },
     Bench { name: "channel", package: "legation-net", example: "channel_bench" },
 ];
 
@@ -30,6 +33,9 @@ const BENCHES: [Bench; 3] = [
 pub(crate) const LIST: &str = "Measurements:
   e2e      tasks from end to end: manager, agents, client (legation, example e2e)
   attest   judging machines: kinds, appraisal, a verifier behind HTTP, 100 agents joining (legation, example attest)
+  decide   one decision among 1k to 1M enclaves, beside other strategies (legation-pool, example decide)
+  pool     the pool: durable and over sockets, memory, recovery (legation, example pool)
+  openb    a real cluster's work through the pool, beside other strategies (legation-pool, example openb)
   channel  the attested channel: handshakes, throughput (legation-net, example channel_bench)";
 
 /// Runs the measurement `name` with `args` and writes what it found: to `bench/results/NAME-DATE.json`, or, as a smoke

@@ -20,6 +20,7 @@ mod metadata;
 mod prerequisites;
 mod process;
 mod repository;
+mod sim;
 mod test;
 mod tidy;
 
@@ -84,6 +85,14 @@ enum Xtask {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Simulates whole deployments in a hostile world, one for each seed; see docs/simulation.md
+    ///
+    /// A seed that fails is told line by line; `--story SEED` tells any.
+    Sim {
+        /// Handed to the simulation as they are: --seeds N, --from SEED, --story SEED, --defect NAME
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measures, and writes bench/results/NAME-DATE.json with the facts of this machine
     #[command(after_help = bench::LIST)]
     Bench {
@@ -124,6 +133,7 @@ fn dispatch(command: Xtask) -> Result<()> {
         Xtask::Tidy => tidy::run(&repository),
         Xtask::Guests { check } => guests::run(repository.root(), check),
         Xtask::Fuzz { targets, seconds } => fuzz::run(&repository, &targets, seconds),
+        Xtask::Sim { args } => sim::run(&repository, &args),
         Xtask::Bench { name, smoke, args } => bench::run(&repository, &name, smoke, &args),
     }
 }

@@ -19,10 +19,11 @@ struct Tool {
 const COMPILER: Tool =
     Tool { program: "cc", packages: &["gcc", "libc6-dev"], why: "cryptography and SQLite are compiled from C" };
 
-const FOR_TESTS: [Tool; 6] = [
+const FOR_TESTS: [Tool; 7] = [
     Tool { program: "openssl", packages: &["openssl"], why: "tests read our certificates and signatures with it" },
     Tool { program: "jq", packages: &["jq"], why: "tests run the documented commands, which use it" },
     Tool { program: "sqlite3", packages: &["sqlite3"], why: "tests look into the journal with it" },
+    Tool { program: "pg_ctlcluster", packages: &["postgresql"], why: "tests start PostgreSQL clusters of their own" },
     Tool { program: "swtpm", packages: &["swtpm"], why: "tests attest with emulated TPMs" },
     Tool { program: "swtpm_setup", packages: &["swtpm-tools"], why: "it makes the emulated TPMs" },
     Tool { program: "tpm2_checkquote", packages: &["tpm2-tools"], why: "tests have it check our quotes" },

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use legation_core::{
@@ -14,7 +14,9 @@ use legation_core::{
     unit::Bytes,
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
-use legation_net::{AnchoredJudge, ChannelError, Clock, Credential, Endpoint, OsEntropy, Revocations, tls::TlsError};
+use legation_net::{
+    AnchoredJudge, Channel, ChannelError, Clock, Credential, Endpoint, OsEntropy, Revocations, Timing, tls::TlsError,
+};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, sleep},
@@ -31,8 +33,9 @@ use crate::{
     intake::Intake,
     offer::Work,
     passports::{Admitted, Passports},
-    patience::Patience,
+    patience::{Patience, Trouble},
     resources::Machine,
+    search::{STANDBY, Search, is_passing},
     session::{self, Ended, Link},
     shutdown::{Shutdown, Stage},
     status::Status,
@@ -42,6 +45,10 @@ use crate::{
 const INPUT_MEMORY: Bytes = Bytes::mib(256);
 /// Offers judged at once; more wait in the channel, whose queues are bounded.
 const JUDGING_MAX: usize = 16;
+
+/// How an agent with several managers keeps watch over the one that leads: another may lead long before one that is frozen
+/// would be given up otherwise.
+const WATCHFUL: Timing = Timing { ping: Duration::from_secs(1), silence: Duration::from_secs(3), ..Timing::DEFAULT };
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +128,7 @@ impl Agent {
         let judge =
             AnchoredJudge::new(config.operators.clone()).admit(Role::Manager).with_revocations(revocations.clone());
         let endpoint = Endpoint::new(identity.clone(), Role::Agent, Credential::None, Arc::new(judge), clock.clone())?;
+        let endpoint = if config.managers.len() > 1 { endpoint.with_timing(WATCHFUL) } else { endpoint };
         tracing::info!(
             enclave = %boot.identity.enclave_id().short(),
             kind = %attester.kind(),
@@ -179,22 +187,12 @@ impl Agent {
     async fn stay(&self) -> Exit {
         let agent = &self.0;
         let mut patience = Patience::new(agent.config.reconnect);
-        let mut turn = 0;
+        let mut search = Search::new(agent.config.managers.clone());
         loop {
-            let manager = &agent.config.managers[turn % agent.config.managers.len()];
-            turn += 1;
-            let refused = tokio::select! {
-                ended = agent.attend(manager, &mut patience) => match ended {
-                    Ended::Drained => return Exit::Drained,
-                    Ended::Stopped => return Exit::Stopped,
-                    Ended::Turned(why) => {
-                        agent.tell(Status::Turned { manager: manager.clone(), why });
-                        true
-                    }
-                    Ended::Lost(why) => {
-                        agent.tell(Status::Disconnected { manager: manager.clone(), why });
-                        false
-                    }
+            let trouble = tokio::select! {
+                ended = agent.attend(&mut search, &mut patience) => match ended {
+                    Ok(exit) => return exit,
+                    Err(trouble) => trouble,
                 },
                 () = agent.shutdown.asked(Stage::Now) => return Exit::Stopped,
             };
@@ -207,7 +205,7 @@ impl Agent {
                     return Exit::Stopped;
                 }
             }
-            let pause = patience.pause(refused, random());
+            let pause = patience.pause(trouble, random());
             tracing::info!(?pause, "trying again after a pause");
             tokio::select! {
                 () = sleep(pause) => {}
@@ -227,16 +225,40 @@ impl Agent {
 }
 
 impl Inner {
-    /// One connection, from dialling to its end.
-    async fn attend(self: &Arc<Self>, manager: &str, patience: &mut Patience) -> Ended {
+    /// One connection, from dialling to its end: how this agent ends with it, or what is to be waited for.
+    async fn attend(self: &Arc<Self>, search: &mut Search, patience: &mut Patience) -> Result<Exit, Trouble> {
         let shown = self.admitted();
         self.endpoint.set_credential(shown.as_ref().map_or(Credential::None, Admitted::credential));
-        let channel = match self.endpoint.connect(manager, None).await {
-            Ok(channel) => channel,
-            Err(error) => return self.lost(error),
-        };
-        let ended = session::hold(self, channel, manager, patience, shown).await;
-        match ended {
+        let (manager, channel) = search.round(self).await?;
+        match self.serve(&manager, channel, patience, shown).await {
+            Ended::Drained => Ok(Exit::Drained),
+            Ended::Stopped => Ok(Exit::Stopped),
+            Ended::Turned(why) if why.check == STANDBY => {
+                search.hint(&why);
+                self.tell(Status::StandsBy { manager, why });
+                Err(Trouble::Electing)
+            }
+            Ended::Turned(why) => {
+                let passing = is_passing(&why);
+                self.tell(Status::Turned { manager, why });
+                Err(if passing { Trouble::Failed } else { Trouble::Refused })
+            }
+            Ended::Lost(why) => {
+                self.tell(Status::Disconnected { manager, why });
+                // Where there are others, one of them takes over, or leads already.
+                Err(if self.config.managers.len() > 1 { Trouble::Electing } else { Trouble::Failed })
+            }
+        }
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        manager: &str,
+        channel: Channel,
+        patience: &mut Patience,
+        shown: Option<Admitted>,
+    ) -> Ended {
+        match session::hold(self, channel, manager, patience, shown).await {
             session::Over::Channel(error) => self.lost(error),
             session::Over::Here(ended) => ended,
         }
@@ -246,7 +268,9 @@ impl Inner {
     fn lost(&self, error: ChannelError) -> Ended {
         match error {
             ChannelError::RefusedByPeer(why) => {
-                self.passports().forget();
+                if !is_passing(&why) {
+                    self.passports().forget();
+                }
                 Ended::Turned(why)
             }
             ChannelError::Refused(why) => Ended::Turned(why),

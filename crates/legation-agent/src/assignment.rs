@@ -179,7 +179,8 @@ fn consider(agent: &Arc<Inner>, offered: Offered, turn: OwnedSemaphorePermit) ->
         Err(Refusal::Why(why)) => return Step::Refuse { lease, why },
     };
     let ticket = Ticket { agent: agent.clone(), lease, settled: false };
-    agent.tell(Status::Offer { lease, task: work.task, fragment: work.plan.index });
+    let obeyed = (offer.term, offer.seq);
+    agent.tell(Status::Offer { lease, task: work.task, fragment: work.plan.index, obeyed });
     let module = agent.bench.engine.cached(&work.plan.fragment.module);
     match module.filter(|_| work.plan.inputs.is_empty()) {
         Some(module) => run(&work, ticket, Gathered { module: Ok(module), inputs: Vec::new(), _room: None }, &stop),

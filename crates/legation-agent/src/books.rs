@@ -6,7 +6,9 @@
 //! 3. A report is kept, with the ciphertexts it names, until it is acknowledged or the lease cancelled; while too many are kept,
 //!    nothing new is entered.
 //! 4. All is bounded: what runs by slots, reports by [`PENDING_MAX`] and [`PENDING_BYTES_MAX`] and what runs, the memory of
-//!    leases that are over by [`OVER_MAX`].
+//!    leases that are over by a number of its own.
+//!
+//! Nothing here waits, reads a clock or draws randomness; public so that a simulation keeps the same books.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -20,19 +22,21 @@ use tokio::sync::Notify;
 use crate::engine::Cancel;
 
 /// Reports kept before nothing new is taken.
-pub(crate) const PENDING_MAX: usize = 4096;
+pub const PENDING_MAX: usize = 4096;
 /// Bytes of ciphertexts kept with reports before nothing new is taken.
-pub(crate) const PENDING_BYTES_MAX: usize = 512 << 20;
+pub const PENDING_BYTES_MAX: usize = 512 << 20;
 /// Leases remembered as over.
 const OVER_MAX: usize = 8192;
 
 /// A finished execution that the manager has not acknowledged.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) lease: LeaseId,
-    pub(crate) reported: Reported,
+pub struct Pending {
+    /// Under which promise.
+    pub lease: LeaseId,
+    /// What is said of it.
+    pub reported: Reported,
     /// Sealed output and log.
-    pub(crate) objects: Vec<(Digest, bytes::Bytes)>,
+    pub objects: Vec<(Digest, bytes::Bytes)>,
 }
 
 impl Pending {
@@ -43,7 +47,7 @@ impl Pending {
 
 /// Stops one run, wherever it is: waiting for its inputs or in the engine.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop {
+pub struct Stop {
     pub(crate) cancel: Cancel,
     pub(crate) notify: Arc<Notify>,
 }
@@ -64,15 +68,16 @@ struct Running {
 
 /// What is known of a lease that is offered again.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub enum Entry {
     /// It runs already, or is over.
     Known,
     /// It was run: send this again.
     Again(Arc<Pending>),
 }
 
+/// The books of one boot.
 #[derive(Debug)]
-pub(crate) struct Books {
+pub struct Books {
     capacity: Capacity,
     obeyed: (Term, Seq),
     running: HashMap<LeaseId, Running>,
@@ -84,7 +89,8 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    pub(crate) fn new(capacity: Capacity) -> Self {
+    /// Empty books of an agent that offers `capacity`.
+    pub fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
             obeyed: (Term(0), Seq(0)),
@@ -97,12 +103,13 @@ impl Books {
         }
     }
 
-    pub(crate) fn obeyed(&self) -> (Term, Seq) {
+    /// Highest term, and position in it, that this agent obeyed: it obeys no older term, and says so when it comes back.
+    pub fn obeyed(&self) -> (Term, Seq) {
         self.obeyed
     }
 
     /// What is left to lease.
-    pub(crate) fn left(&self) -> Capacity {
+    pub fn left(&self) -> Capacity {
         let demands = || self.running.values().map(|r| &r.demand);
         let cpu: Millicores = demands().map(|d| d.cpu).sum();
         let memory: Bytes = demands().map(|d| d.memory).sum();
@@ -115,7 +122,7 @@ impl Books {
     }
 
     /// What is known of a lease that is offered, before it is judged.
-    pub(crate) fn known(&self, lease: LeaseId, allocation: Digest) -> Option<Entry> {
+    pub fn known(&self, lease: LeaseId, allocation: Digest) -> Option<Entry> {
         if let Some(running) = self.running.get(&lease) {
             if running.allocation != allocation {
                 tracing::warn!(%lease, "a lease that runs was offered under another allocation: ignored");
@@ -129,7 +136,10 @@ impl Books {
     }
 
     /// Whether anything new may be entered at all.
-    pub(crate) fn open(&self) -> Result<(), Rejection> {
+    ///
+    /// # Errors
+    /// Why not: this agent is being stopped, or its reports are not acknowledged.
+    pub fn open(&self) -> Result<(), Rejection> {
         if self.draining {
             return Err(Rejection::new("agent.draining", "whether this agent takes work")
                 .expected("an agent that stays")
@@ -146,7 +156,7 @@ impl Books {
     }
 
     /// Enters an offer that was judged against [`Self::left`] without the books having changed since.
-    pub(crate) fn enter(&mut self, lease: LeaseId, allocation: Digest, demand: Demand, obeyed: (Term, Seq)) -> Stop {
+    pub fn enter(&mut self, lease: LeaseId, allocation: Digest, demand: Demand, obeyed: (Term, Seq)) -> Stop {
         self.obeyed = self.obeyed.max(obeyed);
         let stop = Stop::default();
         self.running.insert(lease, Running { allocation, stop: stop.clone(), demand });
@@ -154,7 +164,7 @@ impl Books {
     }
 
     /// A run ended with a report. Nothing when it was cancelled meanwhile.
-    pub(crate) fn report(&mut self, pending: Pending) -> Option<Arc<Pending>> {
+    pub fn report(&mut self, pending: Pending) -> Option<Arc<Pending>> {
         self.running.remove(&pending.lease)?;
         let pending = Arc::new(pending);
         self.pending_bytes += pending.size();
@@ -163,12 +173,12 @@ impl Books {
     }
 
     /// A run ended without a report. Whether it was still wanted. The lease may be offered again.
-    pub(crate) fn abandon(&mut self, lease: LeaseId) -> bool {
+    pub fn abandon(&mut self, lease: LeaseId) -> bool {
         self.running.remove(&lease).is_some()
     }
 
     /// The lease is over: what runs stops, what was kept is forgotten.
-    pub(crate) fn end(&mut self, lease: LeaseId) {
+    pub fn end(&mut self, lease: LeaseId) {
         if let Some(running) = self.running.remove(&lease) {
             running.stop.stop();
         }
@@ -186,35 +196,38 @@ impl Books {
     }
 
     /// Leases that run or whose reports are kept, ascending.
-    pub(crate) fn held(&self) -> Vec<LeaseId> {
+    pub fn held(&self) -> Vec<LeaseId> {
         let mut held: Vec<_> = self.running.keys().chain(self.pending.keys()).copied().collect();
         held.sort_unstable();
         held
     }
 
     /// Reports kept.
-    pub(crate) fn pending(&self) -> Vec<Arc<Pending>> {
+    pub fn pending(&self) -> Vec<Arc<Pending>> {
         self.pending.values().cloned().collect()
     }
 
     /// Takes nothing new from now on.
-    pub(crate) fn drain(&mut self) {
+    pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    /// Stops all that runs; gives their leases.
-    pub(crate) fn stop_all(&mut self) -> Vec<LeaseId> {
-        self.running
+    /// Stops all that runs; gives their leases, ascending.
+    pub fn stop_all(&mut self) -> Vec<LeaseId> {
+        let mut stopped: Vec<_> = self
+            .running
             .drain()
             .map(|(lease, running)| {
                 running.stop.stop();
                 lease
             })
-            .collect()
+            .collect();
+        stopped.sort_unstable();
+        stopped
     }
 
     /// Whether nothing runs and nothing waits to be acknowledged.
-    pub(crate) fn idle(&self) -> bool {
+    pub fn idle(&self) -> bool {
         self.running.is_empty() && self.pending.is_empty()
     }
 }

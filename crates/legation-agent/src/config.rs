@@ -1,7 +1,7 @@
 //! What steers an agent, read from one TOML file.
 //!
 //! ```toml
-//! managers = ["pool.example.org:7443"]      # tried in this order, again and again
+//! managers = ["pool.example.org:7443"]      # all managers of the pool: one of them leads, and is found
 //! provider = "alder"                        # who owns this machine
 //! region = "eu-north"                       # where it stands
 //! operators = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]   # roots whose appointments are obeyed
@@ -77,7 +77,8 @@ pub const PRICE_MAX: MicroUsd = MicroUsd(1_000_000_000_000);
 /// What steers an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentConfig {
-    /// Addresses of managers (`host:port`), in the order in which they are tried; at least one.
+    /// Addresses of all managers of the pool (`host:port`), in the order in which they are tried; at least one. One of them
+    /// leads at a time, and is found among these alone.
     pub managers: Vec<String>,
     /// Who owns the machine.
     pub provider: ProviderId,

@@ -1,7 +1,7 @@
 //! One execution from opened inputs to a signed report. Blocking: it belongs on a thread that may block.
 //!
 //! In this order: the keys of the inputs are unwrapped and the inputs opened against their commitments; the module runs within
-//! the least of demand, grants and lease; output and log are sealed under fresh keys, wrapped to the fragment's owner; the report
+//! the least of demand, grants, lease and the limits of its placement; output and log are sealed under fresh keys, wrapped to the fragment's owner; the report
 //! is signed.
 //!
 //! Whose fault a failure is decides who hears of it. The *task's* own (it trapped, ended with a code, ran into its limits, is no
@@ -18,7 +18,7 @@ use legation_core::{
     task::{Direction, OutputRef, WrapUse, WrappedKey},
     unit::Bytes,
 };
-use legation_keys::{Entropy, IdentityKey, ObjectKey, OpenError, Sealed, SealingKey};
+use legation_keys::{Entropy, IdentityKey, ObjectKey, OpenError, SEGMENT, Sealed, SealingKey, TAG};
 use legation_net::{Clock, OsEntropy, message::Reported};
 use zeroize::Zeroizing;
 
@@ -87,6 +87,7 @@ pub(crate) fn execute(
         }
         Err(error) => malformed(&error)?,
     };
+    let ended = within_egress(ended, work.limits.egress);
     let finished = (bench.clock)().max(started);
     if finished > work.until {
         return Err(late(work));
@@ -226,6 +227,30 @@ fn malformed(error: &PrepareError) -> Result<Ended, Stopped> {
         log,
         usage: Usage { fuel: legation_core::Fuel::ZERO, memory_peak: Bytes::ZERO, host_calls: 0, micros: 0 },
     })
+}
+
+/// What may leave by the limits of the placement: an output that is too large once it is sealed fails the task, a log is cut
+/// to what room the output leaves.
+fn within_egress(mut ended: Ended, egress: Option<Bytes>) -> Ended {
+    let Some(most) = egress else { return ended };
+    let sealed = |plaintext: &[u8]| match plaintext.len() as u64 {
+        0 => Some(Bytes::ZERO),
+        size => legation_keys::sealed_len(Bytes(size)),
+    };
+    if sealed(&ended.output).is_none_or(|size| size > most) {
+        note(&mut ended.log, &format!("the output does not fit into the {most} that may leave this enclave"));
+        ended.output = Zeroizing::new(Vec::new());
+        ended.outcome = Outcome::Failed { reason: "output-too-large".to_owned() };
+    }
+    let room = most.saturating_sub(sealed(&ended.output).unwrap_or(most)).0;
+    let sealed_segment = (SEGMENT + TAG) as u64;
+    let fits = room.saturating_sub(room.div_ceil(sealed_segment) * TAG as u64);
+    if ended.log.len() as u64 > fits {
+        // A copy: what is cut off must be wiped too.
+        let kept = ended.log.get(..usize::try_from(fits).unwrap_or(usize::MAX)).unwrap_or_default();
+        ended.log = Zeroizing::new(kept.to_vec());
+    }
+    ended
 }
 
 /// The agent's own last line of a log, which only the owner reads.

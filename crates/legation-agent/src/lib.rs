@@ -8,6 +8,7 @@
 //!
 //! * [`config`] and [`resources`]: what steers it, and what of the machine it offers. Both are measured into its evidence.
 //! * [`attester`]: where evidence comes from.
+//! * [`books`]: what was promised and not yet acknowledged; which term was obeyed.
 //! * [`offer`]: pure judgement over signed statements.
 //! * [`engine`]: runs WebAssembly, and only that.
 
@@ -15,7 +16,7 @@ mod admission;
 mod agent;
 mod assignment;
 pub mod attester;
-mod books;
+pub mod books;
 pub mod config;
 pub mod engine;
 mod execution;
@@ -25,6 +26,7 @@ pub mod offer;
 mod passports;
 mod patience;
 pub mod resources;
+mod search;
 mod session;
 mod shutdown;
 mod status;

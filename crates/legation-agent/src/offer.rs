@@ -5,10 +5,12 @@
 //!    `offer.office`, `offer.dates`);
 //! 2. the term is not older than one obeyed before (`offer.term`);
 //! 3. the allocation is that manager's, rests on this request and this appointment, names this enclave with its own provider,
-//!    region and price, and its lease runs (`offer.allocation`, `offer.enclave`, `offer.price`, `offer.lease`);
+//!    region and price, its lease runs (`offer.allocation`, `offer.enclave`, `offer.price`, `offer.lease`), and the fragment
+//!    asks for no more than its limits allow (`limits.*`); limits that the manager left out cannot be missed here;
 //! 4. the request is well formed and not over (`request.*`, `offer.request`), and has the fragment (`offer.fragment`);
 //! 5. the own passport holds, is of a verifier that is trusted with the tenant's work, rests on nothing revoked, and satisfies
-//!    the requirements of task and fragment (`offer.passport`, `offer.verifier`, `revocation`, `require.*`);
+//!    the requirements of task and fragment and what the request says of its data (`offer.passport`, `offer.verifier`,
+//!    `revocation`, `require.*`, `data.*`);
 //! 6. what was read upstream is what completed reports of enclaves say that were themselves attested by an appointed verifier
 //!    of the same trust, satisfy the requirements (`offer.upstream`), and rested on nothing that was revoked when they
 //!    finished (`revocation`);
@@ -21,6 +23,7 @@ use legation_core::{
     TaskId, TenantId, Term, UnixTime,
     claims::Capacity,
     grant::{self, Use},
+    prefer::DataTerms,
     requirement::Candidate,
     statement::{Allocation, Appointment, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier},
     task::{Fragment, Input},
@@ -69,6 +72,8 @@ pub struct Work {
     pub tenant: TenantId,
     /// What the task requires of every enclave, beside what the fragment requires.
     pub require: Requirement,
+    /// What the request says of its data.
+    pub data: DataTerms,
     /// What to run, on what.
     pub plan: Plan,
     /// What it may use.
@@ -113,7 +118,8 @@ pub struct Source {
     pub key: legation_core::task::WrappedKey,
 }
 
-/// What one execution may use: the least of what the fragment demands and what its grants allow.
+/// What one execution may use: the least of what the fragment demands, and what its grants and the limits of its placement
+/// allow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Work.
@@ -126,6 +132,8 @@ pub struct Limits {
     pub paid: Option<Millis>,
     /// Output.
     pub output: Bytes,
+    /// Output and log together, sealed, where the placement limits what may leave.
+    pub egress: Option<Bytes>,
 }
 
 /// What a report rests on, in its order; the passport comes after the allocation.
@@ -176,7 +184,7 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
     if let Some(revocation) = standing.revoked.of(passport) {
         return Err(revocation.refusal());
     }
-    satisfies(passport, fragment, &request.require)?;
+    satisfies(passport, fragment, request)?;
     let inputs = sources(offer, fragment, standing)?;
 
     let objects: Vec<_> = inputs.iter().map(|i| i.object).collect();
@@ -195,6 +203,7 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
         task: allocation.task,
         tenant: request.tenant.clone(),
         require: request.require.clone(),
+        data: request.data.clone(),
         limits: limits(fragment, allocation, binding()),
         rests_on: RestsOn {
             allocation: allocation.digest(),
@@ -303,21 +312,26 @@ fn allocated(offer: &Offer, fragment: &Fragment, standing: &Standing<'_>) -> Res
             .expected(format!("{}, {}, {price} per hour", configuration.provider, configuration.region))
             .got(format!("{}, {}, {} per hour", allocation.provider, allocation.region, allocation.price_hour)));
     }
-    Ok(())
+    allocation.limits.as_ref().map_or(Ok(()), |limits| limits.check_work(&fragment.demand))
 }
 
 /// Check 5, for this enclave and for those upstream; the same as a receipt's.
-fn satisfies(passport: &Passport, fragment: &Fragment, require: &Requirement) -> Result<(), Rejection> {
+fn satisfies(passport: &Passport, fragment: &Fragment, request: &Request) -> Result<(), Rejection> {
+    meets(passport, fragment, &request.require, &request.data)
+}
+
+fn meets(passport: &Passport, fragment: &Fragment, require: &Requirement, data: &DataTerms) -> Result<(), Rejection> {
     let demand = &fragment.demand;
     let candidate = Candidate { passport, price_hour: passport.configuration.rate.per_hour(demand.cpu, demand.memory) };
     require.check(&candidate)?;
-    fragment.require.check(&candidate)
+    fragment.require.check(&candidate)?;
+    data.check(passport)
 }
 
 impl Work {
     /// Whether a report of it may name this passport, as far as the requirements go.
     pub(crate) fn accepts(&self, passport: &Passport) -> bool {
-        satisfies(passport, &self.plan.fragment, &self.require).is_ok()
+        meets(passport, &self.plan.fragment, &self.require, &self.data).is_ok()
     }
 }
 
@@ -423,7 +437,7 @@ fn reported<'a>(
         let why = revocation.refusal();
         return Err(Rejection { claim: format!("{} behind the output of fragment {index}", why.claim), ..why });
     }
-    satisfies(passport, fragment, &request.require)
+    satisfies(passport, fragment, request)
         .map_err(|why| Rejection { claim: format!("{} behind fragment {index}", why.claim), ..why })?;
     match (&report.outcome, &report.output) {
         (Outcome::Completed, Some(output)) => Ok(output),
@@ -460,9 +474,15 @@ fn binds(grant: &Grant, allocation: &Allocation, enclave: EnclaveId) -> bool {
         }
 }
 
-/// The least of the demand and what the grants that bind this execution allow.
+/// The least of the demand, and what the grants that bind this execution and the limits of its placement allow.
 fn limits<'a>(fragment: &Fragment, allocation: &Allocation, grants: impl Iterator<Item = &'a Signed<Grant>>) -> Limits {
-    let demand = fragment.demand;
+    let mut demand = fragment.demand;
+    // The demand was held against them: this keeps the work within them whatever becomes of that check.
+    let said = allocation.limits.clone().unwrap_or_default();
+    demand.memory = said.memory.map_or(demand.memory, |most| most.min(demand.memory));
+    demand.fuel = said.fuel.map_or(demand.fuel, |most| most.min(demand.fuel));
+    demand.time = said.time.map_or(demand.time, |most| most.min(demand.time));
+    demand.output = said.egress.map_or(demand.output, |most| most.min(demand.output));
     let (mut fuel, mut budget) = (demand.fuel, None);
     for grant in grants {
         fuel = fuel.min(grant.fuel);
@@ -474,5 +494,5 @@ fn limits<'a>(fragment: &Fragment, allocation: &Allocation, grants: impl Iterato
         u64::try_from(millis).ok().map(Millis)
     };
     let paid = budget.and_then(pays).filter(|paid| *paid < demand.time);
-    Limits { fuel, memory: demand.memory, time: demand.time, paid, output: demand.output }
+    Limits { fuel, memory: demand.memory, time: demand.time, paid, output: demand.output, egress: said.egress }
 }

@@ -47,6 +47,8 @@ pub enum Status {
         task: TaskId,
         /// The fragment.
         fragment: FragmentIndex,
+        /// Term and journal position of the offer, obeyed from here on.
+        obeyed: (Term, Seq),
     },
     /// Does not run what was offered.
     Refused {
@@ -66,6 +68,13 @@ pub enum Status {
     Acknowledged {
         /// Under which promise.
         lease: LeaseId,
+    },
+    /// The manager stands by for another that leads, or for nobody yet.
+    StandsBy {
+        /// Address of the manager.
+        manager: String,
+        /// Its words.
+        why: Rejection,
     },
     /// The manager, or this side, would not have the other.
     Turned {
@@ -97,12 +106,13 @@ impl Status {
             Self::Present { manager, running, obeyed: (term, seq) } => {
                 tracing::info!(%manager, running, term = term.0, seq = seq.0, "present");
             }
-            Self::Offer { lease, task, fragment } => {
-                tracing::debug!(%lease, task = %task.short(), %fragment, "offer");
+            Self::Offer { lease, task, fragment, obeyed: (term, seq) } => {
+                tracing::debug!(%lease, task = %task.short(), %fragment, term = term.0, seq = seq.0, "offer");
             }
             Self::Refused { lease, why } => tracing::warn!(%lease, %why, "refused"),
             Self::Reported { lease, outcome } => tracing::debug!(%lease, ?outcome, "reported"),
             Self::Acknowledged { lease } => tracing::trace!(%lease, "acknowledged"),
+            Self::StandsBy { manager, why } => tracing::debug!(%manager, %why, "stands by"),
             Self::Turned { manager, why } => tracing::warn!(%manager, %why, "turned away"),
             Self::Disconnected { manager, why } => tracing::warn!(%manager, %why, "disconnected"),
             Self::Draining => tracing::info!("draining"),

@@ -3,10 +3,13 @@
 //! It is *not* a place for things that one other crate alone needs. It reads no clock, draws no randomness, opens nothing.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod data;
 pub mod digest;
 pub mod encoding;
 pub mod id;
 pub mod key;
+pub mod limits;
+pub mod prefer;
 pub mod printable;
 pub mod rejection;
 pub mod time;
@@ -18,9 +21,10 @@ pub use id::{
     TenantId, Term,
 };
 pub use key::{PublicKey, SealingPublicKey, Signature, Signer};
+pub use limits::{Allowance, Encryption};
 pub use rejection::Rejection;
 pub use time::{Millis, UnixTime};
-pub use unit::{Bytes, Fuel, MicroUsd, Millicores};
+pub use unit::{Bytes, Fuel, GpuMillis, MibMillis, MicroUsd, Millicores, Milligpus};
 pub mod claims;
 pub mod dsse;
 pub mod requirement;

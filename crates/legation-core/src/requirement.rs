@@ -26,6 +26,10 @@ use crate::{
 };
 
 mod parse;
+mod regions;
+mod relax;
+
+pub use relax::{CONJUNCTS_MAX, Relaxed};
 
 /// Longest source, in bytes.
 pub const SOURCE_MAX: usize = 4096;

@@ -20,6 +20,8 @@ use crate::{
         EnclaveId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, RevocationEpoch, TaskId, TenantId, Term,
     },
     key::{PublicKey, SealingPublicKey},
+    limits::Allowance,
+    prefer::{DataTerms, Preferences},
     requirement::Requirement,
     task::{Fragment, OutputRef},
     time::UnixTime,
@@ -115,6 +117,12 @@ pub struct Request {
     pub fragments: Vec<Fragment>,
     /// What every enclave must satisfy.
     pub require: Requirement,
+    /// Who is best among those.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prefer: Preferences,
+    /// What is said of the data.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub data: DataTerms,
     /// How results are assured.
     pub assurance: Assurance,
     /// What the whole may cost at most.
@@ -123,6 +131,10 @@ pub struct Request {
     pub nonce: Digest,
     /// Earlier work this one builds on.
     pub prev: Vec<Digest>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How a result is assured.
@@ -183,6 +195,9 @@ pub struct Allocation {
     pub region: Region,
     /// Price of one hour of the fragment's demand there.
     pub price_hour: MicroUsd,
+    /// What the work may use there, where the policies that permit it limit that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Allowance>,
     /// Why this one.
     pub why: Placement,
     /// As of which revocation.

@@ -14,7 +14,7 @@ use crate::{
     requirement::Requirement,
     statement::Request,
     time::Millis,
-    unit::{Bytes, Fuel, Millicores},
+    unit::{Bytes, Fuel, Millicores, Milligpus},
 };
 
 /// Most fragments of one task.
@@ -25,6 +25,11 @@ pub const INPUTS_MAX: usize = 256;
 pub const ARGS_MAX: usize = 64;
 /// Longest argument, name or label, in bytes.
 pub const ARG_MAX: usize = 4096;
+/// Most accelerators of one fragment, in thousandths.
+pub const GPUS_MAX: u64 = 64_000;
+/// Most compute, memory and accelerators that a fragment may ask for: more than any machine has.
+pub const DEMAND_MAX: (Millicores, Bytes, Milligpus) =
+    (Millicores(1_000_000_000), Bytes::gib(1 << 20), Milligpus(1_000_000));
 /// Longest life of a request, in seconds.
 pub const REQUEST_LIFE_MAX: u64 = 7 * 86_400;
 
@@ -157,6 +162,13 @@ pub struct Demand {
     pub time: Millis,
     /// Output at most.
     pub output: Bytes,
+    /// Accelerators to set aside, of those that the enclave has attested.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub gpus: Milligpus,
+}
+
+fn is_none(gpus: &Milligpus) -> bool {
+    *gpus == Milligpus::ZERO
 }
 
 impl Default for Demand {
@@ -168,6 +180,7 @@ impl Default for Demand {
             fuel: Fuel(10_000_000_000),
             time: Millis(60_000),
             output: Bytes::mib(16),
+            gpus: Milligpus::ZERO,
         }
     }
 }
@@ -250,6 +263,9 @@ impl Request {
         if self.name.len() > ARG_MAX {
             return Err(bad("request.name", "length of the name").expected(format!("at most {ARG_MAX} bytes")));
         }
+        self.prefer.validate()?;
+        self.data.validate()?;
+        self.check_residency()?;
         for (index, fragment) in self.indexed() {
             fragment.validate(index)?;
         }
@@ -285,11 +301,30 @@ impl Fragment {
                 .got(format!("the output of {later}"))
                 .fix("order the fragments so that each reads only earlier ones"));
         }
-        let Demand { cpu, memory, fuel, time, output } = self.demand;
+        let Demand { cpu, memory, fuel, time, output, gpus } = self.demand;
+        if cpu > DEMAND_MAX.0
+            || memory > DEMAND_MAX.1
+            || gpus > DEMAND_MAX.2
+            || time.0 > REQUEST_LIFE_MAX.saturating_mul(1000)
+        {
+            return Err(bad("request.demand", "the demand")
+                .expected(format!(
+                    "at most {}, {}, {} and {REQUEST_LIFE_MAX} s, the longest life of a request",
+                    DEMAND_MAX.0, DEMAND_MAX.1, DEMAND_MAX.2
+                ))
+                .got(format!("{self:?}", self = self.demand))
+                .fix("ask for what a machine can have"));
+        }
         if cpu.0 == 0 || memory.0 == 0 || fuel.0 == 0 || time.0 == 0 || output.0 > memory.0.max(Bytes::gib(1).0) {
             return Err(bad("request.demand", "the demand")
                 .expected("cpu, memory, fuel and time above zero, output within memory or 1 GiB")
                 .got(format!("{self:?}", self = self.demand)));
+        }
+        if gpus.0 > GPUS_MAX || (gpus.0 > 1000 && !gpus.0.is_multiple_of(1000)) {
+            return Err(bad("request.gpus", "accelerators")
+                .expected(format!("a share of one (below 1000), or whole ones (multiples of 1000, up to {GPUS_MAX})"))
+                .got(gpus.0)
+                .fix("round up to whole accelerators"));
         }
         Ok(())
     }

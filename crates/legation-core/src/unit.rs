@@ -49,6 +49,10 @@ quantity! {
     Millicores
 }
 quantity! {
+    /// Thousandths of one accelerator.
+    Milligpus
+}
+quantity! {
     /// Bytes of memory, storage or traffic.
     Bytes
 }
@@ -57,8 +61,22 @@ quantity! {
     Fuel
 }
 quantity! {
+    /// Memory set aside over time: one MiB for one millisecond. 64 MiB for a minute are 3,840,000.
+    MibMillis
+}
+quantity! {
+    /// Accelerators set aside over time: one for one millisecond.
+    GpuMillis
+}
+quantity! {
     /// Millionths of a US dollar.
     MicroUsd
+}
+
+/// How far one number is from another, in thousandths of the first: 1000 is as much again, or all of it. Stops at `u32::MAX`.
+pub fn change(from: u64, to: u64) -> u32 {
+    let far = u128::from(from.abs_diff(to)) * 1000;
+    u32::try_from(far.div_ceil(u128::from(from.max(1)))).unwrap_or(u32::MAX)
 }
 
 impl Bytes {
@@ -84,6 +102,12 @@ impl fmt::Display for Millicores {
     }
 }
 
+impl fmt::Display for Milligpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} accelerators", self.0 / 1000, self.0 % 1000)
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const STEPS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
@@ -104,6 +128,18 @@ impl fmt::Display for Fuel {
             n if n >= 10_000_000 => write!(f, "{} Mfuel", n / 1_000_000),
             n => write!(f, "{n} fuel"),
         }
+    }
+}
+
+impl fmt::Display for MibMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} MiB s", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+impl fmt::Display for GpuMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} accelerator s", self.0 / 1000, self.0 % 1000)
     }
 }
 

@@ -7,7 +7,7 @@
 //! | 404 | checks the name; ended tasks are forgotten after a while | raises `ended_tasks_kept` |
 //! | 409 | the thing changed meanwhile: reads it again | - |
 //! | 413 | sends less at once | raises the limit |
-//! | 429, 503 | tries again in a moment | looks at load and journal |
+//! | 429, 503 | tries again in a moment; at the leader, if the problem names one | looks at load and journal |
 //! | 507 | tries again later | frees disk space |
 
 use std::sync::Arc;
@@ -28,7 +28,10 @@ use crate::{
     refusals::Refusals,
 };
 
+pub mod accounts;
+pub mod distances;
 pub mod enclaves;
+pub mod manager;
 mod objects;
 pub mod policies;
 mod problem;
@@ -102,11 +105,12 @@ impl Caller {
     info(title = "Legation manager", version = "1", description = "Tasks on a cloud pooled from other people's enclaves. \
         Statements are DSSE envelopes signed by their makers; the manager sees ciphertext and metadata only."),
     paths(
-        tasks::submit, tasks::list, tasks::show, tasks::grant, tasks::cancel, tasks::explain, tasks::receipt,
-        enclaves::pool, enclaves::list, enclaves::show, enclaves::drain, enclaves::reattest,
+        tasks::submit, tasks::estimate, tasks::list, tasks::show, tasks::grant, tasks::cancel, tasks::explain, tasks::receipt,
+        manager::show, enclaves::pool, enclaves::list, enclaves::show, enclaves::drain, enclaves::reattest,
         trust::revoke, trust::revocations, trust::signed_revocations, trust::verifiers, trust::collateral, trust::refusals,
         references::list, references::add, references::show, references::expire,
         policies::list, policies::show, policies::set, policies::versions, policies::test, policies::diff,
+        distances::list, distances::set, accounts::list, accounts::show, accounts::set, accounts::top_up, accounts::default, accounts::set_default,
         objects::store, objects::fetch, objects::look
     ),
     modifiers(&Security)
@@ -126,6 +130,7 @@ pub fn specification() -> Result<String, serde_json::Error> {
 
 pub(crate) fn router(app: App) -> Router {
     let json = Router::new()
+        .route("/v1/manager", get(manager::show))
         .route("/v1/pool", get(enclaves::pool))
         .route("/v1/enclaves", get(enclaves::list))
         .route("/v1/enclaves/{id}", get(enclaves::show))
@@ -144,6 +149,12 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/policies/{name}/versions", get(policies::versions))
         .route("/v1/policies/{name}/test", post(policies::test))
         .route("/v1/policies/{name}/diff", post(policies::diff))
+        .route("/v1/distances", get(distances::list).put(distances::set))
+        .route("/v1/accounts", get(accounts::list))
+        .route("/v1/accounts/{tenant}", get(accounts::show).put(accounts::set))
+        .route("/v1/accounts/{tenant}/top-up", post(accounts::top_up))
+        .route("/v1/default-account", get(accounts::default).put(accounts::set_default))
+        .route("/v1/tasks/estimate", post(tasks::estimate))
         .route("/v1/tasks", post(tasks::submit).get(tasks::list))
         .route("/v1/tasks/{id}", get(tasks::show))
         .route("/v1/tasks/{id}/grants", post(tasks::grant))
@@ -155,6 +166,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/objects/{digest}", put(objects::store).get(objects::fetch).head(objects::look))
         .layer(DefaultBodyLimit::disable());
     json.merge(bytes)
+        .layer(middleware::from_fn_with_state(app.clone(), manager::only_leader))
         .layer(middleware::from_fn_with_state(app.clone(), authenticate))
         .route("/v1/openapi.json", get(openapi))
         .fallback(nowhere)
@@ -211,6 +223,7 @@ async fn ready(State(app): State<App>) -> Result<String, Problem> {
 
 async fn metrics(State(app): State<App>) -> String {
     app.metrics.channels(app.effects.open());
+    app.metrics.standing(&app.leader.view());
     app.metrics.text()
 }
 

@@ -61,6 +61,10 @@ impl Calls {
         self.all.is_none() && self.changes.is_empty()
     }
 
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     pub(crate) fn all(&mut self, at: UnixTime, why: &str) {
         self.all = Some((at, why.to_owned()));
     }

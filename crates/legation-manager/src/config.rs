@@ -6,8 +6,11 @@ use std::{
 };
 
 use legation_core::{Bytes, Digest, PublicKey, Rejection, TenantId};
+use legation_policy::reference::{NAME_RULE, is_name};
 use legation_verifier::config::CollateralConfig;
 use serde::{Deserialize, Serialize};
+
+use crate::journal::Advertised;
 
 /// A manager's configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -63,6 +66,69 @@ pub struct ManagerConfig {
     /// Enclaves that one chip may hold at once, each in a slot of its own.
     #[serde(default = "slots_per_chip")]
     pub slots_per_chip: u16,
+    /// What people call this manager: needed where several have one journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where agents and clients reach it, as other managers tell them; without it, where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<Advertised>,
+    /// Where the journal is: a file in `data` without it.
+    #[serde(default, skip_serializing_if = "JournalConfig::is_default")]
+    pub journal: JournalConfig,
+}
+
+/// Kinds of stores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// `journal.sqlite` in the data folder: one manager.
+    #[default]
+    Sqlite,
+    /// A PostgreSQL server: several managers.
+    Postgres,
+}
+
+/// Where the journal is.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalConfig {
+    /// In what.
+    #[serde(default)]
+    pub store: Store,
+    /// Of PostgreSQL: `postgres://ROLE@HOST:PORT/DATABASE`, without a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// File with the role's password; without it, `LEGATION_JOURNAL_PASSWORD` of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the authorities of the server's certificate; the system's without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
+    /// Records between two snapshots.
+    #[serde(default = "snapshot_every")]
+    pub snapshot_every: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            store: Store::Sqlite,
+            url: None,
+            password_file: None,
+            authorities: None,
+            snapshot_every: snapshot_every(),
+        }
+    }
+}
+
+impl JournalConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn snapshot_every() -> u64 {
+    50_000
 }
 
 /// A verifier behind HTTP.
@@ -108,6 +174,37 @@ fn connections_max() -> usize {
 }
 
 impl ManagerConfig {
+    /// What people call this manager.
+    pub fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or("manager")
+    }
+
+    fn check_journal(&self, at: impl Fn(&str) -> Rejection) -> Result<(), Rejection> {
+        let postgres = self.journal.store == Store::Postgres;
+        if postgres && (self.journal.url.is_none() || self.name.is_none()) {
+            return Err(at("`[journal]` in")
+                .expected("with `store = \"postgres\"`, its `url`, and a `name` of this manager")
+                .got("one of them is missing")
+                .fix("see docs/operate.md, \"Several managers\""));
+        }
+        if !postgres && self.journal.url.is_some() {
+            return Err(at("`[journal] url` in")
+                .expected("with `store = \"postgres\"` alone")
+                .got("store = \"sqlite\"")
+                .fix("set the store, or leave the URL out"));
+        }
+        if self.name.as_ref().is_some_and(|name| !is_name(name)) {
+            return Err(at("`name` in").expected(NAME_RULE).got(self.called()).fix("choose another"));
+        }
+        if self.journal.snapshot_every == 0 {
+            return Err(at("`[journal] snapshot_every` in")
+                .expected("1 or more")
+                .got(0)
+                .fix("leave it out for 50,000"));
+        }
+        Ok(())
+    }
+
     /// Where collateral is kept and comes from.
     pub fn collateral(&self) -> CollateralConfig {
         self.collateral.clone().unwrap_or_else(|| CollateralConfig::folder(self.data.join("collateral")))
@@ -142,6 +239,7 @@ impl ManagerConfig {
             near(&mut verifier.appointment);
             verifier.token_file.iter_mut().chain(&mut verifier.authorities).for_each(near);
         }
+        config.journal.password_file.iter_mut().chain(&mut config.journal.authorities).for_each(near);
         if let Some(collateral) = &mut config.collateral {
             near(&mut collateral.dir);
             collateral.authorities.iter_mut().for_each(near);
@@ -153,6 +251,7 @@ impl ManagerConfig {
                 .got(config.api)
                 .fix("put a TLS proxy before it and say `api_behind_proxy = true`"));
         }
+        config.check_journal(at)?;
         if config.slots_per_chip == 0 {
             return Err(at("`slots_per_chip` in")
                 .expected("1 or more")

@@ -13,6 +13,7 @@ use std::{
 use legation_core::{
     Digest, EnclaveId, Rejection,
     statement::{Outcome, Passport},
+    task::OutputRef,
 };
 use legation_keys::Entropy;
 use legation_net::{
@@ -21,7 +22,7 @@ use legation_net::{
 };
 use legation_pool::{Command, Pool};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::AbortHandle,
 };
 use tracing::{info, warn};
@@ -32,9 +33,9 @@ use crate::{
     calls::{Calls, Change},
     doors::Doors,
     effects::{Effects, ToLink},
-    leader::Leader,
+    leader::{self, Leader},
     metrics::Metrics,
-    objects::{Incoming as IncomingObject, Objects, fill},
+    objects::{Incoming as IncomingObject, Objects},
     refusals::Refusals,
 };
 
@@ -42,8 +43,8 @@ use crate::{
 const FETCHES_MAX: usize = 8;
 /// Objects one agent may store at once.
 const STORES_MAX: usize = 64;
-/// Bytes sent at once.
-const CHUNK: usize = 256 * 1024;
+/// Pause before an object is looked for again in a store that failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a report waits for the objects it names, which come on streams of their own.
 const OBJECT_WAIT: Duration = Duration::from_secs(30);
 /// Leases one agent may say it still works on.
@@ -54,6 +55,8 @@ const LOSS_AGAIN: Duration = Duration::from_millis(500);
 const REATTEST_SPREAD_MAX: Duration = Duration::from_secs(60);
 /// Between two of them where that is shorter.
 const REATTEST_APART: Duration = Duration::from_millis(20);
+/// How long a channel may take to end that is turned away.
+const TURN_AWAY_WAIT: Duration = Duration::from_secs(5);
 /// Reports of one agent that are being taken at once.
 const REPORTS_MAX: usize = 512;
 
@@ -71,9 +74,27 @@ pub(crate) struct Gate {
     pub(crate) spreading: Mutex<Option<AbortHandle>>,
     /// What those who were away missed.
     pub(crate) called: Mutex<Calls>,
+    /// Whether agents are let in: while this manager leads. Channels of one such time end with it.
+    pub(crate) open: watch::Sender<bool>,
 }
 
 impl Gate {
+    /// Lets agents in from now on.
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Ends every channel and lets nobody in: another leads.
+    pub(crate) fn close(&self) {
+        self.open.send_replace(false);
+        self.called().clear();
+    }
+
+    /// What whoever comes to a standby is told: where the leader takes agents.
+    fn standby(&self) -> Rejection {
+        leader::standby(&self.leader.elsewhere().map_or(String::new(), |there| there.agents))
+    }
+
     /// Has every present agent attest again, because of `why`. A later call takes the place of one that is still being spread.
     pub(crate) fn reattest_all(&self, why: &str) {
         self.called().all((self.clock)(), why);
@@ -170,7 +191,7 @@ impl Gate {
 
 /// Whether the same may succeed in a moment.
 fn transient(why: &Rejection) -> bool {
-    matches!(why.check.as_str(), "manager.busy" | "journal.append")
+    matches!(why.check.as_str(), "manager.busy" | "manager.objects" | "journal.append")
 }
 
 /// Accepts agents until the listener ends.
@@ -179,12 +200,28 @@ pub(crate) async fn serve(gate: Arc<Gate>, mut listener: Listener) {
     while let Some(Arrival { from, channel }) = listener.accept().await {
         match channel {
             Err(error) => info!(%from, %error, "an agent was not let in"),
+            Ok(channel) if !*gate.open.borrow() => turn_away(&gate, channel),
             Ok(channel) => {
                 number += 1;
                 tokio::spawn(Connection::new(gate.clone(), channel, number).run());
             }
         }
     }
+}
+
+/// Waits until this manager leads no longer.
+async fn closed(open: &mut watch::Receiver<bool>) {
+    let _ = open.wait_for(|open| !open).await;
+}
+
+/// Tells an agent where the leader is, and ends the channel.
+fn turn_away(gate: &Gate, channel: Channel) {
+    let (sender, receiver) = channel.split();
+    sender.revoke(gate.standby());
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(TURN_AWAY_WAIT, sender.closed()).await;
+        drop(receiver);
+    });
 }
 
 struct Connection {
@@ -215,10 +252,17 @@ impl Connection {
     async fn run(mut self) {
         let gate = self.gate.clone();
         let mut stores = Stores::new();
+        let mut open = gate.open.subscribe();
         let end = loop {
-            let next = match self.receiver.recv().await {
-                Ok(next) => next,
-                Err(end) => break end,
+            let next = tokio::select! {
+                next = self.receiver.recv() => match next {
+                    Ok(next) => next,
+                    Err(end) => break end,
+                },
+                () = closed(&mut open) => {
+                    self.sender.revoke(gate.standby());
+                    break self.sender.closed().await;
+                }
             };
             let handled = match next {
                 Incoming::Renewed(standing) => {
@@ -253,7 +297,10 @@ impl Connection {
         writer.abort();
         if self.gate.effects.detach(enclave, self.number) {
             info!(%enclave, %end, "enclave left");
-            self.gate.lose(enclave, &end.to_string()).await;
+            // Whoever leads now has it away already.
+            if *self.gate.open.borrow() {
+                self.gate.lose(enclave, &end.to_string()).await;
+            }
         }
     }
 
@@ -369,7 +416,7 @@ impl Connection {
     /// promises it knows of. It is refused, loudly; when all are, the journal lost its end. (One agent's word alone does not
     /// stop a manager: a broken enclave could.)
     async fn check_tail(&self, obeyed: (legation_core::Term, legation_core::Seq)) -> Result<(), Rejection> {
-        let (term, began) = self.gate.leader.began();
+        let (term, began) = self.gate.leader.began()?;
         let end = self.gate.leader.ask(legation_pool::Pool::seq).await?;
         // Of an earlier term, only what this journal held when this term began can have been obeyed.
         let known = match obeyed.0.cmp(&term) {
@@ -412,6 +459,23 @@ async fn write(sender: Sender, effects: Effects, mut orders: mpsc::UnboundedRece
     }
 }
 
+/// The first object whose size is not what the report says: bytes are metered by it.
+async fn other_size(gate: &Gate, named: impl Iterator<Item = &OutputRef>) -> Option<Rejection> {
+    for object in named {
+        let size = gate.objects.read(&object.ciphertext).await.ok().flatten().map(|found| found.size());
+        if size != Some(object.size.0) {
+            return Some(
+                Rejection::new("report.size", format!("size of object {} that the report names", object.object))
+                    .expected(
+                        size.map_or("an object that can be read".to_owned(), |size| format!("{size} bytes, as it is")),
+                    )
+                    .got(object.size),
+            );
+        }
+    }
+    None
+}
+
 /// A report is taken when the objects it names are here, and acknowledged when it is durable.
 async fn report(gate: Arc<Gate>, sender: Sender, enclave: EnclaveId, reported: Box<Reported>) {
     let Reported { report, aggregate, keys } = *reported;
@@ -420,7 +484,11 @@ async fn report(gate: Arc<Gate>, sender: Sender, enclave: EnclaveId, reported: B
         [&report.output, &report.log].into_iter().flatten().map(|object| object.ciphertext).collect();
     let complete = wanted.is_empty() || tokio::time::timeout(OBJECT_WAIT, arrive(&gate, &wanted)).await.is_ok();
     let completed = report.outcome == Outcome::Completed;
-    let result = if complete {
+    let lie =
+        if complete { other_size(&gate, [&report.output, &report.log].into_iter().flatten()).await } else { None };
+    let result = if let Some(why) = lie {
+        gate.leader.apply(Command::Refuse { enclave, lease, why }).await
+    } else if complete {
         let command = Command::Report { enclave, report: Box::new(report), aggregate: aggregate.map(Box::new), keys };
         gate.leader.apply(command).await
     } else {
@@ -428,7 +496,7 @@ async fn report(gate: Arc<Gate>, sender: Sender, enclave: EnclaveId, reported: B
         gate.leader.apply(Command::Refuse { enclave, lease, why }).await
     };
     match result {
-        Err(why) if matches!(why.check.as_str(), "manager.busy" | "manager.stopping" | "journal.append") => {
+        Err(why) if transient(&why) || matches!(why.check.as_str(), "manager.stopping" | "manager.standby") => {
             // Not acknowledged: the agent keeps it and sends it again on its next channel.
             warn!(%enclave, %lease, %why, "report could not be taken");
             sender.revoke(why);
@@ -444,17 +512,21 @@ async fn arrive(gate: &Gate, wanted: &[Digest]) {
     for digest in wanted {
         loop {
             let news = gate.stored.notified();
-            if gate.objects.has(digest).await {
-                break;
+            match gate.objects.has(digest).await {
+                Ok(true) => break,
+                Ok(false) => news.await,
+                Err(why) => {
+                    warn!(%digest, %why, "it cannot be seen whether an object is here");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
             }
-            news.await;
         }
     }
 }
 
 async fn send_object(gate: &Gate, sender: &Sender, digest: &Digest, stream: StreamId) {
     let missing = || ToAgent::Missing { stream: stream.0 };
-    let (mut file, size) = match gate.objects.read(digest).await {
+    let mut object = match gate.objects.read(digest).await {
         Ok(Some(found)) => found,
         Ok(None) => {
             let _ = sender.send_control(&missing()).await;
@@ -462,25 +534,31 @@ async fn send_object(gate: &Gate, sender: &Sender, digest: &Digest, stream: Stre
         }
         Err(why) => {
             warn!(%digest, %why, "object cannot be read");
-            let _ = sender.send_control(&missing()).await;
+            // A store that failed is not one that lacks the object: the agent asks again on its next channel.
+            match why.refusal() {
+                why if transient(&why) => sender.revoke(why),
+                _ => drop(sender.send_control(&missing()).await),
+            }
             return;
         }
     };
-    let mut sent = 0;
+    let mut left = object.size();
     loop {
-        let mut chunk = vec![0; CHUNK];
-        match fill(&mut file, &mut chunk).await {
-            Ok(n) => {
-                chunk.truncate(n);
-                sent += n as u64;
-                let last = sent >= size || n == 0;
-                if sender.send_data(stream, chunk.into(), last).await.is_err() || last {
+        match object.next().await {
+            Ok(piece) => {
+                let piece = piece.unwrap_or_default();
+                left = left.saturating_sub(piece.len() as u64);
+                let last = left == 0 || piece.is_empty();
+                if sender.send_data(stream, piece, last).await.is_err() || last {
                     return;
                 }
             }
             Err(why) => {
                 warn!(%digest, %why, "object cannot be read");
-                let _ = sender.send_control(&missing()).await;
+                match why.refusal() {
+                    why if transient(&why) => sender.revoke(why),
+                    _ => drop(sender.send_control(&missing()).await),
+                }
                 return;
             }
         }

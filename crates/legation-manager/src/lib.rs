@@ -15,17 +15,24 @@ mod effects;
 mod gate;
 pub mod journal;
 pub mod leader;
+pub mod leadership;
 mod manager;
 mod metrics;
 mod objects;
 mod own;
+pub mod recovery;
 mod refusals;
+mod reign;
 mod revocations;
 mod seed;
+mod store;
+mod turnstile;
 
-pub use config::{ManagerConfig, RemoteVerifierConfig, Tenant};
+pub use config::{JournalConfig, ManagerConfig, RemoteVerifierConfig, Tenant};
 pub use doors::VerifierView;
+pub use leader::{LeaderView, ManagerView};
 pub use manager::{Addresses, Manager, StartError, system_clock};
+pub use objects::copy_objects;
 pub use refusals::Refusal;
 pub use revocations::{RevocationsView, SignedRevocations};
 

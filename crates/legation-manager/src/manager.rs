@@ -8,11 +8,10 @@ use legation_core::{
     claims::{Anchors, Role},
     statement::{Appointment, Office},
 };
-use legation_keys::IdentityKey;
-use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener, Revocations};
-use legation_policy::Policy;
+use legation_keys::{Entropy, IdentityKey};
+use legation_net::{AnchoredJudge, Bounds, Credential, Endpoint, Listener, OsEntropy, Revocations};
 use legation_pool::Limits;
-use legation_verifier::{Appraisers, Door, collateral::Keeper};
+use legation_verifier::{Door, collateral::Keeper};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
@@ -29,17 +28,22 @@ use crate::{
     doors::Doors,
     effects::Effects,
     gate::{self, Gate},
-    journal::sqlite::SqliteJournal,
-    leader::{LeadError, Leader, Parts},
+    journal::{Advertised, Candidate},
+    leader::{LeadError, Leader, Parts, Role as Standing, Seat},
+    leadership::Timing,
     metrics::Metrics,
-    objects::Objects,
     own::{self, Own},
     refusals::Refusals,
-    seed,
+    reign::Reign,
+    seed, store,
+    turnstile::Turnstile,
 };
 
 /// How often it is looked whether collateral changed.
 const COLLATERAL_LOOK: Duration = Duration::from_secs(5);
+
+/// How long the journal may take to end.
+const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Where a manager listens; written to `addresses.json` in its data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +98,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Starts everything; returns when it leads and listens.
+    /// Starts everything; returns when it listens, and leads or knows who does.
     ///
     /// # Errors
     /// What is wrong and what to do.
@@ -127,30 +131,60 @@ impl Manager {
         }
         let (effects, metrics, revocations) = (Effects::default(), Metrics::default(), Revocations::new());
         let signer: Arc<dyn Signer> = Arc::new(key);
-        let journal_path = config.data.join("journal.sqlite");
         // First of all the lock: a second manager on this folder touches nothing.
-        let journal = SqliteJournal::open(&journal_path).map_err(LeadError::from)?;
-        let objects = Arc::new(Objects::open(&config.data, config.object_max_bytes).await.map_err(|e| e.refusal())?);
+        let opening = config.clone();
+        let journal = blocking(move || store::open(&opening)).await??;
+        let objects = Arc::new(store::objects(&config).await?);
+        let open = watch::channel(false).0;
+        let judge = AnchoredJudge::new(anchors.operators.clone())
+            .admit(Role::Agent)
+            .admit_applicants()
+            .with_revocations(revocations.clone());
+        let turnstile = Arc::new(Turnstile::new(judge, open.subscribe()));
+        let credential = Credential::Appointment { appointment: appointment.envelope().clone() };
+        let endpoint =
+            Arc::new(Endpoint::new(signer.clone(), Role::Manager, credential, turnstile.clone(), clock.clone())?);
+        let listen = |address: SocketAddr| move |source| StartError::Listen { address, source };
+        let bounds = Bounds { channels: config.agent_connections_max, ..Bounds::DEFAULT };
+        let agents = Listener::bind(config.agents, endpoint, bounds).await.map_err(listen(config.agents))?;
+        let api = TcpListener::bind(config.api).await.map_err(listen(config.api))?;
+        let admin = TcpListener::bind(config.admin).await.map_err(listen(config.admin))?;
+        let addresses = Addresses {
+            agents: agents.address(),
+            api: api.local_addr().map_err(listen(config.api))?,
+            admin: admin.local_addr().map_err(listen(config.admin))?,
+        };
         let parts = Parts {
-            journal: Box::new(journal),
+            signer,
+            appointment,
+            effects: effects.clone(),
+            revocations: revocations.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            snapshot_every: config.journal.snapshot_every,
+        };
+        let seat = Seat {
+            journal,
+            candidate: candidate(&config, &addresses),
             limits: Limits {
                 slots_per_chip: config.slots_per_chip,
                 allow_development: config.allow_development,
                 ..Limits::default()
             },
-            signer: signer.clone(),
-            appointment: appointment.clone(),
-            effects: effects.clone(),
-            revocations: revocations.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
+            timing: Timing::default(),
         };
-        let leader = tokio::task::spawn_blocking(move || Leader::start(parts))
-            .await
-            .map_err(|e| Rejection::new("manager.start", "the leader").got(e))??;
-        seed::seed(&leader, &config).await?;
-        let mut appraisal = leader.appraisal();
-        let policy = appraisal.borrow_and_update().clone().ok_or_else(seed::no_policy)?;
+        let (leader, leads) = blocking(move || Leader::start(parts, seat)).await??;
+        turnstile.follow(leader.clone());
+        let mut role = leader.role();
+        if leads {
+            let _ = role.wait_for(|role| matches!(role, Standing::Leads(..))).await;
+            seed::seed(&leader, &config).await?;
+        }
+        let policy = match leader.appraisal().borrow().clone() {
+            Some(policy) => policy,
+            // Until this manager leads, its verifier is asked nothing.
+            None => seed::of_folder(&config)?,
+        };
         let own = Own::new(&config, &anchors, verifier_key, verifier_appointment, policy, clock.clone())?;
         let remote = config.verifiers.iter().map(|verifier| own::remote(verifier, &anchors));
         let remote = remote.collect::<Result<Vec<_>, _>>()?;
@@ -162,25 +196,9 @@ impl Manager {
                 .fix("remove some `[[verifier]]` from its configuration")
                 .into());
         }
-        let doors = Doors::new(doors, anchors.operators.clone(), revocations.clone(), clock.clone(), metrics.clone());
+        let doors = Doors::new(doors, anchors.operators.clone(), revocations, clock.clone(), metrics.clone());
         let doors = Arc::new(doors);
         let refusals = Arc::new(Refusals::default());
-        let judge = AnchoredJudge::new(anchors.operators.clone())
-            .admit(Role::Agent)
-            .admit_applicants()
-            .with_revocations(revocations);
-        let credential = Credential::Appointment { appointment: appointment.envelope().clone() };
-        let endpoint = Arc::new(Endpoint::new(signer, Role::Manager, credential, Arc::new(judge), clock.clone())?);
-        let listen = |address: SocketAddr| move |source| StartError::Listen { address, source };
-        let bounds = Bounds { channels: config.agent_connections_max, ..Bounds::DEFAULT };
-        let agents = Listener::bind(config.agents, endpoint, bounds).await.map_err(listen(config.agents))?;
-        let api = TcpListener::bind(config.api).await.map_err(listen(config.api))?;
-        let admin = TcpListener::bind(config.admin).await.map_err(listen(config.admin))?;
-        let addresses = Addresses {
-            agents: agents.address(),
-            api: api.local_addr().map_err(listen(config.api))?,
-            admin: admin.local_addr().map_err(listen(config.admin))?,
-        };
         let config = Arc::new(config);
         let app = App {
             leader: leader.clone(),
@@ -205,13 +223,19 @@ impl Manager {
             stored: Notify::new(),
             spreading: std::sync::Mutex::new(None),
             called: std::sync::Mutex::default(),
+            open,
         });
+        let reign =
+            Reign { leader: leader.clone(), config: config.clone(), appraisers: own.appraisers, gate: gate.clone() };
+        if leads {
+            reign.open();
+        }
         let stop = Arc::new(Notify::new());
         let (stop_keeper, stopped) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(gate::serve(gate.clone(), agents)),
             tokio::spawn(doors.watch()),
-            tokio::spawn(follow(appraisal, own.appraisers, gate.clone())),
+            tokio::spawn(reign.run(leads)),
             tokio::spawn(keep(own.keeper.clone(), stopped)),
             tokio::spawn(follow_collateral(own.keeper, gate.clone())),
             serve_http(api, api::router(app.clone()), stop.clone()),
@@ -224,6 +248,11 @@ impl Manager {
         Ok(Self { addresses, leader, gate, stop, stop_keeper, tasks })
     }
 
+    /// The door to what leads: for whoever runs a manager in its own process.
+    pub fn leader(&self) -> Leader {
+        self.leader.clone()
+    }
+
     /// What verdicts rest on has changed (policy, reference values, collateral): has every present agent attest again, spread
     /// over at most a minute.
     pub fn appraisals_changed(&self, why: &str) {
@@ -234,7 +263,10 @@ impl Manager {
     pub async fn stop(self) {
         self.stop.notify_waiters();
         self.stop_keeper.send_replace(true);
-        self.leader.stop().await;
+        // A journal that is away is not waited for: what was acknowledged is safe.
+        if tokio::time::timeout(STOP_WAIT, self.leader.stop()).await.is_err() {
+            warn!("the journal did not end in time: another manager leads once this one's term expires");
+        }
         for task in &self.tasks {
             task.abort();
         }
@@ -242,15 +274,21 @@ impl Manager {
     }
 }
 
-/// Whenever the policy or its reference values change: has this manager's verifier appraise by them, and agents attest
-/// again.
-async fn follow(mut policy: watch::Receiver<Option<Arc<Policy>>>, appraisers: Arc<Appraisers>, gate: Arc<Gate>) {
-    while policy.changed().await.is_ok() {
-        let now = policy.borrow_and_update().clone();
-        if let Some(now) = now {
-            appraisers.set(own::appraising(now));
-        }
-        gate.reattest_all("the policy or its reference values changed");
+/// Runs what may block.
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Rejection> {
+    let done = tokio::task::spawn_blocking(run).await;
+    done.map_err(|e| Rejection::new("manager.start", "the leader").got(e))
+}
+
+/// Who this manager is to the others.
+fn candidate(config: &ManagerConfig, addresses: &Addresses) -> Candidate {
+    let mut instance = [0; 8];
+    OsEntropy.fill(&mut instance);
+    let listens = || Advertised { agents: addresses.agents.to_string(), api: format!("http://{}", addresses.api) };
+    Candidate {
+        name: config.called().to_owned(),
+        instance: u64::from_le_bytes(instance),
+        addresses: config.advertise.clone().unwrap_or_else(listens),
     }
 }
 

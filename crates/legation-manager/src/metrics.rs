@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::leader::ManagerView;
+
 /// Which check refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Check {
@@ -26,6 +28,10 @@ pub(crate) struct Metrics {
     objects: Counter,
     silent: Gauge,
     heeded: Histogram,
+    leads: Gauge,
+    term: Gauge,
+    lag: Gauge,
+    snapshot: Gauge,
 }
 
 impl Default for Metrics {
@@ -49,7 +55,13 @@ impl Default for Metrics {
             heeded.clone(),
         );
         registry.register("object_bytes", "Bytes of objects stored", objects.clone());
-        Self { registry: Arc::new(registry), records, batches, refusals, channels, objects, silent, heeded }
+        let (leads, term, lag, snapshot) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
+        registry.register("leads", "1 while this manager leads", leads.clone());
+        registry.register("term", "The newest term it knows of", term.clone());
+        registry.register("journal_lag_records", "Records it has yet to read", lag.clone());
+        registry.register("journal_snapshot", "Position of the last snapshot", snapshot.clone());
+        let registry = Arc::new(registry);
+        Self { registry, records, batches, refusals, channels, objects, silent, heeded, leads, term, lag, snapshot }
     }
 }
 
@@ -66,6 +78,14 @@ impl Metrics {
 
     pub(crate) fn channels(&self, open: usize) {
         self.channels.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn standing(&self, view: &ManagerView) {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.leads.set(i64::from(view.role == "leads"));
+        self.term.set(number(view.term));
+        self.lag.set(number(view.lag_records));
+        self.snapshot.set(number(view.snapshot.unwrap_or(0)));
     }
 
     pub(crate) fn silent_verifiers(&self, silent: i64) {

@@ -4,10 +4,10 @@
 //! rebuilt image is known after a restart. The policy of the file is taken once: after that, the journal's counts, which
 //! people set by `legation policy set`.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use legation_core::Rejection;
-use legation_policy::{References, Scope};
+use legation_policy::{Options, Policy, References, Scope};
 use legation_pool::Command;
 use tracing::info;
 
@@ -43,10 +43,13 @@ fn read(path: &Path) -> Result<String, Rejection> {
     })
 }
 
-/// There is no policy, so nobody is admitted.
-pub(crate) fn no_policy() -> Rejection {
-    Rejection::new("policy.unknown", "policy of this pool")
-        .expected("one that was set")
-        .got("none")
-        .fix("have the operator set one: `legation policy set FILE`")
+/// The policy of the folder, for a verifier that is asked nothing yet.
+///
+/// # Errors
+/// A file cannot be read, or does not load.
+pub(crate) fn of_folder(config: &ManagerConfig) -> Result<Arc<Policy>, Rejection> {
+    let references = Arc::new(References::from_json(&read(&config.references)?)?);
+    let options = Options::of(Scope::Pool, config.allow_development);
+    let policy = Policy::load(&Scope::Pool.to_string(), &read(&config.policy)?, references, options);
+    policy.map(Arc::new).map_err(|e| e.rejection())
 }

@@ -27,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::revocations::Revocations;
 
-/// Most verdicts remembered by one judge.
-pub const VERDICTS_MAX: usize = 4096;
+/// Most verdicts remembered by one judge: several for each channel that a manager may have, since every channel is judged again each
+/// second, and with fewer than channels every look would check signatures anew.
+pub const VERDICTS_MAX: usize = 32_768;
 /// How far a peer's clock may be ahead, in seconds.
 pub const CLOCK_SKEW_SECONDS: u64 = 60;
 

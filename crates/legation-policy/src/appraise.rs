@@ -6,7 +6,7 @@
 //! 2. `appraisal.tcb`: the vendor has not revoked the machine's security version.
 //! 3. `policy.ID`: no forbid fires, and none fails to be evaluated.
 //! 4. `policy.ID`: a permit holds. A permit with a dated exception (`@grace`) holds until its date; what fails to be
-//!    evaluated holds not.
+//!    evaluated holds not. A tenant's text that has rules of placement alone leaves admission to the pool.
 //!
 //! What passes is graded by a trustworthiness vector (draft-ietf-rats-ar4si section 2.3.4), whose worst value is the status:
 //! development hardware, debuggable guests, memory that is open to the host, firmware with known holes, stale collateral,
@@ -55,14 +55,14 @@ impl Policy {
         let tcb = self.references.tcb(claims, at);
         self.floor(claims, &tcb)?;
         let images: Vec<&str> = self.references.images_of(claims, at).collect();
-        let facts = Facts { subject, tcb: &tcb, images: &images, at };
+        let facts = Facts { subject, tcb: &tcb, images: &images, at, asked: None };
         let question = self.ask(&facts).ok_or_else(|| self.defect("the question could not be put"))?;
         let rules = self.machine.rules_for(&images);
         let response = self.machine.authorizer.is_authorized(&question.request, rules, &question.entities);
         let holding = self.holding(&response, &facts)?;
         let (lasting, lapsed): (Vec<&Rule>, Vec<&Rule>) = holding.into_iter().partition(|rule| rule.holds_at(at));
-        if lasting.is_empty() {
-            return Err(self.refusal(&facts, &question, &lapsed));
+        if lasting.is_empty() && self.admits() {
+            return Err(self.refusal(&facts, &question, &self.machine.pieces, &lapsed));
         }
         let grace = grace(&lasting);
         let vector = vector(claims, &tcb, !images.is_empty(), grace.is_some());
@@ -97,7 +97,7 @@ impl Policy {
     }
 
     /// The permits that hold, where no forbid does.
-    fn holding(&self, response: &Response, facts: &Facts<'_>) -> Result<Vec<&Rule>, Rejection> {
+    pub(crate) fn holding(&self, response: &Response, facts: &Facts<'_>) -> Result<Vec<&Rule>, Rejection> {
         let diagnostics = response.diagnostics();
         // A forbid that cannot be evaluated might have fired: Cedar skips it, we do not.
         for error in diagnostics.errors() {
@@ -123,7 +123,7 @@ impl Policy {
     }
 
     /// What only a defect of this program brings about: refused, and said.
-    fn defect(&self, what: &str) -> Rejection {
+    pub(crate) fn defect(&self, what: &str) -> Rejection {
         Rejection::new("policy.defect", format!("evaluation of policy `{}`", self.name))
             .expected("a verdict")
             .got(what)

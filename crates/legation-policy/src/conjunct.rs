@@ -4,7 +4,10 @@
 //! at their outermost `||` and negated. A body in which something binds weaker (`||`, `if`) is one conjunct. A property test
 //! holds that against Cedar.
 
-use crate::scan::{Kind, Token, line};
+use crate::{
+    rule::About,
+    scan::{Kind, Token, line},
+};
 
 /// One condition.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,12 +15,13 @@ pub(crate) struct Conjunct {
     /// As the author wrote it, on one line; also what Cedar evaluates.
     pub(crate) text: String,
     /// What it reads: `["tcb", "status"]` for `principal.tcb.status`; `["image"]` where reference values are named;
-    /// `["now"]` for the time. In the order of the text, each once.
+    /// `["now"]` for the time; of rules of placement `["context", "priority"]` for what a request says, `["tenant"]` for whose it
+    /// is. In the order of the text, each once.
     pub(crate) reads: Vec<Vec<String>>,
 }
 
 /// The conjuncts of a rule that Cedar has parsed.
-pub(crate) fn conjuncts(rule: &[Token<'_>]) -> Vec<Conjunct> {
+pub(crate) fn conjuncts(rule: &[Token<'_>], about: About) -> Vec<Conjunct> {
     let mut found = Vec::new();
     // Annotations come first; an annotation's own name follows an `@`.
     let effect = rule.iter().enumerate().position(|(i, t)| {
@@ -30,13 +34,13 @@ pub(crate) fn conjuncts(rule: &[Token<'_>]) -> Vec<Conjunct> {
     for part in scope.split(|t| t.depth == 1 && t.is(",")) {
         // `principal`, `action`, `resource` alone ask nothing.
         if part.len() > 1 {
-            found.push(conjunct(part, false));
+            found.push(conjunct(part, false, about));
         }
     }
     rest = after;
     while let Some((word, body)) = rest.split_first() {
         let (inner, after) = bracketed(body);
-        split(inner, word.is("unless"), &mut found);
+        split(inner, word.is("unless"), about, &mut found);
         rest = after;
     }
     found
@@ -50,33 +54,35 @@ fn bracketed<'a, 't>(tokens: &'t [Token<'a>]) -> (&'t [Token<'a>], &'t [Token<'a
     (tokens.get(1..close).unwrap_or_default(), tokens.get(close + 1..).unwrap_or_default())
 }
 
-fn split(tokens: &[Token<'_>], negated: bool, found: &mut Vec<Conjunct>) {
+fn split(tokens: &[Token<'_>], negated: bool, about: About, found: &mut Vec<Conjunct>) {
     let Some(first) = tokens.first() else { return };
     let depth = first.depth;
     if first.is("(") {
         let (inner, after) = bracketed(tokens);
         if after.is_empty() {
-            return split(inner, negated, found);
+            return split(inner, negated, about, found);
         }
     }
     let outermost = |sign: &str| tokens.iter().any(|t| t.depth == depth && t.is(sign));
     let sign = if negated { "||" } else { "&&" };
     if outermost("if") || (!negated && outermost("||")) || !outermost(sign) {
-        found.push(conjunct(tokens, negated));
+        found.push(conjunct(tokens, negated, about));
         return;
     }
     for part in tokens.split(|t| t.depth == depth && t.is(sign)) {
-        split(part, negated, found);
+        split(part, negated, about, found);
     }
 }
 
-fn conjunct(tokens: &[Token<'_>], negated: bool) -> Conjunct {
+fn conjunct(tokens: &[Token<'_>], negated: bool, about: About) -> Conjunct {
     let text = line(tokens);
-    Conjunct { text: if negated { format!("!({text})") } else { text }, reads: reads(tokens) }
+    Conjunct { text: if negated { format!("!({text})") } else { text }, reads: reads(tokens, about) }
 }
 
 /// The attributes that are named, in order, each once.
-fn reads(tokens: &[Token<'_>]) -> Vec<Vec<String>> {
+fn reads(tokens: &[Token<'_>], about: About) -> Vec<Vec<String>> {
+    // Admission asks about the principal, placement about the resource.
+    let enclave = if about == About::Place { "resource" } else { "principal" };
     let mut found: Vec<Vec<String>> = Vec::new();
     let mut note = |path: Vec<String>| {
         if !path.is_empty() && !found.contains(&path) {
@@ -87,9 +93,14 @@ fn reads(tokens: &[Token<'_>]) -> Vec<Vec<String>> {
         let rest = tokens.get(i + 1..).unwrap_or_default();
         if token.is("Image") {
             note(vec!["image".to_owned()]);
+        } else if token.is("context") && about == About::Place {
+            match path(rest).0 {
+                asked if asked.first().is_some_and(|name| name == "now") => note(asked),
+                asked => note(std::iter::once("context".to_owned()).chain(asked).collect()),
+            }
         } else if token.is("context") {
             note(vec!["now".to_owned()]);
-        } else if token.is("principal") {
+        } else if token.is(enclave) {
             let (mut path, after) = path(rest);
             if let [has, name, ..] = after
                 && has.is("has")
@@ -99,6 +110,8 @@ fn reads(tokens: &[Token<'_>]) -> Vec<Vec<String>> {
                 path.extend(tail);
             }
             note(path);
+        } else if token.is("principal") {
+            note(vec!["tenant".to_owned()]);
         }
     }
     found
@@ -167,7 +180,7 @@ mod tests {
             ("permit (principal, action, resource) unless { (a || b) }", &["!(a)", "!(b)"]),
         ];
         for (rule, expected) in table {
-            let texts: Vec<_> = conjuncts(&tokens(rule)).into_iter().map(|c| c.text).collect();
+            let texts: Vec<_> = conjuncts(&tokens(rule), About::Admit).into_iter().map(|c| c.text).collect();
             assert_eq!(texts, expected, "{rule}");
         }
     }
@@ -186,7 +199,21 @@ mod tests {
             ("context.now < datetime(\"2027-01-01\") && principal.region like \"eu*\"", &["now", "region"]),
         ];
         for (text, expected) in table {
-            let paths: Vec<_> = reads(&tokens(text)).iter().map(|p| p.join(".")).collect();
+            let paths: Vec<_> = reads(&tokens(text), About::Admit).iter().map(|p| p.join(".")).collect();
+            assert_eq!(paths, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_of_placement_read_the_resource_the_context_and_whose_work_it_is() {
+        let table: [(&str, &[&str]); 4] = [
+            ("principal == Tenant::\"acme\"", &["tenant"]),
+            ("resource.tcb.status == TcbStatus::\"up-to-date\"", &["tcb.status"]),
+            ("context.regulations.contains(\"gdpr\")", &["context.regulations"]),
+            ("context.priority > 4 && context.now < datetime(\"2027-01-01\")", &["context.priority", "now"]),
+        ];
+        for (text, expected) in table {
+            let paths: Vec<_> = reads(&tokens(text), About::Place).iter().map(|p| p.join(".")).collect();
             assert_eq!(paths, expected, "{text}");
         }
     }

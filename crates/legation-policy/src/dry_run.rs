@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use legation_core::{Rejection, UnixTime, statement::Tier};
 use serde::{Deserialize, Serialize};
 
-use crate::{facts::Subject, policy::Policy};
+use crate::{facts::Subject, placement::PlaceQuestion, policy::Policy};
 
 /// Enclaves that are named for one reason; the others are counted.
 pub const NAMED_MAX: usize = 16;
@@ -38,6 +38,18 @@ impl Verdict {
                 status: admission.ear.status,
                 until: admission.ear.grace.map(|g| g.until),
                 rules: admission.rules,
+            },
+            Err(why) => Self::Refused { why },
+        }
+    }
+
+    /// Whether work that asks this would be placed.
+    fn of_placement(policy: &Policy, subject: Subject<'_>, question: &PlaceQuestion, at: UnixTime) -> Self {
+        match policy.place_by(subject, &question.asked(subject.configuration), at) {
+            Ok(rules) => Self::Admitted {
+                status: Tier::Affirming,
+                until: None,
+                rules: rules.iter().map(|rule| rule.id.clone()).collect(),
             },
             Err(why) => Self::Refused { why },
         }
@@ -104,6 +116,25 @@ pub struct DryRun {
 
 /// Holds enclaves, each with its name, against a policy as of `at`.
 pub fn dry_run<'a>(policy: &Policy, enclaves: impl IntoIterator<Item = (String, Subject<'a>)>, at: UnixTime) -> DryRun {
+    run(policy, enclaves, |subject| Verdict::of(policy, subject, at))
+}
+
+/// Holds enclaves, each with its name, against the rules of placement of a policy as of `at`: which of them could take the
+/// work. An enclave that could counts as affirmed.
+pub fn place_dry_run<'a>(
+    policy: &Policy,
+    question: &PlaceQuestion,
+    enclaves: impl IntoIterator<Item = (String, Subject<'a>)>,
+    at: UnixTime,
+) -> DryRun {
+    run(policy, enclaves, |subject| Verdict::of_placement(policy, subject, question, at))
+}
+
+fn run<'a>(
+    policy: &Policy,
+    enclaves: impl IntoIterator<Item = (String, Subject<'a>)>,
+    judge: impl Fn(Subject<'a>) -> Verdict,
+) -> DryRun {
     let mut run = DryRun {
         policy: policy.name().to_owned(),
         enclaves: 0,
@@ -116,7 +147,7 @@ pub fn dry_run<'a>(policy: &Policy, enclaves: impl IntoIterator<Item = (String, 
     let mut reasons: BTreeMap<(String, String), Reason> = BTreeMap::new();
     for (name, subject) in enclaves {
         run.enclaves += 1;
-        match Verdict::of(policy, subject, at) {
+        match judge(subject) {
             Verdict::Admitted { status, until, .. } => {
                 if status == Tier::Affirming {
                     run.affirmed += 1;

@@ -3,20 +3,47 @@
 //! Where a forbid fires, it is that one. Where no permit holds, it is the closest: the one with the fewest conditions that
 //! fail, the first of those in the text; and of it, the first condition that fails. The others are named in the advice.
 
+use cedar_policy::{Authorizer, PolicySet};
 use legation_core::Rejection;
 
 use crate::{
     appraise::Question,
     conjunct::Conjunct,
     facts::Facts,
-    policy::{Machine, Policy},
-    rule::Rule,
+    policy::{Machine, Policy, policy_id},
+    rule::{About, Rule},
 };
 
 /// Longest condition that is shown, in characters.
 const SHOWN_MAX: usize = 300;
 /// Other permits that are named.
 const OTHERS_MAX: usize = 3;
+
+/// The conditions of permits one by one, so that the closest permit can be found.
+pub(crate) struct Pieces {
+    authorizer: Authorizer,
+    /// Every conjunct of every permit as a rule of its own; `policyN` is the Nth of [`Self::of`].
+    conjuncts: PolicySet,
+    /// Of which rule, and which of its conjuncts.
+    of: Vec<(usize, usize)>,
+    about: About,
+}
+
+impl Pieces {
+    /// Of the permits among `rules` that are about this.
+    pub(crate) fn new(rules: &[Rule], about: About) -> Option<Self> {
+        let permits = rules.iter().enumerate().filter(|(_, rule)| rule.permits && rule.about == about);
+        let of: Vec<(usize, usize)> =
+            permits.flat_map(|(rule, r)| (0..r.conjuncts.len()).map(move |piece| (rule, piece))).collect();
+        let mut conjuncts = PolicySet::new();
+        for (index, (rule, piece)) in of.iter().enumerate() {
+            let text = &rules.get(*rule)?.conjuncts.get(*piece)?.text;
+            let source = format!("permit (principal, action, resource) when {{ {text} }};");
+            conjuncts.add(cedar_policy::Policy::parse(Some(policy_id(index)), source).ok()?).ok()?;
+        }
+        Some(Self { authorizer: Authorizer::new(), conjuncts, of, about })
+    }
+}
 
 impl Policy {
     pub(crate) fn claim(&self, rule: &Rule) -> String {
@@ -42,7 +69,13 @@ impl Policy {
     }
 
     /// No permit holds; `lapsed` are those that would, had their dated exceptions not ended.
-    pub(crate) fn refusal(&self, facts: &Facts<'_>, question: &Question, lapsed: &[&Rule]) -> Rejection {
+    pub(crate) fn refusal(
+        &self,
+        facts: &Facts<'_>,
+        question: &Question,
+        pieces: &Pieces,
+        lapsed: &[&Rule],
+    ) -> Rejection {
         if let Some(rule) = lapsed.first()
             && let Some((until, why)) = &rule.grace
         {
@@ -52,7 +85,7 @@ impl Policy {
                 .got(format!("now {}", facts.at))
                 .fix(rule.fix.clone().unwrap_or_else(generic));
         }
-        let mut near = self.near(question);
+        let mut near = self.near(question, pieces);
         // Stable: among equals the first of the text stays first.
         near.sort_by_key(|(_, failing)| failing.len());
         let Some((rule, failing)) = near.first() else {
@@ -130,26 +163,28 @@ impl Policy {
                     .to_owned()
             }
             "features" => "use a machine whose hardware reports this feature".to_owned(),
+            "context" if facts.asked.is_some() => {
+                "say something else of the data, ask for less, or have another enclave permitted".to_owned()
+            }
             "stale_collateral" => "renew the collateral (`legation collateral status` shows what is stale)".to_owned(),
             _ => return None,
         })
     }
 
     /// Each permit that may still count, with its conditions that fail.
-    fn near(&self, question: &Question) -> Vec<(&Rule, Vec<&Conjunct>)> {
-        let machine = &self.machine;
-        let response = machine.authorizer.is_authorized(&question.request, &machine.conjuncts, &question.entities);
+    fn near(&self, question: &Question, pieces: &Pieces) -> Vec<(&Rule, Vec<&Conjunct>)> {
+        let response = pieces.authorizer.is_authorized(&question.request, &pieces.conjuncts, &question.entities);
         // What cannot be evaluated is not among the reasons: it fails.
-        let mut holds = vec![false; machine.pieces.len()];
+        let mut holds = vec![false; pieces.of.len()];
         for index in response.diagnostics().reason().filter_map(Machine::index) {
             if let Some(piece) = holds.get_mut(index) {
                 *piece = true;
             }
         }
-        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.permits);
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.permits && rule.about == pieces.about);
         rules
             .map(|(index, rule)| {
-                let own = machine.pieces.iter().zip(&holds).filter(|((of, _), holds)| *of == index && !**holds);
+                let own = pieces.of.iter().zip(&holds).filter(|((of, _), holds)| *of == index && !**holds);
                 (rule, own.filter_map(|((_, piece), _)| rule.conjuncts.get(*piece)).collect())
             })
             .collect()

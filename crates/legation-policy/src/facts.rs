@@ -6,11 +6,13 @@ use cedar_policy::{EntityUid, RestrictedExpression};
 use legation_core::{
     UnixTime,
     claims::{Attested, Claims, Configuration, Judged, Tcb, TcbStatus, TeeKind},
+    prefer::Sensitivity,
     statement::Passport,
 };
 
 use crate::{
     date::{self, DAY},
+    placement::Asked,
     schema,
 };
 
@@ -45,6 +47,7 @@ pub(crate) enum Fact {
     Names(BTreeSet<String>),
     Tee(TeeKind),
     TcbStatus(TcbStatus),
+    Sensitivity(Sensitivity),
     Record(Vec<(&'static str, Fact)>),
 }
 
@@ -83,6 +86,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) tcb: &'a Tcb,
     pub(crate) images: &'a [&'a str],
     pub(crate) at: UnixTime,
+    /// What is to be placed there, where that is the question.
+    pub(crate) asked: Option<&'a Asked<'a>>,
 }
 
 impl Facts<'_> {
@@ -168,6 +173,10 @@ impl Facts<'_> {
                 return format!("image {known} (measurement {})", self.subject.claims.measurement.value);
             }
             ("now", _) => return format!("now {}", self.at),
+            ("tenant", _) => return format!("tenant {}", self.asked.map_or("", |asked| asked.tenant.as_str())),
+            ("context", [name, ..]) => {
+                return self.asked.and_then(|asked| asked.tell(name)).unwrap_or_else(|| format!("{name} absent"));
+            }
             ("registers", [name, ..]) => self.registers().get(name).cloned(),
             ("registers", []) => {
                 let names: Vec<_> = self.registers().keys().map(String::as_str).collect();
@@ -205,6 +214,7 @@ impl std::fmt::Display for Fact {
             Self::Names(names) => f.write_str(&names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
             Self::Tee(tee) => tee.fmt(f),
             Self::TcbStatus(status) => status.fmt(f),
+            Self::Sensitivity(sensitivity) => sensitivity.fmt(f),
             Self::Record(fields) => {
                 for (i, (name, fact)) in fields.iter().enumerate() {
                     write!(f, "{}{name} {fact}", if i == 0 { "" } else { ", " })?;
@@ -220,13 +230,20 @@ impl std::fmt::Display for Fact {
 pub(crate) struct Words {
     tees: Vec<(TeeKind, EntityUid)>,
     statuses: Vec<(TcbStatus, EntityUid)>,
+    sensitivities: Vec<(Sensitivity, EntityUid)>,
 }
 
 impl Words {
     pub(crate) fn new() -> Option<Self> {
         let tees = TeeKind::ALL.into_iter().map(|tee| Some((tee, schema::entity("Tee", tee.name())?)));
         let statuses = TcbStatus::ALL.into_iter().map(|s| Some((s, schema::entity("TcbStatus", s.name())?)));
-        Some(Self { tees: tees.collect::<Option<_>>()?, statuses: statuses.collect::<Option<_>>()? })
+        let levels = [Sensitivity::Public, Sensitivity::Internal, Sensitivity::Confidential, Sensitivity::Restricted];
+        let levels = levels.into_iter().map(|s| Some((s, schema::entity("Sensitivity", &s.to_string())?)));
+        Some(Self {
+            tees: tees.collect::<Option<_>>()?,
+            statuses: statuses.collect::<Option<_>>()?,
+            sensitivities: levels.collect::<Option<_>>()?,
+        })
     }
 
     /// A fact in Cedar's form. A kind or status always has its word: both tables are whole.
@@ -243,6 +260,10 @@ impl Words {
             }
             Fact::TcbStatus(status) => {
                 RestrictedExpression::new_entity_uid(self.statuses.iter().find(|(s, _)| *s == status)?.1.clone())
+            }
+            Fact::Sensitivity(level) => {
+                let word = self.sensitivities.iter().find(|(s, _)| *s == level)?.1.clone();
+                RestrictedExpression::new_entity_uid(word)
             }
             Fact::Record(fields) => {
                 let fields = fields.into_iter().map(|(name, fact)| Some((name.to_owned(), self.expression(fact)?)));

@@ -6,11 +6,12 @@
 //! 2. `policy.size`, `policy.rules`, `policy.depth`: at most [`TEXT_MAX`] bytes, [`RULES_MAX`] rules, and no expression
 //!    nested so deep that reading it needs much of a stack.
 //! 3. `policy.syntax`: it is Cedar. `policy.template`: without placeholders.
-//! 4. `policy.id`, `policy.annotation`: every rule has a name of its own, and annotations that we know.
+//! 4. `policy.id`, `policy.annotation`, `policy.action`: every rule has a name of its own, annotations that we know, and is
+//!    about admission or about placement.
 //! 5. `policy.schema`: it asks only about what the schema has, in its types (Cedar's strict validation).
 //! 6. `policy.reference`: every `Image::"NAME"` is a reference value. `policy.entity`: no other thing is named that is not
 //!    there.
-//! 7. `policy.permit`: it permits something.
+//! 7. `policy.permit`: it permits something: to be admitted, and to be placed where it has a rule of placement.
 //!
 //! What is doubtful but no error is told by [`Policy::warnings`].
 
@@ -22,7 +23,7 @@ use std::{
 };
 
 use cedar_policy::{
-    Authorizer, Effect, EntityUid, PolicyId, PolicySet, PrincipalConstraint, ValidationMode, Validator,
+    Authorizer, Effect, EntityUid, PolicyId, PolicySet, PrincipalConstraint, Schema, ValidationMode, Validator,
 };
 use legation_attest::appraisal::PASSPORT_SECONDS_DEFAULT;
 use legation_core::{Digest, TenantId, UnixTime};
@@ -30,10 +31,12 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    explain::Pieces,
     facts::{ATTRIBUTES, Words},
+    placement::Placing,
     problem::{PolicyError, Problem},
     reference::{self, ReferenceKind, References},
-    rule::Rule,
+    rule::{About, Rule},
     scan::{self, Token},
     schema,
 };
@@ -133,6 +136,8 @@ pub struct Policy {
     images: BTreeSet<String>,
     doubts: Vec<Problem>,
     pub(crate) machine: Arc<Machine>,
+    /// Its rules of placement, if it has any.
+    pub(crate) placing: Option<Arc<Placing>>,
     /// Entities of the images there are.
     pub(crate) entities: Arc<BTreeMap<String, EntityUid>>,
 }
@@ -146,10 +151,7 @@ pub(crate) struct Machine {
     /// another image permits nothing, and leaving a permit out never admits. Every forbid is in each.
     for_none: PolicySet,
     for_one: BTreeMap<String, PolicySet>,
-    /// Every conjunct of every permit as a rule of its own; `policyN` is the Nth of [`Self::pieces`].
-    pub(crate) conjuncts: PolicySet,
-    /// Of which rule, and which of its conjuncts.
-    pub(crate) pieces: Vec<(usize, usize)>,
+    pub(crate) pieces: Pieces,
     /// Attributes that the text may ask about: the others need not be told to Cedar.
     pub(crate) attributes: Vec<&'static str>,
     pub(crate) registers: bool,
@@ -217,13 +219,21 @@ impl Policy {
             return fail(problems);
         }
         let failed = |problems| PolicyError::new(name, problems);
-        let doubts = validate(text, &set, &rules).map_err(failed)?;
+        let (admission, placement) = apart(set.clone(), &rules).ok_or_else(broken)?;
+        let mut doubts = validate(text, &admission, &rules, schema::schema()).map_err(failed)?;
+        doubts.extend(validate(text, &placement, &rules, schema::placement()).map_err(failed)?);
         let images = named(&set, &parts, text, &rules, &references, &options.scope).map_err(failed)?;
-        if !rules.iter().any(|rule| rule.permits) {
-            let hint = "write at least one permit: what nothing permits is refused";
-            return fail(vec![Problem::new("policy.permit", "nothing is permitted", hint)]);
+        if let Some(problem) = nothing_permitted(&rules, &options.scope) {
+            return fail(vec![problem]);
         }
-        let machine = Machine::new(set, &rules, &tokens, &options.scope).ok_or_else(broken)?;
+        let of = |about: About| -> Vec<&[Token<'_>]> {
+            parts.iter().zip(&rules).filter(|(_, rule)| rule.about == about).map(|(tokens, _)| *tokens).collect()
+        };
+        let machine = Machine::new(admission, &rules, &of(About::Admit), &options.scope).ok_or_else(broken)?;
+        let placing = match of(About::Place) {
+            tokens if tokens.is_empty() => None,
+            tokens => Some(Arc::new(Placing::new(placement, &rules, &tokens).ok_or_else(broken)?)),
+        };
         Ok(Self {
             name: name.to_owned(),
             text: text.into(),
@@ -235,6 +245,7 @@ impl Policy {
             images,
             doubts,
             machine: Arc::new(machine),
+            placing,
         })
     }
 
@@ -282,7 +293,17 @@ impl Policy {
     pub fn uses(&self, name: &str) -> bool {
         let firmware =
             || matches!(self.references.get(name), Some(v) if matches!(v.value, ReferenceKind::Firmware { .. }));
-        self.images.contains(name) || (self.machine.attributes.contains(&"tcb") && firmware())
+        self.images.contains(name) || (self.reads_tcb() && firmware())
+    }
+
+    fn reads_tcb(&self) -> bool {
+        let placing = self.placing.as_ref();
+        self.machine.attributes.contains(&"tcb") || placing.is_some_and(|placing| placing.reads("tcb"))
+    }
+
+    /// Whether it has rules of admission; one of a tenant's need not.
+    pub(crate) fn admits(&self) -> bool {
+        self.rules.iter().any(|rule| rule.about == About::Admit)
     }
 
     /// Names of reference values that no rule uses, ascending.
@@ -334,27 +355,18 @@ impl Policy {
 }
 
 impl Machine {
-    fn new(set: PolicySet, rules: &[Rule], tokens: &[Token<'_>], scope: &Scope) -> Option<Self> {
-        let permits = rules.iter().enumerate().filter(|(_, rule)| rule.permits);
-        let pieces: Vec<(usize, usize)> =
-            permits.flat_map(|(rule, r)| (0..r.conjuncts.len()).map(move |piece| (rule, piece))).collect();
-        let mut conjuncts = PolicySet::new();
-        for (index, (rule, piece)) in pieces.iter().enumerate() {
-            let text = &rules.get(*rule)?.conjuncts.get(*piece)?.text;
-            let source = format!("permit (principal, action, resource) when {{ {text} }};");
-            conjuncts.add(cedar_policy::Policy::parse(Some(policy_id(index)), source).ok()?).ok()?;
-        }
+    fn new(set: PolicySet, rules: &[Rule], tokens: &[&[Token<'_>]], scope: &Scope) -> Option<Self> {
+        let all = || tokens.iter().flat_map(|rule| rule.iter());
         // An attribute can be read by its name alone. A text with an escape may be any name.
-        let escaped = tokens.iter().any(|t| t.kind == scan::Kind::Text && t.plain().is_none());
-        let says = |name: &str| escaped || tokens.iter().any(|t| t.text == name || t.plain() == Some(name));
+        let escaped = all().any(|t| t.kind == scan::Kind::Text && t.plain().is_none());
+        let says = |name: &str| escaped || all().any(|t| t.text == name || t.plain() == Some(name));
         let (for_none, for_one) = slices(&set)?;
         Some(Self {
             authorizer: Authorizer::new(),
             whole: set,
             for_none,
             for_one,
-            conjuncts,
-            pieces,
+            pieces: Pieces::new(rules, About::Admit)?,
             attributes: ATTRIBUTES.into_iter().filter(|name| says(name)).collect(),
             registers: says("hasTag") || says("getTag"),
             now: says("context"),
@@ -407,7 +419,7 @@ fn scoped(rule: &cedar_policy::Policy) -> Option<String> {
 }
 
 /// As Cedar names the rules of a text, in their order.
-fn policy_id(index: usize) -> PolicyId {
+pub(crate) fn policy_id(index: usize) -> PolicyId {
     PolicyId::new(format!("policy{index}"))
 }
 
@@ -465,9 +477,42 @@ fn told(check: &str, text: &str, error: &(impl Diagnostic + ?Sized)) -> Problem 
     }
 }
 
+/// The rules of admission and those of placement, each under its name in the whole.
+fn apart(set: PolicySet, rules: &[Rule]) -> Option<(PolicySet, PolicySet)> {
+    let of = |about: About| {
+        let own = rules.iter().enumerate().filter(|(_, rule)| rule.about == about);
+        let own = own.map(|(index, _)| set.policy(&policy_id(index)).cloned()).collect::<Option<Vec<_>>>()?;
+        PolicySet::from_policies(own).ok()
+    };
+    Some((of(About::Admit)?, of(About::Place)?))
+}
+
+/// What is wrong where nothing is permitted. A tenant's text may leave admission alone; the pool's admits somebody.
+fn nothing_permitted(rules: &[Rule], scope: &Scope) -> Option<Problem> {
+    let has = |about: About| rules.iter().any(|rule| rule.about == about);
+    let permits = |about: About| rules.iter().any(|rule| rule.about == about && rule.permits);
+    let problem = |what: &str, hint: &str| Some(Problem::new("policy.permit", what, hint));
+    if rules.iter().all(|rule| !rule.permits) {
+        return problem("nothing is permitted", "write at least one permit: what nothing permits is refused");
+    }
+    if !permits(About::Admit) && (*scope == Scope::Pool || has(About::Admit)) {
+        return problem("nobody is admitted", "write at least one permit with `action == Action::\"admit\"`");
+    }
+    if has(About::Place) && !permits(About::Place) {
+        let hint = "write at least one permit with `action == Action::\"place\"`, or no such forbid";
+        return problem("nothing may be placed", hint);
+    }
+    None
+}
+
 /// Strict validation against the schema. Gives the warnings.
-fn validate(text: &str, set: &PolicySet, rules: &[Rule]) -> Result<Vec<Problem>, Vec<Problem>> {
-    let Some(schema) = schema::schema() else {
+fn validate(
+    text: &str,
+    set: &PolicySet,
+    rules: &[Rule],
+    schema: Option<&'static Schema>,
+) -> Result<Vec<Problem>, Vec<Problem>> {
+    let Some(schema) = schema else {
         return Err(vec![Problem::new("policy.defect", "the schema that is compiled in", "report it")]);
     };
     let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
@@ -501,7 +546,10 @@ fn named(
     let resource = scope.entity();
     for (index, tokens) in parts.iter().enumerate() {
         let literals = set.policy(&policy_id(index)).map(cedar_policy::Policy::entity_literals).unwrap_or_default();
-        let id = rules.get(index).map(|r| r.id.as_str());
+        let rule = rules.get(index);
+        let id = rule.map(|r| r.id.as_str());
+        // Of placement the operator says whose work, a tenant only its own.
+        let anyones = *scope == Scope::Pool && rule.is_some_and(|r| r.about == About::Place);
         let place = |name: &str| {
             let at = tokens.iter().find(|t| t.plain() == Some(name)).or(tokens.first());
             at.map_or(0, |t| t.at)
@@ -514,6 +562,7 @@ fn named(
                     continue;
                 }
                 "Image" => unknown_image(name),
+                "Tenant" if anyones && TenantId::new(name).is_ok() => continue,
                 "Pool" | "Tenant" if Some(&uid) == resource.as_ref() => continue,
                 "Pool" | "Tenant" => Problem::new(
                     "policy.entity",

@@ -1,4 +1,5 @@
-//! The schema of appraisal policies, compiled in: unknown attributes, actions and types are errors before anything runs.
+//! The schemas of rules of admission and of placement, compiled in: unknown attributes, actions and types are errors before
+//! anything runs.
 
 use std::sync::LazyLock;
 
@@ -15,6 +16,19 @@ pub(crate) fn schema() -> Option<&'static Schema> {
     SCHEMA.as_ref()
 }
 
+/// What rules of placement may ask about beside [`TEXT`].
+pub const PLACEMENT: &str = include_str!("placement.cedarschema");
+
+static PLACEMENT_SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| {
+    let text = [TEXT, PLACEMENT].concat();
+    Schema::from_cedarschema_str(&text).ok().map(|(schema, _warnings)| schema)
+});
+
+/// The schema of rules of placement.
+pub(crate) fn placement() -> Option<&'static Schema> {
+    PLACEMENT_SCHEMA.as_ref()
+}
+
 /// The entity `kind::"id"`; `kind` is a word of the schema.
 pub(crate) fn entity(kind: &str, id: &str) -> Option<EntityUid> {
     let kind: EntityTypeName = kind.parse().ok()?;
@@ -29,8 +43,10 @@ mod tests {
 
     #[test]
     fn it_is_a_schema_without_warnings() {
-        let (_, warnings) = Schema::from_cedarschema_str(TEXT).unwrap();
-        assert_eq!(warnings.map(|w| w.to_string()).collect::<Vec<_>>(), [""; 0]);
+        for text in [TEXT, &[TEXT, PLACEMENT].concat()] {
+            let (_, warnings) = Schema::from_cedarschema_str(text).unwrap();
+            assert_eq!(warnings.map(|w| w.to_string()).collect::<Vec<_>>(), [""; 0]);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The door: one command in, events and effects out. A table of one-line arms; each noun has its own file.
 
 use legation_core::{
-    EnclaveId, KeyId, LeaseId, Rejection, Revocable, Signed, Signer, TaskId, Term, UnixTime,
+    EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, Revocable, Seq, Signed, Signer, TaskId, TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
     statement::{Aggregate, Appointment, Grant, Office, Passport, Report, Request},
     task::WrappedKey,
@@ -10,6 +10,8 @@ use legation_core::{
 use legation_policy::{ReferenceValue, Scope};
 
 use crate::{
+    account::AccountTerms,
+    distance::RoundTrip,
     event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
     pool::{Env, Pool},
     queue::Chances,
@@ -142,6 +144,33 @@ pub enum Command {
         /// By whom.
         author: String,
     },
+    /// The operator gives the distances between regions.
+    SetDistances {
+        /// All of them.
+        rows: Vec<RoundTrip>,
+        /// By whom.
+        author: String,
+    },
+    /// The operator sets an account: the default one where no tenant is named.
+    SetAccount {
+        /// Whose.
+        tenant: Option<TenantId>,
+        /// What the tenant may do.
+        terms: AccountTerms,
+        /// Only if its terms are still those of this record; zero for those that nobody set.
+        as_of: Option<Seq>,
+        /// By whom.
+        author: String,
+    },
+    /// The operator raises the budget of an account.
+    TopUp {
+        /// Whose.
+        tenant: TenantId,
+        /// By how much.
+        amount: MicroUsd,
+        /// By whom.
+        author: String,
+    },
     /// Time passed.
     Tick,
 }
@@ -221,6 +250,11 @@ impl Pool {
                 self.expire_reference(&name, end, &author, force, env, out)
             }
             Command::SetPolicy { scope, text, author } => self.set_policy(scope, text, &author, env, out),
+            Command::SetDistances { rows, author } => self.set_distances(rows, &author, env, out),
+            Command::SetAccount { tenant, terms, as_of, author } => {
+                self.set_account(tenant, terms, as_of, &author, env, out)
+            }
+            Command::TopUp { tenant, amount, author } => self.top_up(tenant, amount, &author, env, out),
             Command::Tick => self.tick(env, out),
         }?;
         self.place_queued(env, out)?;

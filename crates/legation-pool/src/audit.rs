@@ -4,13 +4,15 @@
 //! 2. no enclave has more leased than it offers, and what is leased of it is the sum of its leases;
 //! 3. what a task spent and committed is the sum of its parts and within its budget;
 //! 4. nobody who is revoked or cordoned holds a lease, and whoever rests on what is revoked is revoked;
-//! 5. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+//! 5. what a tenant's book says is the sum over its tasks, those that are forgotten included, and its leases;
+//! 6. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legation_core::{Bytes, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores};
+use legation_core::{Bytes, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores, TenantId};
 
 use crate::{
+    account::Book,
     enclave::Enclave,
     pool::Pool,
     queue::Class,
@@ -30,7 +32,9 @@ impl Pool {
         self.audit_enclaves()?;
         self.audit_tasks()?;
         self.audit_leases()?;
-        self.audit_indexes()
+        self.audit_accounts()?;
+        self.audit_indexes()?;
+        self.audit_classes()
     }
 
     fn audit_enclaves(&self) -> Result<(), String> {
@@ -108,9 +112,38 @@ impl Pool {
         Ok(())
     }
 
+    fn audit_accounts(&self) -> Result<(), String> {
+        let mut counted: BTreeMap<&TenantId, Book> = BTreeMap::new();
+        for task in self.tasks.values() {
+            let book = counted.entry(&task.request.tenant).or_default();
+            book.spent = book.spent.saturating_add(task.spent);
+            book.metered = book.metered.plus(&task.metered());
+            if task.state == TaskState::Live {
+                book.tasks += 1;
+                book.queued += task.fragments.iter().filter(|f| f.phase == Phase::Queued).count() as u64;
+            }
+        }
+        for lease in self.leases.values() {
+            let Some(task) = self.tasks.get(&lease.fragment.task) else { continue };
+            let book = counted.entry(&task.request.tenant).or_default();
+            book.committed = book.committed.saturating_add(lease.cost_max);
+            book.cpu = book.cpu.saturating_add(lease.demand.cpu);
+            book.memory = book.memory.saturating_add(lease.demand.memory);
+            book.gpus = book.gpus.saturating_add(lease.demand.gpus);
+            book.leases += 1;
+        }
+        for (tenant, entry) in self.accounts.entries() {
+            let mut book = counted.remove(tenant).unwrap_or_default();
+            book.spent = book.spent.saturating_add(entry.forgotten.0);
+            book.metered = book.metered.plus(&entry.forgotten.1);
+            unless(book == entry.book, || format!("the book of {tenant} is not the sum of its tasks and leases"))?;
+        }
+        unless(counted.is_empty(), || "a tenant has tasks and no book".to_owned())
+    }
+
     fn audit_indexes(&self) -> Result<(), String> {
-        let deadlines: BTreeSet<_> = self.leases.iter().map(|(id, l)| (l.deadline(), *id)).collect();
-        unless(deadlines == self.deadlines, || "deadlines are not those of the leases".to_owned())?;
+        let looked = self.leases.iter().all(|(id, l)| self.deadlines.looks_at(l.deadline().0, *id));
+        unless(looked, || "nobody looks at a lease when its time is over".to_owned())?;
         let live = || self.tasks.iter().filter(|(_, t)| t.state == TaskState::Live);
         let expiries: BTreeSet<_> = live().map(|(id, t)| (t.request.expires, *id)).collect();
         unless(expiries == self.expiries, || "expiries are not those of the live tasks".to_owned())?;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, KeyId, LeaseId, Millicores, Rejection, Revocation, RevocationEpoch, Signed, UnixTime,
+    Bytes, Digest, EnclaveId, KeyId, LeaseId, Millicores, Milligpus, Rejection, Revocation, RevocationEpoch, Signed,
+    UnixTime,
     claims::{Capacity, CollateralItem, Configuration, Evidence, Rate},
     statement::{Appointment, Office, PASSPORT_LIFE_MAX, Passport, Tier},
     task::Demand,
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::{Change, holds},
+    classes::Handle,
     event::{Effect, Event, LeaseEnd},
+    index::{Amount, Room},
     pool::{Env, Pool},
     proofs::{Proof, Proofs, VERIFIERS_MAX},
     text::cut,
@@ -59,7 +62,7 @@ pub struct Withdrawal {
 pub(crate) const COLLATERAL_KEPT: usize = 256;
 
 /// One enclave.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Enclave {
     pub(crate) proofs: Proofs,
     /// What it offers and costs and the digest of its sealing key, at hand: placement looks at many enclaves, and passports
@@ -83,11 +86,19 @@ pub struct Enclave {
     pub cpu_leased: Millicores,
     /// Memory that is leased.
     pub memory_leased: Bytes,
+    /// What is left of each accelerator, in thousandths, in the order of its evidence.
+    pub gpus_left: Vec<u16>,
+    /// Which accelerators leases have, and how much of each.
+    pub(crate) gpus_leased: BTreeMap<LeaseId, Vec<(usize, u16)>>,
+    /// Its number in the index.
+    #[serde(skip)]
+    pub(crate) host: Handle,
 }
 
 impl Enclave {
     pub(crate) fn new(proof: Proof, now: UnixTime) -> Self {
         let Configuration { capacity, rate, .. } = proof.passport.configuration;
+        let gpus = proof.passport.claims.gpus.len();
         Self {
             capacity,
             rate,
@@ -101,6 +112,9 @@ impl Enclave {
             leases: BTreeSet::new(),
             cpu_leased: Millicores::ZERO,
             memory_leased: Bytes::ZERO,
+            gpus_left: vec![WHOLE; gpus],
+            gpus_leased: BTreeMap::new(),
+            host: Handle::default(),
         }
     }
 
@@ -109,6 +123,13 @@ impl Enclave {
         let verifier = proof.passport.verifier_id();
         self.withdrawal.take_if(|w| w.verifier == verifier);
         self.cordon = None;
+        // Accelerators may come and go; what leases have of them stays theirs.
+        self.gpus_left = vec![WHOLE; proof.passport.claims.gpus.len()];
+        for (gpu, share) in self.gpus_leased.values().flatten() {
+            if let Some(left) = self.gpus_left.get_mut(*gpu) {
+                *left = left.saturating_sub(*share);
+            }
+        }
         self.proofs.take(proof);
     }
 
@@ -168,10 +189,42 @@ impl Enclave {
 
     /// Whether `demand` fits into what is left.
     pub fn fits(&self, demand: &Demand) -> bool {
+        self.room().fits(&amount(demand))
+    }
+
+    /// What is left, as placement sees it.
+    pub(crate) fn room(&self) -> Room {
         let all = self.capacity();
-        self.has_slot()
-            && self.cpu_leased.checked_add(demand.cpu).is_some_and(|cpu| cpu <= all.cpu)
-            && self.memory_leased.checked_add(demand.memory).is_some_and(|memory| memory <= all.memory)
+        let leased = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
+        Room {
+            cpu: all.cpu.saturating_sub(self.cpu_leased).0,
+            memory: all.memory.saturating_sub(self.memory_leased).0,
+            slots: all.slots.saturating_sub(leased),
+            share: self.gpus_left.iter().copied().max().unwrap_or(0),
+            whole: u16::try_from(self.gpus_left.iter().filter(|left| **left == WHOLE).count()).unwrap_or(u16::MAX),
+        }
+    }
+
+    /// What there is in all, as placement sees it.
+    pub(crate) fn total(&self) -> Amount {
+        let all = self.capacity();
+        Amount { cpu: all.cpu.0, memory: all.memory.0, gpus: self.gpus_left.len() as u64 * u64::from(WHOLE) }
+    }
+
+    /// Which accelerators a lease gets: a share of the one that has least left and enough, or whole ones, first come.
+    fn pick_gpus(&self, need: Milligpus) -> Vec<(usize, u16)> {
+        let all = || self.gpus_left.iter().copied().enumerate();
+        if need >= Milligpus(u64::from(WHOLE)) {
+            let count = usize::try_from(need.0.div_ceil(u64::from(WHOLE))).unwrap_or(usize::MAX);
+            return all().filter(|(_, left)| *left == WHOLE).take(count).collect();
+        }
+        let Some(share) = u16::try_from(need.0).ok().filter(|share| *share > 0) else { return Vec::new() };
+        all()
+            .filter(|(_, left)| *left >= share)
+            .min_by_key(|(n, left)| (*left, *n))
+            .map(|(n, _)| (n, share))
+            .into_iter()
+            .collect()
     }
 
     /// Whether it could take anything at all.
@@ -190,6 +243,15 @@ impl Enclave {
 
     pub(crate) fn take(&mut self, lease: LeaseId, demand: &Demand) {
         if self.leases.insert(lease) {
+            let gpus = self.pick_gpus(demand.gpus);
+            for (gpu, share) in &gpus {
+                if let Some(left) = self.gpus_left.get_mut(*gpu) {
+                    *left = left.saturating_sub(*share);
+                }
+            }
+            if !gpus.is_empty() {
+                self.gpus_leased.insert(lease, gpus);
+            }
             self.cpu_leased = self.cpu_leased.saturating_add(demand.cpu);
             self.memory_leased = self.memory_leased.saturating_add(demand.memory);
         }
@@ -197,10 +259,23 @@ impl Enclave {
 
     pub(crate) fn give_back(&mut self, lease: LeaseId, demand: &Demand) {
         if self.leases.remove(&lease) {
+            for (gpu, share) in self.gpus_leased.remove(&lease).unwrap_or_default() {
+                if let Some(left) = self.gpus_left.get_mut(gpu) {
+                    *left = left.saturating_add(share).min(WHOLE);
+                }
+            }
             self.cpu_leased = self.cpu_leased.saturating_sub(demand.cpu);
             self.memory_leased = self.memory_leased.saturating_sub(demand.memory);
         }
     }
+}
+
+/// A whole accelerator, in thousandths.
+pub(crate) const WHOLE: u16 = 1000;
+
+/// What a demand sets aside.
+pub(crate) fn amount(demand: &Demand) -> Amount {
+    Amount { cpu: demand.cpu.0, memory: demand.memory.0, gpus: demand.gpus.0 }
 }
 
 /// Chip and slot of an enclave: one live identity each.
@@ -367,25 +442,31 @@ impl Pool {
 
     pub(crate) fn absorb_attested(&mut self, proof: Proof, now: UnixTime) {
         let id = proof.passport.enclave_id();
+        self.accounts.note_rate(proof.passport.configuration.rate);
         if let Some(before) = self.by_slot.insert(slot_of(&proof.passport), id).filter(|b| *b != id)
             && self.enclaves.get(&before).is_some_and(|e| e.revoked.is_none())
+            && let Some(gone) = self.enclaves.remove(&before)
         {
-            self.enclaves.remove(&before);
+            self.classes.leave(&gone);
         }
+        self.lapses.put(proof.passport.expires.0, id);
         if let Some(enclave) = self.enclaves.get_mut(&id) {
             enclave.renew(proof);
+            self.reindex(id);
             return;
         }
         if self.enclaves.len() >= self.limits.enclaves_max
             && let Some(oldest) = self.forgettable(now)
             && let Some(forgotten) = self.enclaves.remove(&oldest)
         {
+            self.classes.leave(&forgotten);
             let slot = forgotten.slot();
             if self.by_slot.get(&slot) == Some(&oldest) {
                 self.by_slot.remove(&slot);
             }
         }
         self.enclaves.insert(id, Enclave::new(proof, now));
+        self.reindex(id);
     }
 
     /// An attested channel is open: the enclave can be offered work. Leases of it that it no longer knows are offered again;
@@ -427,6 +508,9 @@ impl Pool {
         let enclave = self.enclaves.get_mut(&id)?;
         enclave.arrive();
         let held = enclave.leases.clone();
+        let until = enclave.proofs.until().unwrap_or(now);
+        self.lapses.put(until.0, id);
+        self.reindex_room(id);
         // What ended while nobody led may be reported yet.
         let grace = now.plus(self.limits.return_seconds);
         for lease in held {

@@ -2,7 +2,7 @@
 
 use legation_core::{
     Digest, EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection, Revocation, Seq, Signed, TaskId,
-    Term, UnixTime,
+    TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
     statement::{Aggregate, Allocation, Appointment, Grant, Passport, Report, Request},
     task::WrappedKey,
@@ -10,10 +10,13 @@ use legation_core::{
 use legation_policy::{ReferenceValue, Scope};
 use serde::{Deserialize, Serialize};
 
-use crate::task::TaskState;
+use crate::{account::AccountTerms, distance::RoundTrip, meter::Metered, task::TaskState};
 
-/// Version of the records this program writes. Unknown versions stop the start.
-pub const RECORD_VERSION: u32 = 2;
+/// Version of the records this program writes. Unknown versions stop the start. Since version 3 reports are metered, and there
+/// are accounts, and distances.
+pub const RECORD_VERSION: u32 = 3;
+/// The oldest version that this program reads: what later ones added may be absent in it.
+pub const RECORD_VERSION_OLDEST: u32 = 2;
 
 /// One journal record: an event, when it happened, in whose term.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -143,6 +146,21 @@ pub enum Event {
         keys: Vec<WrappedKey>,
         /// What it cost.
         charged: MicroUsd,
+        /// What it used; not in records of version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metered: Option<Metered>,
+    },
+    /// An account was set: the default one where no tenant is named.
+    AccountSet {
+        /// Whose.
+        tenant: Option<TenantId>,
+        /// What the tenant may do from now on.
+        terms: AccountTerms,
+        /// By how much its budget was raised, if that was all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topped_up: Option<MicroUsd>,
+        /// By whom.
+        author: String,
     },
     /// A reference value was made, or made anew.
     ReferenceAdded {
@@ -166,6 +184,13 @@ pub enum Event {
         scope: Scope,
         /// Its text.
         text: String,
+        /// By whom.
+        author: String,
+    },
+    /// The operator gave the distances between regions.
+    DistancesSet {
+        /// All of them: those before no longer count.
+        rows: Vec<RoundTrip>,
         /// By whom.
         author: String,
     },
@@ -293,6 +318,8 @@ impl Event {
             Self::ReferenceAdded { .. } => "reference-added",
             Self::ReferenceExpired { .. } => "reference-expired",
             Self::PolicySet { .. } => "policy-set",
+            Self::DistancesSet { .. } => "distances-set",
+            Self::AccountSet { .. } => "account-set",
             Self::TaskEnded { .. } => "task-ended",
         }
     }

@@ -6,7 +6,7 @@ use legation_core::{FragmentId, LeaseId, Seq, Term, UnixTime};
 
 use crate::{
     enclave::{Presence, slot_of},
-    event::{Event, RECORD_VERSION, Record},
+    event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
     pool::{Corrupt, Pool},
     task::{Phase, Task, TaskState},
 };
@@ -15,7 +15,7 @@ impl Pool {
     /// Whether `record` can be the next one.
     pub(crate) fn may_follow(&self, record: &Record) -> Result<(), Corrupt> {
         let seq = record.seq;
-        if record.version != RECORD_VERSION {
+        if !(RECORD_VERSION_OLDEST..=RECORD_VERSION).contains(&record.version) {
             return Err(Corrupt::Version { seq, version: record.version });
         }
         if self.seq.0.checked_add(1) != Some(seq.0) {
@@ -92,8 +92,9 @@ impl Pool {
                 .get(&lease(*id)?.fragment.task)
                 .map(|_| ())
                 .ok_or_else(|| unknown(format!("the task of {id}"))),
-            Event::Reported { report, .. } => {
+            Event::Reported { report, charged, .. } => {
                 let held = lease(report.lease)?;
+                unless(*charged <= held.cost_max, "a report is charged more than its lease may cost")?;
                 let fragment = FragmentId { task: report.task, index: report.fragment };
                 live(report.task)?;
                 unless(
@@ -112,6 +113,10 @@ impl Pool {
                 .load_policy(scope, text)
                 .map(|_| ())
                 .map_err(|why| Corrupt::Impossible { seq, what: why.to_string() }),
+            Event::DistancesSet { .. } => Ok(()),
+            Event::AccountSet { terms, .. } => {
+                terms.validate().map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
+            }
             Event::TaskEnded { task, state } => {
                 let held = live(*task)?.fragments.iter().any(|f| matches!(f.phase, Phase::Leased { .. }));
                 unless(!held, "a task ends that holds leases")?;

@@ -17,11 +17,12 @@ pub(crate) const LAPSED: &str = "pool.lapsed";
 impl Pool {
     /// Cordons whoever has lapsed and can be reached or holds leases. Of others nobody asks, and no record is made.
     pub(crate) fn lapse(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
-        let lapsed = self
-            .enclaves
-            .iter()
+        // Only those whose passports end are looked at; an enclave that is away and idle, when it comes back.
+        let due = self.lapses.take(env.now.0);
+        let known = due.into_iter().filter_map(|id| self.enclaves.get(&id).map(|e| (id, e)));
+        let lapsed = known
             .filter(|(_, e)| e.is_trusted() && e.proofs.are_over_at(env.now) && !(e.is_away() && e.leases.is_empty()));
-        let lapsed: Vec<_> = lapsed.map(|(id, e)| (*id, e.proofs.until().unwrap_or(e.passport().expires))).collect();
+        let lapsed: Vec<_> = lapsed.map(|(id, e)| (id, e.proofs.until().unwrap_or(e.passport().expires))).collect();
         for (enclave, until) in lapsed {
             let why = Rejection::new(LAPSED, format!("passports of enclave {}", enclave.short()))
                 .expected(format!("one that holds at {}", env.now))
@@ -124,6 +125,7 @@ impl Pool {
 
     pub(crate) fn absorb_lapsed(&mut self, enclave: EnclaveId, why: &Rejection, now: UnixTime) -> Option<()> {
         self.enclaves.get_mut(&enclave)?.cordon = Some(Cordon { since: now, why: why.clone(), revocation: None });
+        self.reindex_room(enclave);
         Some(())
     }
 
@@ -134,9 +136,10 @@ impl Pool {
         why: &Rejection,
         now: UnixTime,
     ) -> Option<()> {
-        let enclave = self.enclaves.get_mut(&enclave)?;
-        enclave.proofs.drop_where(|passport| passport.verifier_id() == verifier);
-        enclave.withdrawal = Some(Withdrawal { verifier, at: now, why: why.clone() });
+        let known = self.enclaves.get_mut(&enclave)?;
+        known.proofs.drop_where(|passport| passport.verifier_id() == verifier);
+        known.withdrawal = Some(Withdrawal { verifier, at: now, why: why.clone() });
+        self.reindex(enclave);
         Some(())
     }
 }

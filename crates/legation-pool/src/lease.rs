@@ -2,24 +2,26 @@
 //! whatever ends a lease without a result sends its fragment back to the queue.
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Rejection, Signed, UnixTime,
+    Allowance, Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Rejection, Signed, UnixTime,
     statement::{Allocation, Placement},
     task::{Demand, Fragment},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Change,
     event::{Effect, Event, LeaseEnd},
     lapse::LAPSED,
-    place::{self, Choice},
+    place::Choice,
     pool::{Env, Pool},
     queue::Class,
     task::{Attempt, Phase, TaskState},
     text::{cut, cut_rejection},
+    wanted,
 };
 
 /// One promise.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Lease {
     /// To whom.
     pub fragment: FragmentId,
@@ -41,6 +43,8 @@ pub struct Lease {
     pub demand: Demand,
     /// What it may cost at most.
     pub cost_max: MicroUsd,
+    /// What the work may use, where policies limit that.
+    pub limits: Option<Box<Allowance>>,
     /// Name of the allocation that gave it.
     pub allocation: Digest,
 }
@@ -55,12 +59,15 @@ impl Lease {
 }
 
 impl Pool {
-    /// Changes a lease and keeps the index of deadlines true.
+    /// Changes a lease; its deadline may come nearer.
     pub(crate) fn move_deadline(&mut self, id: LeaseId, change: impl FnOnce(&mut Lease)) {
         if let Some(lease) = self.leases.get_mut(&id) {
-            self.deadlines.remove(&(lease.deadline(), id));
+            let before = lease.deadline();
             change(lease);
-            self.deadlines.insert((lease.deadline(), id));
+            // A later one is found when the one before is over.
+            if lease.deadline() < before {
+                self.deadlines.put(lease.deadline().0, id);
+            }
         }
     }
 
@@ -93,6 +100,7 @@ impl Pool {
             provider: configuration.provider.clone(),
             region: configuration.region.clone(),
             price_hour: choice.price_hour,
+            limits: self.limits_at(&task.request, spec, enclave, choice.price_hour, env.now)?,
             why: Placement {
                 considered: choice.considered,
                 eligible: choice.eligible,
@@ -111,8 +119,12 @@ impl Pool {
         let task = self.tasks.get_mut(&id.task)?;
         let spec = task.request.fragment(id.index)?;
         let demand = spec.demand;
-        let cost_max = place::cost_max(allocation.price_hour, &demand);
+        let cost_max = wanted::cost_max(allocation.price_hour, &demand);
         let state = task.fragments.get_mut(usize::try_from(id.index.0).ok()?)?;
+        if let Some(before) = state.attempts.last() {
+            task.uses.forget(before.enclave);
+        }
+        task.uses.note(allocation.enclave);
         self.queue.remove(&(state.queued_at, id));
         state.phase = Phase::Leased { lease: allocation.lease };
         state.allocations.push(allocation.clone());
@@ -124,6 +136,7 @@ impl Pool {
             ended: None,
         });
         task.committed = task.committed.saturating_add(cost_max);
+        self.accounts.take(&task.request.tenant, &demand, cost_max);
         self.enclaves.get_mut(&allocation.enclave)?.take(allocation.lease, &demand);
         let lease = Lease {
             fragment: id,
@@ -136,10 +149,12 @@ impl Pool {
             offered: false,
             demand,
             cost_max,
+            limits: allocation.limits.clone().map(Box::new),
             allocation: allocation.digest(),
         };
-        self.deadlines.insert((lease.deadline(), allocation.lease));
+        self.deadlines.put(lease.deadline().0, allocation.lease);
         self.leases.insert(allocation.lease, lease);
+        self.reindex_room(allocation.enclave);
         self.last_lease = allocation.lease;
         Some(self.offer_if_ready(allocation.lease, now))
     }
@@ -147,12 +162,13 @@ impl Pool {
     /// Frees what a lease held; the caller says what becomes of the fragment.
     pub(crate) fn free(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
-        self.deadlines.remove(&(lease.deadline(), id));
         if let Some(enclave) = self.enclaves.get_mut(&lease.enclave) {
             enclave.give_back(id, &lease.demand);
+            self.classes.room(enclave);
         }
         if let Some(task) = self.tasks.get_mut(&lease.fragment.task) {
             task.committed = task.committed.saturating_sub(lease.cost_max);
+            self.accounts.give_back(&task.request.tenant, &lease.demand, lease.cost_max);
         }
         Some(lease)
     }
@@ -168,6 +184,7 @@ impl Pool {
         if live {
             state.phase = Phase::Queued;
             state.queued_at = seq;
+            self.accounts.queue(&task.request.tenant, 1);
             self.queue.insert((seq, lease.fragment), Class::of(&task.request, lease.fragment.index)?);
         }
         Some(())
@@ -215,11 +232,18 @@ impl Pool {
     }
 
     pub(crate) fn expire_leases(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
-        while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at < env.now) {
-            let Some(lease) = self.leases.get(&id) else {
-                self.deadlines.remove(&(at, id));
-                continue;
-            };
+        let mut over = Vec::new();
+        for id in self.deadlines.take(env.now.0) {
+            let Some(deadline) = self.leases.get(&id).map(Lease::deadline) else { continue };
+            if deadline < env.now {
+                over.push((deadline, id));
+            } else {
+                self.deadlines.put(deadline.0, id);
+            }
+        }
+        over.sort_unstable();
+        for (_, id) in over {
+            let Some(lease) = self.leases.get(&id) else { continue };
             let enclave = lease.enclave;
             let why = match lease {
                 l if l.return_by.is_some_and(|r| r < env.now) => {

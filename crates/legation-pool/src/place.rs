@@ -1,24 +1,26 @@
 //! Placement: which enclave gets a fragment, and why not the others.
 //!
-//! A plain scan behind the interface that an index will take: [`choose`] for the decision, [`survey`] for the reasons. An
-//! enclave is eligible when it is here, proven by a verifier that is trusted with the tenant's work, neither revoked nor
-//! cordoned, untried for this fragment, satisfies the requirements by that proof and has room within the budget. Among the eligible the order is: least used by this task, cheapest, least loaded, by name.
+//! An enclave is eligible when it is here, proven by a verifier that is trusted with the tenant's work, neither revoked nor
+//! cordoned, untried for this fragment, satisfies requirements by that proof, is permitted by the policies for such data and limits
+//! (`permit.rs`), is near enough and not against a rule of
+//! spread, and has room within budget and account. Among the eligible the least effective price wins ([`crate::rank`]).
+//!
+//! [`choose`] asks the class index and takes about a microsecond; [`survey`] asks everybody and gives reasons. Both ask the same
+//! questions ([`Wanted`]); property tests hold one against the other.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::collections::BTreeMap;
 
-use legation_core::{
-    Digest, EnclaveId, FragmentIndex, MicroUsd, Rejection, Revocable, Revocation, UnixTime,
-    claims::Rate,
-    requirement::Candidate,
-    statement::PassedOver,
-    task::{Demand, Fragment},
-};
+use legation_core::{EnclaveId, FragmentIndex, MicroUsd, Rejection, UnixTime, statement::PassedOver};
 
 use crate::{
-    enclave::{Enclave, Presence},
+    classes::{Classes, Screen},
+    enclave::Enclave,
+    index::{ClassId, HostId, Judge, Query, RegionId, TOO_FAR},
     pool::Pool,
-    proofs::Current,
-    task::{Attempt, Task},
+    queue::Class as Shape,
+    rank,
+    task::Task,
+    wanted::{Refusal, Standing, Wanted},
 };
 
 /// The decision for one fragment.
@@ -35,101 +37,196 @@ pub(crate) struct Choice {
 /// No enclave for a fragment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nothing {
-    /// Nor for any other fragment with the same requirements and demand: neither its budget nor its past ruled one out.
+    /// Nor for any other fragment of the same shape: neither its task nor its past ruled one out.
     pub(crate) for_anyone: bool,
 }
 
-/// Why an enclave is passed over, cheap to say while many are looked at; in words by [`Refusal::rejection`].
-enum Refusal<'a> {
-    Revoked(&'a Revocation),
-    Cordoned(&'a Rejection),
-    Draining,
-    Away(UnixTime),
-    Passport,
-    Verifier,
-    Tried(&'a Attempt),
-    Requirement(Rc<Rejection>),
-    /// What the task may then have cost, if that is a number at all.
-    Budget(Option<MicroUsd>),
-    Capacity,
-}
-
-/// Source of the requirement that every enclave satisfies.
-const ANY: &str = "any";
-
-/// Order among the eligible: smaller is better.
-type Rank = (usize, MicroUsd, u64, EnclaveId);
-
-/// What one lease of `demand` may cost at most.
-pub(crate) fn cost_max(price_hour: MicroUsd, demand: &Demand) -> MicroUsd {
-    let cost = (u128::from(price_hour.0) * u128::from(demand.time.0)).div_ceil(3_600_000);
-    MicroUsd(u64::try_from(cost).unwrap_or(u64::MAX))
-}
-
-/// Every enclave with its price, or the reason that rules it out.
+/// Every enclave with its standing, or the reason that rules it out.
 pub(crate) fn survey<'a>(
     pool: &'a Pool,
     task: &'a Task,
     index: FragmentIndex,
     now: UnixTime,
-) -> impl Iterator<Item = (EnclaveId, &'a Enclave, Result<MicroUsd, Rejection>)> {
-    let fragment = task.request.fragment(index);
+) -> impl Iterator<Item = (EnclaveId, &'a Enclave, Result<Standing, Rejection>)> {
+    let mut wanted = Wanted::new(pool, task, index, now);
     pool.enclaves.iter().filter_map(move |(id, enclave)| {
-        let fragment = fragment?;
-        let verdict = eligible(&mut Terms::new(pool, task, fragment), index, *id, enclave, now);
-        Some((*id, enclave, verdict.map_err(|why| why.rejection(task, fragment, *id, enclave))))
+        let wanted = wanted.as_mut()?;
+        let verdict = wanted.judge(*id, enclave).map_err(|why| wanted.rejection(why, *id, enclave));
+        Some((*id, enclave, verdict))
     })
 }
 
-pub(crate) fn choose(pool: &Pool, task: &Task, index: FragmentIndex, now: UnixTime) -> Result<Choice, Nothing> {
-    let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
-    let (mut considered, mut own_past) = (0, false);
-    let mut field = Field::default();
-    let uses = task.uses(index);
-    let fragment = task.request.fragment(index).ok_or(Nothing { for_anyone: false })?;
-    let mut terms = Terms::new(pool, task, fragment);
-    for (id, enclave) in &pool.enclaves {
-        considered += 1;
-        match eligible(&mut terms, index, *id, enclave, now) {
-            Ok(price) => {
-                let load = enclave.leases.len() as u64 * 1000 / u64::from(enclave.capacity().slots.max(1));
-                field.enter((uses.get(id).copied().unwrap_or(0), price, load, *id));
+/// The best enclave for a fragment, by the index.
+pub(crate) fn choose(
+    pool: &Pool,
+    task: &Task,
+    index: FragmentIndex,
+    shape: Shape,
+    now: UnixTime,
+) -> Result<Choice, Nothing> {
+    let mut wanted = Wanted::new(pool, task, index, now).ok_or(Nothing { for_anyone: false })?;
+    let distances = distances(&wanted);
+    let near = wanted.near.clone();
+    let query = Query {
+        need: wanted.need,
+        weighing: wanted.weighed.index,
+        distances: &distances,
+        order: near.as_ref().map_or(&[], |near| &near.order),
+        now: now.0,
+    };
+    let mut memo = pool.classes.memo();
+    let screen = memo.screen(shape, pool.policies_changed(), now, pool.classes.index().generation());
+    let plain = wanted.is_plain();
+    let mut asked = Asked { classes: &pool.classes, wanted: &mut wanted, screen, plain, own: false };
+    let found = pool.classes.index().best(&query, &mut asked);
+    let tally = if found.is_some() { asked.tally() } else { Tally::default() };
+    let own = asked.own;
+    drop(memo);
+    let nothing = Nothing { for_anyone: !own };
+    let found = found.ok_or(nothing)?;
+    let id = pool.classes.enclave(found.host).ok_or(nothing)?;
+    let enclave = pool.enclaves.get(&id).ok_or(nothing)?;
+    // Once more, without the index: it is a hint, and no promise is made on a hint.
+    let standing = wanted.judge(id, enclave).map_err(|_| nothing)?;
+    Ok(Choice {
+        enclave: id,
+        price_hour: standing.price_hour,
+        considered: tally.members,
+        eligible: tally.good,
+        decided_by: decided_by(&standing, &tally),
+        passed_over: tally.passed_over(),
+    })
+}
+
+/// What each region's distance costs; nothing when distance does not count.
+fn distances(wanted: &Wanted<'_>) -> Vec<u32> {
+    let Some(near) = &wanted.near else { return Vec::new() };
+    let cost = |ms: &Option<u32>| rank::distance(wanted.prefer(), &wanted.weighed, *ms).unwrap_or(TOO_FAR);
+    near.ms.iter().map(cost).collect()
+}
+
+/// What requirements and policies made of the classes that were asked about, in enclaves.
+#[derive(Default)]
+struct Tally {
+    classes: u32,
+    members: u32,
+    good: u32,
+    refused: BTreeMap<String, u32>,
+}
+
+impl Tally {
+    fn passed_over(self) -> Vec<PassedOver> {
+        let all = self.refused.into_iter().map(|(check, enclaves)| PassedOver { check, enclaves });
+        let mut all: Vec<_> = all.collect();
+        all.sort_by(|a, b| b.enclaves.cmp(&a.enclaves).then_with(|| a.check.cmp(&b.check)));
+        all
+    }
+}
+
+/// What made the best the best, in words.
+fn decided_by(standing: &Standing, tally: &Tally) -> String {
+    let words = standing.parts.words();
+    let price = standing.price_hour;
+    let by = if words.is_empty() { format!("price {price}/h") } else { format!("price {price}/h, {words}") };
+    match tally.classes {
+        1 => format!("{by}; the only class that was asked"),
+        n => format!("{by}; best of {n} classes that were asked"),
+    }
+}
+
+/// Classes that are asked about before each decision: in a pool with more, only as far as a decision needs.
+const ASKED_MAX: usize = 256;
+
+/// Answers the index's questions.
+struct Asked<'a, 'b> {
+    classes: &'a Classes,
+    wanted: &'b mut Wanted<'a>,
+    screen: &'b mut Screen,
+    /// Nothing speaks about single enclaves.
+    plain: bool,
+    /// Something was ruled out that would not be for others.
+    own: bool,
+}
+
+impl Asked<'_, '_> {
+    /// Whether a class satisfies requirements and policies; what was found is remembered for the next of this shape.
+    fn admits(&mut self, class: ClassId) -> bool {
+        if self.screen.known(class).is_none() {
+            let Some(kind) = self.classes.kind(class) else { return false };
+            let current = &*kind.exemplar;
+            let verdict = if current.proof.appointment.covers_tenant(&self.wanted.task.request.tenant) {
+                let (price_hour, _) = self.wanted.price(current.proof.passport.configuration.rate);
+                self.wanted.admits(current, price_hour).map_err(|why| why.check)
+            } else {
+                Err("place.verifier".to_owned())
+            };
+            self.screen.note(class, verdict.as_ref().copied().map_err(String::as_str));
+        }
+        self.screen.known(class) == Some(Ok(()))
+    }
+
+    /// What is known of the classes: of all, where they are few.
+    fn tally(&mut self) -> Tally {
+        let few = self.classes.len() <= ASKED_MAX;
+        let mut tally = Tally::default();
+        for class in self.classes.all().take(ASKED_MAX) {
+            if few {
+                self.admits(class);
             }
-            Err(why) => {
-                own_past |= why.is_own();
-                match reasons.get_mut(why.check()) {
-                    Some(enclaves) => *enclaves += 1,
-                    None => drop(reasons.insert(why.check().to_owned(), 1)),
-                }
+            let members = self.classes.index().members(class);
+            let Some(verdict) = self.screen.known(class) else { continue };
+            tally.classes += 1;
+            tally.members += members;
+            match verdict {
+                Ok(()) => tally.good += members,
+                Err(check) => match tally.refused.get_mut(check) {
+                    Some(known) => *known += members,
+                    None => drop(tally.refused.insert(check.to_owned(), members)),
+                },
             }
         }
+        tally
     }
-    let Some(best) = field.best else { return Err(Nothing { for_anyone: !own_past }) };
-    let mut passed_over: Vec<_> = reasons.into_iter().map(|(check, enclaves)| PassedOver { check, enclaves }).collect();
-    passed_over.sort_by(|a, b| b.enclaves.cmp(&a.enclaves).then_with(|| a.check.cmp(&b.check)));
-    Ok(Choice {
-        enclave: best.3,
-        price_hour: best.1,
-        considered,
-        eligible: field.rivals,
-        passed_over,
-        decided_by: field.decided_by(),
-    })
+}
+
+impl Judge for Asked<'_, '_> {
+    fn screen(&self, region: RegionId, word: usize) -> u64 {
+        self.screen.open(region, word)
+    }
+
+    fn class(&mut self, class: ClassId, region: RegionId, row: usize) -> Option<u32> {
+        if !self.admits(class) {
+            self.screen.refuse(region, row);
+            return None;
+        }
+        let passport = &self.classes.kind(class)?.exemplar.proof.passport;
+        let within = self.wanted.kind_within(passport, passport.configuration.rate);
+        self.own |= within.as_ref().is_err_and(Refusal::is_own);
+        within.ok()
+    }
+
+    fn host(&mut self, host: HostId) -> Option<u32> {
+        if self.plain {
+            return Some(0);
+        }
+        let verdict = self.wanted.enclave_within(self.classes.enclave(host)?);
+        self.own |= verdict.is_err();
+        verdict.ok()
+    }
 }
 
 /// Whether any of `enclaves` could take a fragment.
 pub(crate) fn any_eligible<'a>(
-    pool: &Pool,
-    task: &Task,
+    pool: &'a Pool,
+    task: &'a Task,
     index: FragmentIndex,
     enclaves: impl Iterator<Item = (EnclaveId, &'a Enclave)>,
     now: UnixTime,
 ) -> Result<(), Nothing> {
-    let fragment = task.request.fragment(index).ok_or(Nothing { for_anyone: false })?;
-    let mut terms = Terms::new(pool, task, fragment);
+    let mut wanted = Wanted::new(pool, task, index, now).ok_or(Nothing { for_anyone: false })?;
     let mut own_past = false;
     for (id, enclave) in enclaves {
-        match eligible(&mut terms, index, id, enclave, now) {
+        match wanted.judge(id, enclave) {
             Ok(_) => return Ok(()),
             Err(why) => own_past |= why.is_own(),
         }
@@ -137,219 +234,29 @@ pub(crate) fn any_eligible<'a>(
     Err(Nothing { for_anyone: !own_past })
 }
 
-/// Those who could take a fragment: the best, and how many are like it.
-#[derive(Default)]
-struct Field {
-    best: Option<Rank>,
-    rivals: u32,
-    /// Used as little by the task as the best.
-    fresh: u32,
-    /// And as cheap.
-    cheap: u32,
-    /// And as little loaded.
-    lazy: u32,
+/// An enclave that could take a fragment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ranked {
+    /// Which.
+    pub enclave: EnclaveId,
+    /// Price of an hour of the fragment there.
+    pub price_hour: MicroUsd,
+    /// Its effective price, in billionths of a millionth of a dollar: smaller is better.
+    pub effective: u64,
+    /// What makes it dearer than its price, in words.
+    pub parts: String,
 }
 
-impl Field {
-    fn enter(&mut self, new: Rank) {
-        self.rivals = self.rivals.saturating_add(1);
-        let equal = self.best.map_or(0, |best| match (new.0 == best.0, new.1 == best.1, new.2 == best.2) {
-            (false, _, _) => 0,
-            (true, false, _) => 1,
-            (true, true, false) => 2,
-            (true, true, true) => 3,
+impl Pool {
+    /// Everybody who could take a fragment now, best first, by a plain scan: what the index is held against.
+    pub fn ranking(&self, task: legation_core::TaskId, index: FragmentIndex, now: UnixTime) -> Vec<Ranked> {
+        let Some(task) = self.tasks.get(&task) else { return Vec::new() };
+        let able = survey(self, task, index, now).filter_map(|(enclave, _, verdict)| {
+            let Standing { price_hour, effective, parts } = verdict.ok()?;
+            Some(Ranked { enclave, price_hour, effective, parts: parts.words() })
         });
-        let better = self.best.is_none_or(|best| new < best);
-        let counts = [&mut self.fresh, &mut self.cheap, &mut self.lazy];
-        for (place, count) in counts.into_iter().enumerate() {
-            // Behind the first difference, whoever wins stands alone.
-            match (place < equal, better) {
-                (true, _) => *count = count.saturating_add(1),
-                (false, true) => *count = 1,
-                (false, false) => {}
-            }
-        }
-        if better {
-            self.best = Some(new);
-        }
-    }
-
-    /// What made the best the best, in words.
-    fn decided_by(&self) -> String {
-        let Self { rivals, fresh, cheap, lazy, .. } = self;
-        let mut by = match (rivals, cheap, lazy) {
-            (1, _, _) => "the only one".to_owned(),
-            (_, 1, _) => format!("cheapest of {fresh}"),
-            (_, _, 1) => format!("least loaded of the {cheap} cheapest"),
-            _ => format!("first by name of {lazy} alike"),
-        };
-        if fresh < rivals {
-            by.push_str(&format!(", {fresh} used less by this task than {} others", rivals - fresh));
-        }
-        by
-    }
-}
-
-/// What one fragment costs and whether its requirements are satisfied, remembered while many enclaves are looked at: prices
-/// are divisions of 128-bit numbers, requirements compare texts, and many enclaves are alike.
-struct Terms<'a> {
-    pool: &'a Pool,
-    task: &'a Task,
-    fragment: &'a Fragment,
-    last: Option<(Rate, MicroUsd, MicroUsd)>,
-    unmet: BTreeMap<Digest, Option<Rc<Rejection>>>,
-}
-
-impl<'a> Terms<'a> {
-    fn new(pool: &'a Pool, task: &'a Task, fragment: &'a Fragment) -> Self {
-        Self { pool, task, fragment, last: None, unmet: BTreeMap::new() }
-    }
-
-    /// Price of an hour, and what a lease may cost at most.
-    fn price(&mut self, rate: Rate) -> (MicroUsd, MicroUsd) {
-        if let Some((known, price_hour, cost)) = self.last
-            && known == rate
-        {
-            return (price_hour, cost);
-        }
-        let demand = &self.fragment.demand;
-        let price_hour = rate.per_hour(demand.cpu, demand.memory);
-        let cost = cost_max(price_hour, demand);
-        self.last = Some((rate, price_hour, cost));
-        (price_hour, cost)
-    }
-
-    /// What an enclave with this proof does not satisfy.
-    fn unmet(&mut self, proof: &Current, price_hour: MicroUsd, now: UnixTime) -> Option<Rc<Rejection>> {
-        let requirements = [&self.task.request.require, &self.fragment.require];
-        if self.pool.is_without_policies() && requirements.iter().all(|r| r.source() == ANY) {
-            return None;
-        }
-        let judge = || {
-            if let Some(why) = self.pool.policy_refuses(&self.task.request.tenant, proof, now) {
-                return Some(Rc::new(why));
-            }
-            let candidate = Candidate { passport: &proof.proof.passport, price_hour };
-            requirements.iter().find_map(|r| r.check(&candidate).err()).map(Rc::new)
-        };
-        self.unmet.entry(proof.kind).or_insert_with(judge).clone()
-    }
-}
-
-fn eligible<'a>(
-    terms: &mut Terms<'a>,
-    index: FragmentIndex,
-    id: EnclaveId,
-    enclave: &'a Enclave,
-    now: UnixTime,
-) -> Result<MicroUsd, Refusal<'a>> {
-    if let Some(revocation) = &enclave.revoked {
-        return Err(Refusal::Revoked(revocation));
-    }
-    match enclave.presence {
-        Presence::Here => {}
-        Presence::Draining => return Err(Refusal::Draining),
-        Presence::Away { since } => return Err(Refusal::Away(since)),
-    }
-    if let Some(cordon) = &enclave.cordon {
-        return Err(Refusal::Cordoned(&cordon.why));
-    }
-    if !enclave.proofs.hold_at(now) {
-        return Err(Refusal::Passport);
-    }
-    let task = terms.task;
-    if enclave.proofs.for_tenant(&task.request.tenant, now).next().is_none() {
-        return Err(Refusal::Verifier);
-    }
-    if let Some(attempt) = task.tried(index, id) {
-        return Err(Refusal::Tried(attempt));
-    }
-    let (price_hour, cost) = terms.price(enclave.rate());
-    // The freshest proof that satisfies; if none does, what the freshest does not.
-    let mut unmet = None;
-    for proof in enclave.proofs.for_tenant(&task.request.tenant, now) {
-        let Some(why) = terms.unmet(proof, price_hour, now) else {
-            unmet = None;
-            break;
-        };
-        unmet.get_or_insert(why);
-    }
-    if let Some(why) = unmet {
-        return Err(Refusal::Requirement(why));
-    }
-    let cost = task.spent.checked_add(task.committed).and_then(|so_far| so_far.checked_add(cost));
-    if cost.is_none_or(|cost| cost > task.request.budget) {
-        return Err(Refusal::Budget(cost));
-    }
-    if !enclave.fits(&terms.fragment.demand) {
-        return Err(Refusal::Capacity);
-    }
-    Ok(price_hour)
-}
-
-impl Refusal<'_> {
-    /// Whether it is about this fragment's past or its task's budget: it says nothing about others.
-    fn is_own(&self) -> bool {
-        matches!(self, Self::Tried(_) | Self::Budget(_))
-    }
-
-    /// Short form of the check.
-    fn check(&self) -> &str {
-        match self {
-            Self::Revoked(_) => "pool.revoked",
-            Self::Cordoned(why) => &why.check,
-            Self::Draining => "pool.draining",
-            Self::Away(_) => "pool.away",
-            Self::Passport => "pool.passport",
-            Self::Verifier => "place.verifier",
-            Self::Tried(_) => "pool.tried",
-            Self::Requirement(why) => &why.check,
-            Self::Budget(_) => "pool.budget",
-            Self::Capacity => "pool.capacity",
-        }
-    }
-
-    fn rejection(self, task: &Task, fragment: &Fragment, id: EnclaveId, enclave: &Enclave) -> Rejection {
-        let refuse = Rejection::new(self.check(), format!("enclave {}", id.short()));
-        match self {
-            Self::Revoked(revocation) => refuse.expected("not revoked").got(match &revocation.what {
-                Revocable::Enclave(_) => revocation.why.clone(),
-                what => format!("the {what} is: {}", revocation.why),
-            }),
-            Self::Cordoned(why) => why.clone(),
-            Self::Draining => refuse.expected("taking work").got("draining"),
-            Self::Away(since) => refuse.expected("an open channel").got(format!("away since {since}")),
-            Self::Passport => refuse
-                .expected("a passport that holds now")
-                .got(format!("{} to {}", enclave.passport().issued, enclave.passport().expires))
-                .fix("its agent must attest again"),
-            Self::Verifier => {
-                let verifiers: Vec<_> = enclave.proofs().map(|p| p.passport.verifier_id().short()).collect();
-                refuse
-                    .expected(format!(
-                        "a passport of a verifier that is trusted with the work of {}",
-                        task.request.tenant
-                    ))
-                    .got(format!("passports of {}", verifiers.join(", ")))
-                    .fix("have a verifier judge it that is appointed for this tenant")
-            }
-            Self::Tried(attempt) => refuse
-                .expected("not tried for this fragment before")
-                .got(attempt.ended.as_ref().map(ToString::to_string).unwrap_or_default()),
-            Self::Requirement(why) => Rc::unwrap_or_clone(why),
-            Self::Budget(cost) => refuse
-                .expected(format!("within the budget of {}", task.request.budget))
-                .got(cost.map_or("more than can be counted".to_owned(), |cost| format!("up to {cost} with this one")))
-                .fix("raise the budget or shorten the time limit"),
-            Self::Capacity => refuse
-                .expected(format!("{}, {} and a slot", fragment.demand.cpu, fragment.demand.memory))
-                .got(format!(
-                    "{}, {} and {} slots left",
-                    enclave.capacity().cpu.saturating_sub(enclave.cpu_leased),
-                    enclave.capacity().memory.saturating_sub(enclave.memory_leased),
-                    u64::from(enclave.capacity().slots).saturating_sub(enclave.leases.len() as u64)
-                ))
-                .fix("wait until other work ends, or ask for less"),
-        }
+        let mut able: Vec<_> = able.collect();
+        able.sort_by_key(|ranked| (ranked.effective, ranked.enclave));
+        able
     }
 }

@@ -30,12 +30,14 @@ use crate::{
     text::cut,
 };
 
+pub(crate) mod snapshot;
+
 /// Versions of one policy that are kept at hand; the journal has them all.
 pub(crate) const VERSIONS_KEPT: usize = 32;
 /// Most policies of tenants.
 const TENANTS_MAX: usize = 4096;
 /// Seconds that a verdict about a kind of enclave is remembered.
-const REMEMBERED_SECONDS: u64 = 30;
+pub(crate) const REMEMBERED_SECONDS: u64 = 30;
 /// Most verdicts that are remembered.
 const REMEMBERED_MAX: usize = 65_536;
 
@@ -365,7 +367,7 @@ impl Pool {
 }
 
 /// The check by which a policy keeps tasks off an enclave.
-const PLACE: &str = "place.policy";
+pub(crate) const PLACE: &str = "place.policy";
 
 /// Whether a verifier is trusted by some tenants alone: whom it lets in for them is theirs to say.
 fn is_of_tenants(appointment: &Appointment) -> bool {

@@ -11,13 +11,19 @@ use legation_core::{
 };
 
 use crate::{
+    account::Accounts,
+    classes::Classes,
+    distance::Distances,
     enclave::{Enclave, Presence},
-    event::{Event, RECORD_VERSION, Record},
+    event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
     lease::Lease,
+    meter::History,
+    permit::Permits,
     policy::Policies,
     proofs::Proof,
     queue::Class,
     task::Task,
+    wheel::Due,
 };
 
 /// What bounds a pool. Every queue and table has one.
@@ -85,7 +91,10 @@ pub struct Pool {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) ended: VecDeque<TaskId>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
-    pub(crate) deadlines: BTreeSet<(UnixTime, LeaseId)>,
+    /// Leases by when something must happen to them at the latest.
+    pub(crate) deadlines: Due<LeaseId>,
+    /// Enclaves by when a passport of theirs ends.
+    pub(crate) lapses: Due<EnclaveId>,
     pub(crate) expiries: BTreeSet<(UnixTime, TaskId)>,
     pub(crate) last_lease: LeaseId,
     /// Fragments that wait for an enclave, first come first.
@@ -96,6 +105,16 @@ pub struct Pool {
     pub(crate) forgotten: BTreeSet<(UnixTime, TaskId)>,
     /// Policies and the reference values they are held to.
     pub(crate) policies: Policies,
+    /// How far regions are from each other.
+    pub(crate) distances: Distances,
+    /// The index over the enclaves.
+    pub(crate) classes: Classes,
+    /// What their rules of placement said.
+    pub(crate) permits: Permits,
+    /// What tenants may do, and do.
+    pub(crate) accounts: Accounts,
+    /// What past runs of modules took.
+    pub(crate) history: History,
     /// Time of the last record.
     pub(crate) at: UnixTime,
 }
@@ -104,7 +123,9 @@ pub struct Pool {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Corrupt {
     /// Written by a program this one does not know.
-    #[error("record {seq:?} has version {version}; this program knows version {RECORD_VERSION}")]
+    #[error(
+        "record {seq:?} has version {version}; this program knows versions {RECORD_VERSION_OLDEST} to {RECORD_VERSION}"
+    )]
     Version {
         /// Where.
         seq: Seq,
@@ -154,13 +175,19 @@ impl Pool {
             tasks: BTreeMap::new(),
             ended: VecDeque::new(),
             leases: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Due::default(),
+            lapses: Due::default(),
             expiries: BTreeSet::new(),
             last_lease: LeaseId(0),
             queue: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             policies: Policies::default(),
+            distances: Distances::default(),
+            classes: Classes::default(),
+            permits: Permits::default(),
+            accounts: Accounts::default(),
+            history: History::default(),
             at: UnixTime(0),
         }
     }
@@ -209,6 +236,9 @@ impl Pool {
         self.seq = record.seq;
         self.term = record.term;
         self.at = record.at;
+        let (enclaves, leases) = (&self.enclaves, &self.leases);
+        self.lapses.advance(record.at.0, |id| enclaves.get(&id).is_some_and(|e| e.proofs.are_over_at(record.at)));
+        self.deadlines.advance(record.at.0, |id| leases.contains_key(&id));
         // What `may_follow` let through is known here; the error is for a defect between the two.
         let impossible = || Corrupt::Impossible { seq: record.seq, what: "its parts do not fit".into() };
         self.change(record).ok_or_else(impossible)
@@ -234,8 +264,15 @@ impl Pool {
                 self.forget_collateral();
             }
             Event::Arrived { enclave } => self.absorb_arrived(*enclave, now)?,
-            Event::Left { enclave, .. } => self.enclaves.get_mut(enclave)?.presence = Presence::Away { since: now },
-            Event::Draining { enclave } => self.enclaves.get_mut(enclave)?.drain(),
+            Event::Left { enclave, .. } => {
+                self.enclaves.get_mut(enclave)?.presence = Presence::Away { since: now };
+                self.reindex_room(*enclave);
+            }
+            Event::Draining { enclave } => {
+                self.enclaves.get_mut(enclave)?.drain();
+                self.reindex_room(*enclave);
+            }
+            Event::DistancesSet { rows, .. } => self.absorb_distances(rows),
             Event::Revoked { revocation } => self.absorb_revoked(revocation, now),
             Event::Lapsed { enclave, why } | Event::Barred { enclave, why } => {
                 self.absorb_lapsed(*enclave, why, now)?
@@ -249,9 +286,10 @@ impl Pool {
                 return self.absorb_leased(allocation, now).map(|ready| ready.into_iter().collect());
             }
             Event::LeaseEnded { lease, why } => self.absorb_lease_ended(*lease, why, record.seq)?,
-            Event::Reported { report, aggregate, keys, charged } => {
-                self.absorb_reported(report, aggregate.as_deref(), keys, *charged, record.seq)?;
+            Event::Reported { report, aggregate, keys, charged, metered } => {
+                self.absorb_reported(report, aggregate.as_deref(), keys, (*metered, *charged), (record.seq, now))?;
             }
+            Event::AccountSet { tenant, terms, .. } => self.absorb_account(tenant.as_ref(), terms, record.seq),
             Event::ReferenceAdded { value, .. } => self.absorb_reference(value, record.seq)?,
             Event::ReferenceExpired { name, end, .. } => self.absorb_expiry(name, *end, record.seq)?,
             Event::PolicySet { scope, text, author } => self.absorb_policy(scope, text, author, now, record.seq)?,
@@ -271,6 +309,7 @@ impl Pool {
         self.managers.retain(|m| wanted.contains(&m.digest()) && seen.insert(m.digest()));
         for enclave in self.enclaves.values_mut() {
             enclave.presence = Presence::Away { since: now };
+            self.classes.room(enclave);
         }
         let return_by = now.plus(self.limits.return_seconds);
         let open: Vec<_> = self.leases.keys().copied().collect();

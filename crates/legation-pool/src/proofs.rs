@@ -12,6 +12,9 @@ use legation_core::{
     claims::{CollateralItem, Evidence},
     statement::{Appointment, Passport},
 };
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::shared;
 
 /// Passports of one verifier for one enclave that are kept, the current one included: a report may name the one before the
 /// last renewal.
@@ -20,20 +23,24 @@ const PROOFS_KEPT: usize = 4;
 pub(crate) const VERIFIERS_MAX: usize = 16;
 
 /// A passport with what is behind it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Proof {
     /// The passport.
+    #[serde(with = "shared")]
     pub passport: Arc<Signed<Passport>>,
     /// Appointment of its verifier.
+    #[serde(with = "shared")]
     pub appointment: Arc<Signed<Appointment>>,
     /// The evidence behind it.
+    #[serde(with = "shared")]
     pub evidence: Arc<Evidence>,
     /// The collateral behind it, ascending by digest.
+    #[serde(with = "shared::list")]
     pub collateral: Vec<Arc<CollateralItem>>,
 }
 
 /// A proof that counts while its passport holds.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Current {
     pub(crate) proof: Proof,
     pub(crate) verifier: KeyId,
@@ -60,6 +67,11 @@ impl Current {
         self.issued <= now && now <= self.expires
     }
 
+    /// From when until when it holds.
+    pub(crate) fn holds(&self) -> (UnixTime, UnixTime) {
+        (self.issued, self.expires)
+    }
+
     fn rank(&self) -> (UnixTime, UnixTime, KeyId) {
         (self.issued, self.expires, self.verifier)
     }
@@ -70,13 +82,18 @@ fn kind(passport: &Passport) -> Digest {
     let mut claims = passport.claims.clone();
     claims.chip.value.clear();
     claims.report_data.clear();
+    for gpu in &mut claims.gpus {
+        gpu.value.chip.clear();
+    }
+    let mut configuration = passport.configuration.clone();
+    configuration.slot = 0;
     let ear = serde_json::to_vec(&passport.ear).unwrap_or_default();
     let claims = serde_json::to_vec(&claims).unwrap_or_default();
-    Digest::of_parts(&[&claims, &ear, passport.verifier_id().digest().as_bytes(), &passport.configuration.encode()])
+    Digest::of_parts(&[&claims, &ear, passport.verifier_id().digest().as_bytes(), &configuration.encode()])
 }
 
 /// The proofs of one enclave.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Proofs {
     /// The newest, whether or not it counts.
     newest: Proof,

@@ -12,6 +12,7 @@ use std::{
 
 use legation_core::{
     Digest, EnclaveId, FragmentId, FragmentIndex, Rejection, Seq, TaskId, UnixTime,
+    prefer::{DataTerms, Preferences},
     statement::Request,
     task::{Demand, Fragment},
 };
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// What makes two fragments the same to every enclave that neither has tried, within their budgets: a digest of
-/// requirements, demand, and tenant, whose work not every verifier is trusted with.
+/// requirements, demand, tenant, whose work not every verifier is trusted with, and what rules of placement can ask about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Class(Digest);
 
@@ -36,11 +37,23 @@ impl Class {
     }
 
     pub(crate) fn of_fragment(request: &Request, fragment: &Fragment) -> Self {
-        let Demand { cpu, memory, fuel, time, output } = fragment.demand;
+        let Demand { cpu, memory, fuel, time, output, gpus } = fragment.demand;
         let (all, own) = (request.require.source().as_bytes(), fragment.require.source().as_bytes());
-        let numbers = [all.len() as u64, own.len() as u64, cpu.0, memory.0, fuel.0, time.0, output.0];
-        let numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
-        Self(Digest::of_parts(&[&numbers, all, own, request.tenant.as_str().as_bytes()]))
+        let Preferences { near, within, priority, .. } = &request.prefer;
+        let near = near.as_ref().map_or("", |region| region.as_str()).as_bytes();
+        let within = within.map_or(u64::MAX, |within| within.0);
+        let tenant = request.tenant.as_str().as_bytes();
+        let data = match &request.data {
+            data if *data == DataTerms::default() => Vec::new(),
+            data => serde_json::to_vec(data).unwrap_or_default(),
+        };
+        let texts = [all, own, tenant, near, &data];
+        // Lengths first: no two shapes have one spelling.
+        let lengths = texts.iter().map(|text| text.len() as u64);
+        let wishes = [within, request.budget.0, u64::from(priority.0)];
+        let numbers = [cpu.0, memory.0, fuel.0, time.0, output.0, gpus.0];
+        let numbers: Vec<u8> = lengths.chain(numbers).chain(wishes).flat_map(u64::to_be_bytes).collect();
+        Self(Digest::of_parts(&[&numbers, all, own, tenant, near, &data, fragment.module.as_bytes()]))
     }
 }
 
@@ -82,6 +95,11 @@ impl Chances {
         if let Some(lease) = ended.and_then(|lease| pool.leases.get(lease)) {
             enclaves.insert(lease.enclave);
             tasks.insert(lease.fragment.task);
+            let tenant = pool.tasks.get(&lease.fragment.task).map(|t| &t.request.tenant);
+            if tenant.is_some_and(|tenant| pool.accounts.is_limited(tenant)) {
+                // What kept other tasks of the tenant waiting may have been its account, and not a place.
+                *self = Self::All;
+            }
         }
     }
 }
@@ -134,7 +152,7 @@ impl Pool {
 
     /// Walks on to the next fragment that finds an enclave.
     fn next_placed(&self, walk: &mut Walk, now: UnixTime) -> Option<(FragmentId, Choice)> {
-        if !self.enclaves.values().any(Enclave::has_room) {
+        if !self.classes.any_room() {
             return None;
         }
         if let Some(enclaves) = &mut walk.enclaves {
@@ -175,7 +193,7 @@ impl Pool {
         {
             return None;
         }
-        match place::choose(self, task, index, now) {
+        match place::choose(self, task, index, class, now) {
             Ok(choice) => Some(choice),
             // Leases taken from now on only leave less room: whoever asks for the same finds nothing either.
             Err(Nothing { for_anyone }) => {

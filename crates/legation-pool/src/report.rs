@@ -5,7 +5,8 @@
 //! 2. it names a passport of the enclave that held at its end, of a verifier that is trusted with the tenant's work, and that
 //!    satisfies the requirements, and grants, ascending by digest,
 //!    that suffice; then the reports behind its inputs, in order;
-//! 3. it read what the request names, within the demand, the grants and the dates of lease and request;
+//! 3. it read what the request names, within the demand, the limits of its placement, the grants and the dates of lease and
+//!    request;
 //! 4. its aggregate is there exactly when it reduced, and says the same;
 //! 5. what it left has keys wrapped to the fragment's owner, and an output exists where another fragment reads it.
 //!
@@ -26,6 +27,7 @@ use crate::{
     event::{Event, LeaseEnd},
     grant::check_wrapped,
     lease::Lease,
+    meter::{self, Metered},
     pool::{Env, Pool},
     proofs::Proof,
     queue::Class,
@@ -67,12 +69,9 @@ impl Pool {
             return self.end_lease(report.lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, out);
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
-        let charged = self.charge(&report);
-        out.record(
-            self,
-            env,
-            Event::Reported { report: Box::new(report), aggregate: aggregate.map(Box::new), keys, charged },
-        )?;
+        let (metered, charged) = self.bill(&report, env.now);
+        let (report, aggregate) = (Box::new(report), aggregate.map(Box::new));
+        out.record(self, env, Event::Reported { report, aggregate, keys, charged, metered: Some(metered) })?;
         if let Outcome::Failed { reason } = outcome {
             let name = self.tasks.get(&task).and_then(|t| t.request.fragment(fragment)).map(|f| cut(&f.name));
             let reason = format!("fragment {fragment} `{}` failed: {}", name.unwrap_or_default(), cut(&reason));
@@ -81,14 +80,6 @@ impl Pool {
             self.end_task(task, TaskState::Completed, env, out)?;
         }
         Ok(())
-    }
-
-    fn charge(&self, report: &Report) -> MicroUsd {
-        let charge = self.leases.get(&report.lease).and_then(|lease| {
-            let rate = self.enclaves.get(&lease.enclave)?.passport().configuration.rate;
-            Some(rate.charge(lease.demand.cpu, lease.demand.memory, report.usage.micros).min(lease.cost_max))
-        });
-        charge.unwrap_or_default()
     }
 
     fn check_report(
@@ -122,17 +113,29 @@ impl Pool {
         report: &Signed<Report>,
         aggregate: Option<&Signed<Aggregate>>,
         keys: &[WrappedKey],
-        charged: MicroUsd,
-        seq: Seq,
+        bill: (Option<Metered>, MicroUsd),
+        (seq, now): (Seq, UnixTime),
     ) -> Option<()> {
         let proof = self.proof_of(report)?.clone();
+        let charged = bill.1;
+        // Records of version 2 do not say: it follows from the report.
+        let metered = bill.0.unwrap_or_else(|| self.bill(report, now).0);
         self.free(report.lease)?;
+        let tenant = self.tasks.get(&report.task)?.request.tenant.clone();
+        self.accounts.charge(&tenant, charged, &metered);
+        self.note_run(&tenant, report, &metered, seq);
         let task = self.tasks.get_mut(&report.task)?;
         task.spent = task.spent.saturating_add(charged);
         let state = task.fragments.get_mut(usize::try_from(report.fragment.0).ok()?)?;
         state.phase = Phase::Done;
-        state.done =
-            Some(Done { report: report.clone(), aggregate: aggregate.cloned(), keys: keys.to_vec(), proof, charged });
+        state.done = Some(Done {
+            report: report.clone(),
+            aggregate: aggregate.cloned(),
+            keys: keys.to_vec(),
+            proof,
+            charged,
+            metered,
+        });
         if report.outcome == Outcome::Completed {
             let request = task.request.clone();
             for (index, fragment) in request.indexed() {
@@ -141,6 +144,7 @@ impl Pool {
                     let state = task.fragments.get_mut(slot)?;
                     state.phase = Phase::Queued;
                     state.queued_at = seq;
+                    self.accounts.queue(&tenant, 1);
                     let class = Class::of_fragment(&request, fragment);
                     self.queue.insert((seq, FragmentId { task: report.task, index }), class);
                 }
@@ -182,6 +186,7 @@ impl Case<'_> {
         let candidate = Candidate { passport, price_hour };
         task.request.require.check(&candidate)?;
         spec.require.check(&candidate)?;
+        task.request.data.check(passport)?;
         let mut rest = report.prev.iter().skip(2).peekable();
         let mut grants = Vec::new();
         while let Some(grant) = rest.peek().and_then(|d| task.grants.iter().find(|g| g.digest() == **d)) {
@@ -223,6 +228,9 @@ impl Case<'_> {
         };
         if !spec.inputs.iter().map(commitment).eq(report.inputs.iter().map(|d| Some(*d))) {
             return Err(bad("what the enclave read").expected("the inputs of the request, in order"));
+        }
+        if let Some(limits) = &lease.limits {
+            limits.check_report(report)?;
         }
         let usage = &report.usage;
         let micros_max = spec.demand.time.0.saturating_mul(1000).saturating_add(GRACE_MICROS);
@@ -269,6 +277,13 @@ impl Case<'_> {
         let read_by_others = || task.request.fragments.iter().any(|f| f.upstream().any(|up| up == report.fragment));
         if completed && report.output.is_none() && read_by_others() {
             return Err(bad("output").expected("some, since another fragment reads it"));
+        }
+        let sizes = [(&report.output, spec.demand.output), (&report.log, meter::LOG_MAX)];
+        for (left, most) in sizes.into_iter().filter_map(|(left, most)| Some((left.as_ref()?, meter::sealed_max(most))))
+        {
+            if left.size > most {
+                return Err(bad("size of output and log").expected(format!("at most {most}")).got(left.size));
+            }
         }
         check_wrapped(keys)?;
         let wanted: Vec<_> = [&report.output, &report.log].into_iter().flatten().map(|o| o.object).collect();

@@ -91,16 +91,20 @@ impl Pool {
             let rests = |proof: &crate::proofs::Proof| revocation.what.covers(&proof.passport);
             if rests(enclave.proof()) || enclave.proofs.all().any(rests) {
                 enclave.revoked = Some(revocation.clone());
+                self.classes.room(enclave);
             }
         }
     }
 
     fn drop_proofs(&mut self, revocation: &Revocation, now: UnixTime) {
-        for enclave in self.enclaves.values_mut() {
+        for (id, enclave) in &mut self.enclaves {
             let lost = enclave.proofs.drop_where(|passport| revocation.what.covers(passport));
             if lost && enclave.is_trusted() && !enclave.proofs.hold_at(now) {
                 let why = revocation.refusal();
                 enclave.cordon = Some(Cordon { since: now, why, revocation: Some(revocation.epoch) });
+            }
+            if lost {
+                self.classes.enter(*id, enclave);
             }
         }
     }

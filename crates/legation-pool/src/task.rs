@@ -17,6 +17,7 @@ use crate::{
     apply::Change,
     event::{Effect, Event, IdempotencyKey, LeaseEnd},
     grant::{check_new, check_total},
+    meter::Metered,
     pool::{Env, Pool},
     proofs::Proof,
     queue::Class,
@@ -81,7 +82,7 @@ pub struct Attempt {
 }
 
 /// What a fragment left.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Done {
     /// The report.
     pub report: Signed<Report>,
@@ -93,10 +94,12 @@ pub struct Done {
     pub proof: Proof,
     /// What it cost.
     pub charged: MicroUsd,
+    /// What it used.
+    pub metered: Metered,
 }
 
 /// One fragment of a task.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FragmentState {
     /// How it stands.
     pub phase: Phase,
@@ -110,9 +113,10 @@ pub struct FragmentState {
 }
 
 /// One task.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Task {
     /// What the client asked for.
+    #[serde(with = "crate::snapshot::shared")]
     pub request: Arc<Signed<Request>>,
     /// How it stands.
     pub state: TaskState,
@@ -126,10 +130,58 @@ pub struct Task {
     pub spent: MicroUsd,
     /// What its live leases may cost at most.
     pub committed: MicroUsd,
+    /// How many fragments each enclave has or had last.
+    pub(crate) uses: Uses,
     pub(crate) idempotency: Option<IdempotencyKey>,
 }
 
+/// How many fragments of a task each enclave has or had last.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Uses(pub(crate) BTreeMap<EnclaveId, u32>);
+
+impl Uses {
+    pub(crate) fn note(&mut self, enclave: EnclaveId) {
+        *self.0.entry(enclave).or_default() += 1;
+    }
+
+    pub(crate) fn forget(&mut self, enclave: EnclaveId) {
+        if let Some(uses) = self.0.get_mut(&enclave) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.0.remove(&enclave);
+            }
+        }
+    }
+}
+
 impl Task {
+    /// A task as it is asked for: what reads no output waits for an enclave.
+    pub(crate) fn new(request: &Signed<Request>, idempotency: Option<&IdempotencyKey>, seq: Seq) -> Self {
+        let fragments = request.fragments.iter().map(|fragment| FragmentState {
+            phase: if fragment.is_reducing() { Phase::Waiting } else { Phase::Queued },
+            attempts: Vec::new(),
+            allocations: Vec::new(),
+            done: None,
+            queued_at: seq,
+        });
+        Self {
+            fragments: fragments.collect(),
+            request: Arc::new(request.clone()),
+            state: TaskState::Live,
+            grants: Vec::new(),
+            keys: Vec::new(),
+            spent: MicroUsd::ZERO,
+            committed: MicroUsd::ZERO,
+            uses: Uses::default(),
+            idempotency: idempotency.cloned(),
+        }
+    }
+
+    /// What its work used so far.
+    pub fn metered(&self) -> Metered {
+        self.fragments.iter().filter_map(|f| f.done.as_ref()).map(|done| &done.metered).sum()
+    }
+
     /// Its name.
     pub fn id(&self) -> TaskId {
         TaskId::new(self.request.digest())
@@ -141,14 +193,11 @@ impl Task {
         state.attempts.iter().find(|a| a.enclave == enclave && a.ended.as_ref().is_some_and(LeaseEnd::blames_enclave))
     }
 
-    /// How many other fragments of this task each enclave has or had last: results spread over enclaves where they can.
-    pub(crate) fn uses(&self, except: FragmentIndex) -> BTreeMap<EnclaveId, usize> {
-        let mut uses = BTreeMap::new();
-        let others = self.fragments.iter().enumerate().filter(|(i, _)| *i as u64 != u64::from(except.0));
-        for last in others.filter_map(|(_, f)| f.attempts.last()) {
-            *uses.entry(last.enclave).or_default() += 1;
-        }
-        uses
+    /// How many other fragments of this task an enclave has or had last: results spread over enclaves where they can.
+    pub(crate) fn used(&self, enclave: EnclaveId, except: FragmentIndex) -> u32 {
+        let own = self.fragments.get(except.0 as usize).and_then(|f| f.attempts.last());
+        let uses = self.uses.0.get(&enclave).copied().unwrap_or(0);
+        uses.saturating_sub(u32::from(own.is_some_and(|a| a.enclave == enclave)))
     }
 
     /// Objects a fragment reads, in order; nothing while one of them does not exist yet.
@@ -190,11 +239,29 @@ impl Pool {
         if self.tasks.contains_key(&task) {
             return Ok(());
         }
+        self.check_submission(&request, &grants, env.now)?;
+        let mut seen = BTreeSet::new();
+        grants.retain(|g| seen.insert(g.digest()));
+        out.record(self, env, Event::Submitted { request: Box::new(request), idempotency })?;
+        for grant in grants {
+            out.record(self, env, Event::Granted { grant: Box::new(grant), keys: Vec::new() })?;
+        }
+        Ok(())
+    }
+
+    /// What a request is refused for before anything is recorded.
+    pub(crate) fn check_submission(
+        &self,
+        request: &Signed<Request>,
+        grants: &[Signed<Grant>],
+        now: UnixTime,
+    ) -> Result<(), Rejection> {
+        let task = TaskId::new(request.digest());
         request.validate()?;
-        let dated_well = request.created <= env.now.plus(SKEW) && env.now < request.expires;
+        let dated_well = request.created <= now.plus(SKEW) && now < request.expires;
         if !dated_well {
             return Err(Rejection::new("request.dates", "dates of the request")
-                .expected(format!("created by {}, expiring after it", env.now))
+                .expected(format!("created by {}, expiring after it", now))
                 .got(format!("created {}, expires {}", request.created, request.expires))
                 .fix("make the request anew; check the clock"));
         }
@@ -211,17 +278,11 @@ impl Pool {
                 .got(live)
                 .fix("try again when some have ended"));
         }
-        for grant in &grants {
-            check_new(&request, grant, env.now)?;
+        for grant in grants {
+            check_new(request, grant, now)?;
         }
         check_total(grants.iter(), 0)?;
-        let mut seen = BTreeSet::new();
-        grants.retain(|g| seen.insert(g.digest()));
-        out.record(self, env, Event::Submitted { request: Box::new(request), idempotency })?;
-        for grant in grants {
-            out.record(self, env, Event::Granted { grant: Box::new(grant), keys: Vec::new() })?;
-        }
-        Ok(())
+        self.check_account(request)
     }
 
     /// A key means one thing to one client; what others call theirs is no matter.
@@ -252,30 +313,15 @@ impl Pool {
         if self.tasks.contains_key(&id) {
             // A pool with a smaller memory had forgotten it when it was asked for again.
             self.ended.retain(|ended| *ended != id);
+            self.settle(id);
         }
-        let mut task = Task {
-            request: Arc::new(request.clone()),
-            state: TaskState::Live,
-            fragments: Vec::new(),
-            grants: Vec::new(),
-            keys: Vec::new(),
-            spent: MicroUsd::ZERO,
-            committed: MicroUsd::ZERO,
-            idempotency: idempotency.cloned(),
-        };
-        for (index, fragment) in request.indexed() {
-            let waits = fragment.is_reducing();
-            task.fragments.push(FragmentState {
-                phase: if waits { Phase::Waiting } else { Phase::Queued },
-                attempts: Vec::new(),
-                allocations: Vec::new(),
-                done: None,
-                queued_at: seq,
-            });
-            if !waits {
-                let class = Class::of_fragment(request, fragment);
-                self.queue.insert((seq, FragmentId { task: id, index }), class);
-            }
+        let task = Task::new(request, idempotency, seq);
+        let queued = request.indexed().zip(&task.fragments).filter(|(_, state)| state.phase == Phase::Queued);
+        let queued: Vec<_> =
+            queued.map(|((index, fragment), _)| (index, Class::of_fragment(request, fragment))).collect();
+        self.accounts.begin(&request.tenant, queued.len() as u64);
+        for (index, class) in queued {
+            self.queue.insert((seq, FragmentId { task: id, index }), class);
         }
         if let Some(key) = idempotency {
             let before = self.idempotency.insert((request.client, key.key.clone()), (key.body, id));
@@ -332,9 +378,12 @@ impl Pool {
         // Grants stay for the receipt; keys are of no more use.
         task.keys = Vec::new();
         self.expiries.remove(&(task.request.expires, id));
+        let mut waited = 0;
         for (index, fragment) in (0..).map(FragmentIndex).zip(&task.fragments) {
-            self.queue.remove(&(fragment.queued_at, FragmentId { task: id, index }));
+            let left = self.queue.remove(&(fragment.queued_at, FragmentId { task: id, index }));
+            waited += u64::from(left.is_some());
         }
+        self.accounts.end(&task.request.tenant, waited);
         self.ended.push_back(id);
         while self.ended.len() > self.limits.ended_tasks_kept {
             let Some(oldest) = self.ended.pop_front() else { break };
@@ -347,7 +396,15 @@ impl Pool {
         Some(())
     }
 
+    /// What a task cost stays in its account's book when the task is forgotten.
+    fn settle(&mut self, id: TaskId) {
+        if let Some(task) = self.tasks.get(&id) {
+            self.accounts.forget(&task.request.tenant, task.spent, &task.metered());
+        }
+    }
+
     fn forget(&mut self, id: TaskId) {
+        self.settle(id);
         let Some(task) = self.tasks.remove(&id) else { return };
         self.forgotten.insert((task.request.expires, id));
         if let Some(key) = task.idempotency {

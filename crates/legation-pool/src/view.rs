@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use legation_core::{
-    EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, ProviderId, Region, RevocationEpoch, Seq, Signed, TaskId,
-    TenantId, Term, UnixTime,
+    Allowance, EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, ProviderId, Region, RevocationEpoch, Seq, Signed,
+    TaskId, TenantId, Term, UnixTime,
     claims::{
         Attested, Capacity, Claims, CollateralItem, Confidence, Evidence, Gpu, Rate, RevocationCheck, Source, Tcb,
         TeeKind,
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     enclave::{Cordon, Enclave, Presence, Withdrawal},
+    meter::Metered,
     pool::Pool,
     proofs::Proof,
     task::{Attempt, Phase, Task, TaskState, unknown},
@@ -175,6 +176,9 @@ pub struct TaskView {
     pub spent: MicroUsd,
     /// What it may cost.
     pub budget: MicroUsd,
+    /// What it used so far.
+    #[serde(default)]
+    pub metered: Metered,
     /// Its fragments.
     pub fragments: Vec<FragmentView>,
 }
@@ -202,6 +206,12 @@ pub struct FragmentView {
     pub outcome: Option<Outcome>,
     /// What its execution used.
     pub usage: Option<Usage>,
+    /// What it was metered as.
+    #[serde(default)]
+    pub metered: Option<Metered>,
+    /// What it may use where it is, where policies limit that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Allowance>,
     /// What it wrote.
     pub output: Option<OutputRef>,
     /// What it logged.
@@ -361,6 +371,8 @@ impl TaskView {
                 charged: done.map(|d| d.charged),
                 outcome: done.map(|d| d.report.outcome.clone()),
                 usage: done.map(|d| d.report.usage),
+                metered: done.map(|d| d.metered),
+                limits: last.and_then(|a| a.limits.clone()),
                 output: done.and_then(|d| d.report.output.clone()),
                 log: done.and_then(|d| d.report.log.clone()),
                 keys: done.map(|d| d.keys.clone()).unwrap_or_default(),
@@ -375,6 +387,7 @@ impl TaskView {
             expires: request.expires,
             spent: task.spent,
             budget: request.budget,
+            metered: task.metered(),
             fragments: fragments.collect(),
         }
     }
@@ -487,7 +500,7 @@ impl Pool {
             .current()
             .iter()
             .filter(|c| c.holds_at(now) && c.proof.appointment.covers_tenant(&task.request.tenant))
-            .filter(|c| self.policy_refuses(&task.request.tenant, c, now).is_none());
+            .filter(|c| self.permits(&task.request, fragment, c, price_hour, now).is_ok());
         let mut good = good.map(|c| &c.proof).filter(|proof| {
             let candidate = Candidate { passport: &proof.passport, price_hour };
             task.request.require.check(&candidate).is_ok() && fragment.require.check(&candidate).is_ok()

@@ -86,17 +86,7 @@ impl Http {
     pub fn new(authorities: &Authorities, tls: Tls, urls: &[String], timeout: Duration) -> Result<Self, Rejection> {
         urls.iter().try_for_each(|url| check_url(url))?;
         let needed = urls.iter().any(|url| url.starts_with("https:"));
-        let roots = if needed { roots(authorities)? } else { RootCertStore::empty() };
-        let both: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
-        let versions = match tls {
-            Tls::Ours => &both[..1],
-            Tls::Vendors => both,
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)
-            .map_err(|e| Rejection::new("http.tls", "TLS of the client").got(e).fix("rebuild this program"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = tls_of(if needed { roots(authorities)? } else { RootCertStore::empty() }, tls)?;
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
@@ -173,6 +163,27 @@ fn roots(authorities: &Authorities) -> Result<RootCertStore, Rejection> {
         }
     }
     Ok(store)
+}
+
+/// TLS of a client that takes certificates of these authorities, for other protocols than HTTP.
+///
+/// # Errors
+/// `http.authorities` when there are none.
+pub fn tls_config(authorities: &Authorities, tls: Tls) -> Result<ClientConfig, Rejection> {
+    tls_of(roots(authorities)?, tls)
+}
+
+fn tls_of(roots: RootCertStore, tls: Tls) -> Result<ClientConfig, Rejection> {
+    let both: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+    let versions = match tls {
+        Tls::Ours => &both[..1],
+        Tls::Vendors => both,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let builder = builder
+        .with_protocol_versions(versions)
+        .map_err(|e| Rejection::new("http.tls", "TLS of the client").got(e).fix("rebuild this program"))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Whether a URL may be asked: `https`, or `http` on this machine.

@@ -21,7 +21,9 @@ use legation::{
     run::{Job, Part, Runner, now},
     setup,
 };
-use legation_core::{Bytes, Digest, Fuel, MicroUsd, Millicores, Millis, Requirement, claims::Capacity, task::Demand};
+use legation_core::{
+    Bytes, Digest, Fuel, MicroUsd, Millicores, Milligpus, Millis, Requirement, claims::Capacity, task::Demand,
+};
 use legation_pool::TaskState;
 
 /// Tasks in flight in the throughput part.
@@ -33,6 +35,7 @@ const DEMAND: Demand = Demand {
     fuel: Fuel(100_000),
     time: Millis(10_000),
     output: Bytes(1024),
+    gpus: Milligpus::ZERO,
 };
 
 #[tokio::main]
@@ -133,6 +136,8 @@ async fn one(runner: &Runner, module: Digest) -> Result<(), Failure> {
         require: Requirement::any(),
         budget: MicroUsd(1000),
         life_seconds: 60,
+        prefer: Default::default(),
+        data: Default::default(),
         builds_on: Vec::new(),
     };
     let submitted = runner.submit_and_wait(job, &[], 20).await?;

@@ -19,10 +19,15 @@ use legation::{
 use legation_core::{EnclaveId, TaskId, printable};
 use serde::Serialize;
 
+mod account;
 mod collateral;
 mod detect;
 mod dev;
+mod distances;
+mod estimate;
 mod evidence;
+mod explain;
+mod manager;
 mod policy;
 mod pool;
 mod receipt;
@@ -32,6 +37,7 @@ mod table;
 mod task;
 mod trust;
 mod verifier;
+mod wishes;
 
 const AFTER: &str = "\
 Exit codes:
@@ -54,6 +60,9 @@ pub(crate) struct Cli {
     /// Folder with this client's keys, token and anchors.
     #[arg(long, global = true, env = "LEGATION_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
+    /// APIs of the pool's managers, apart by commas, instead of those in the client's folder. The one that leads is found.
+    #[arg(long, global = true, env = "LEGATION_MANAGER", value_name = "URL,..")]
+    manager: Option<String>,
     /// How results are printed: for people, or for programs.
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -76,8 +85,8 @@ enum Command {
     Dev(dev::Dev),
     /// Makes a deployment: operator's root, manager, verifier, tenant, agents.
     Init(dev::Init),
-    /// Runs a manager.
-    Manager(server::ManagerArgs),
+    /// Runs a manager, says how managers stand, or moves a journal.
+    Manager(manager::ManagerArgs),
     /// Runs an agent, or says what this machine could attest with.
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Agent(server::AgentArgs),
@@ -102,6 +111,9 @@ enum Command {
     /// The pool as a whole.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
+    /// Accounts: what tenants may spend, hold and ask for.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
     /// Says why each fragment of a task is where it is, and why not elsewhere.
     Explain {
         /// The task, or the beginning of its name.
@@ -129,16 +141,17 @@ enum Command {
 /// What most commands need.
 pub(crate) struct Context {
     home: Option<PathBuf>,
+    manager: Option<String>,
     output: Output,
 }
 
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
-    let context = Context { home: cli.home, output: cli.output };
+    let context = Context { home: cli.home, manager: cli.manager, output: cli.output };
     match cli.command {
         Command::Dev(args) => dev::dev(&context, args).await,
         Command::Init(args) => dev::init(&context, &args),
-        Command::Manager(args) => server::manager(args).await,
+        Command::Manager(args) => manager::manager(&context, args).await,
         Command::Agent(args) => server::agent(&context, args).await,
         Command::Verifier(args) => verifier::verifier(&context, args).await,
         Command::Collateral(command) => collateral::command(&context, command).await,
@@ -148,7 +161,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Revoke(args) => trust::revoke(&context, args).await,
         Command::Revocations(command) => trust::revocations(&context, command).await,
         Command::Pool(command) => pool::pool(&context, command).await,
-        Command::Explain { task } => task::explain(&context, &task).await,
+        Command::Account(command) => account::command(&context, command).await,
+        Command::Explain { task } => explain::explain(&context, &task).await,
         Command::Reference(command) => reference::command(&context, command).await,
         Command::Policy(command) => policy::command(&context, command).await,
         Command::Receipt(command) => receipt::command(&context, command),
@@ -160,9 +174,22 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
     }
 }
 
+/// How long a command that has begun nothing waits for an absent manager: where there are several, another takes over.
+fn patience(client: &Client) -> Duration {
+    Duration::from_secs(if client.managers().count() > 1 { 15 } else { 3 })
+}
+
 impl Context {
     /// The client's home: `--home`, `LEGATION_HOME`, or `.legation/client` here or `~/.legation/client`.
     fn home(&self) -> Result<Home, Failure> {
+        let mut home = self.home_as_it_is()?;
+        if let Some(manager) = &self.manager {
+            home.config.api.clone_from(manager);
+        }
+        Ok(home)
+    }
+
+    fn home_as_it_is(&self) -> Result<Home, Failure> {
         if let Some(path) = &self.home {
             return Home::open(path);
         }
@@ -174,8 +201,9 @@ impl Context {
 
     fn client(&self) -> Result<(Home, Client), Failure> {
         let home = self.home()?;
-        let client = Client::new(&home.config.api, &home.config.token)?.with_patience(Duration::from_secs(3));
-        Ok((home, client))
+        let client = Client::new(&home.config.api, &home.config.token)?;
+        let patience = patience(&client);
+        Ok((home, client.with_patience(patience)))
     }
 
     /// A client that shows the operator's token.
@@ -187,7 +215,9 @@ impl Context {
                 format!("{} holds no operator token: only the operator may do this", home.path.display()),
             )
         })?;
-        Ok(Client::new(&home.config.api, token)?.with_patience(Duration::from_secs(3)))
+        let client = Client::new(&home.config.api, token)?;
+        let patience = patience(&client);
+        Ok(client.with_patience(patience))
     }
 
     fn runner(&self) -> Result<Runner, Failure> {

@@ -1,48 +1,51 @@
 //! The manager's API as functions. Connections are kept; what fails because the manager is away is tried again for a while,
-//! which is safe since every call of ours may be repeated.
+//! which is safe since every call of ours may be repeated: each carries one `Idempotency-Key` through all its tries.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::{Method, StatusCode, header};
 use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use legation_core::{Digest, EnclaveId, Rejection, TaskId};
+use legation_core::{Digest, EnclaveId, MicroUsd, Rejection, Seq, TaskId, TenantId};
 use legation_manager::{
-    Refusal, RevocationsView, SignedRevocations, VerifierView,
+    ManagerView, Refusal, RevocationsView, SignedRevocations, VerifierView,
     api::{
+        accounts::{NewTerms, TopUp},
+        distances::NewDistances,
         policies::PolicyText,
         references::{Expiry, NewReference},
         tasks::{Grants, ReceiptPieces, Submission, TaskNow, TaskPage},
         trust::{RevocationMade, Revoke},
     },
 };
-use legation_policy::{DryRun, PolicyDiff, Scope};
-use legation_pool::{EnclaveView, PolicyVersion, PolicyView, PoolView, ReferenceView};
+use legation_policy::{DryRun, PlaceQuestion, PolicyDiff, Scope};
+use legation_pool::{
+    AccountTerms, AccountView, EnclaveView, Estimate, Explanation, PolicyVersion, PolicyView, PoolView, ReferenceView,
+    RoundTrip, TaskState,
+};
 use legation_verifier::collateral::ItemStatus;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::exit::{Exit, Failure};
 
-/// Largest answer, in bytes.
-const ANSWER_MAX: usize = 256 << 20;
-/// Pauses between tries.
-const BACKOFF: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-];
+mod managers;
+mod tries;
 
-/// A client of one manager; cheap to clone.
+pub use managers::MANAGERS_MAX;
+use managers::Managers;
+
+/// How long a connection may take where there are other managers.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// A client of the managers of one pool; cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
-    base: String,
+    managers: Arc<Managers>,
     authorization: header::HeaderValue,
     patience: Duration,
 }
@@ -81,29 +84,26 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// What of a problem document (RFC 9457) this client reads.
-#[derive(Deserialize)]
-struct Problem {
-    title: String,
-    check: String,
-    expected: String,
-    got: String,
-    fix: String,
-}
-
 impl Client {
-    /// A client of the manager at `api` (host:port) that shows `token`.
+    /// A client of the managers at `apis` (host:port, or URLs; several apart by commas) that shows `token`.
     ///
     /// # Errors
-    /// The token cannot be sent in a header.
-    pub fn new(api: &str, token: &str) -> Result<Self, Failure> {
+    /// An address is none, or the token cannot be sent in a header.
+    pub fn new(apis: &str, token: &str) -> Result<Self, Failure> {
+        let managers = Managers::parse(apis)?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.set_connect_timeout((managers.apis.len() > 1).then_some(CONNECT_MAX));
         let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(128).build(connector);
         let mut authorization = header::HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|e| Failure::new(Exit::Usage, format!("token cannot be sent: {e}")))?;
         authorization.set_sensitive(true);
-        Ok(Self { http, base: format!("http://{api}"), authorization, patience: Duration::from_secs(60) })
+        Ok(Self { http, managers: Arc::new(managers), authorization, patience: Duration::from_secs(60) })
+    }
+
+    /// Addresses of the managers it knows.
+    pub fn managers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.managers.apis.iter().map(String::as_str)
     }
 
     /// Gives up on an absent manager after `patience`.
@@ -113,56 +113,7 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let started = std::time::Instant::now();
-        let mut pauses = BACKOFF.iter().chain(std::iter::repeat(&BACKOFF[BACKOFF.len() - 1]));
-        loop {
-            let failed = match self.send_once(&method, path, kind, body.clone()).await {
-                Err(ClientError::Unreachable { base, why }) => ClientError::Unreachable { base, why },
-                // Said by a manager that is overloaded or on its way out: nothing happened.
-                Err(ClientError::Refused { status, why })
-                    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) =>
-                {
-                    ClientError::Refused { status, why }
-                }
-                other => return other,
-            };
-            if started.elapsed() > self.patience {
-                return Err(failed);
-            }
-            tokio::time::sleep(pauses.next().copied().unwrap_or_default()).await;
-        }
-    }
-
-    async fn send_once(&self, method: &Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let away = |why: String| ClientError::Unreachable { base: self.base.clone(), why };
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header(header::AUTHORIZATION, self.authorization.clone())
-            .header(header::CONTENT_TYPE, kind)
-            .body(Full::new(body))
-            .map_err(|e| ClientError::Answer(e.to_string()))?;
-        let response = self.http.request(request).await.map_err(|e| {
-            let mut why = e.to_string();
-            let mut source = std::error::Error::source(&e);
-            while let Some(inner) = source {
-                why = format!("{why}: {inner}");
-                source = inner.source();
-            }
-            away(why)
-        })?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| away(e.to_string()))?;
-        let body = body.to_bytes();
-        if status.is_success() {
-            return Ok(body);
-        }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(Problem { title, check, expected, got, fix }) => {
-                Err(ClientError::Refused { status, why: Rejection { check, claim: title, expected, got, fix } })
-            }
-            Err(_) => Err(ClientError::Answer(format!("status {status} without a problem document"))),
-        }
+        self.repeat(method, path, kind, body).await.0
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
@@ -177,6 +128,14 @@ impl Client {
     async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|e| ClientError::Answer(e.to_string()))?;
         self.json(Method::POST, path, body.into()).await
+    }
+
+    /// What a manager says of itself: the one that leads, if any of those given does.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn manager(&self) -> Result<ManagerView, ClientError> {
+        self.get("/v1/manager").await
     }
 
     /// The pool in a few numbers.
@@ -290,7 +249,19 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn add_reference(&self, new: &NewReference) -> Result<ReferenceView, ClientError> {
-        self.post("/v1/references", new).await
+        let body = serde_json::to_vec(new).map_err(|e| ClientError::Answer(e.to_string()))?;
+        let (answer, doubtful) = self.repeat(Method::POST, "/v1/references", "application/json", body.into()).await;
+        match answer {
+            // The name is taken: perhaps by an earlier try of this very call.
+            Err(ClientError::Refused { status, why }) if doubtful && why.check == "reference.name" => {
+                let view = self.reference(&new.name).await?;
+                let made = &view.reference;
+                let own = made.owner == new.owner && made.expires == new.expires;
+                let same = own && new.value.as_ref().is_none_or(|value| *value == made.value);
+                if same { Ok(view) } else { Err(ClientError::Refused { status, why }) }
+            }
+            answer => serde_json::from_slice(&answer?).map_err(|e| ClientError::Answer(e.to_string())),
+        }
     }
 
     /// Ends a reference value.
@@ -330,16 +301,22 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn set_policy(&self, scope: &Scope, text: String) -> Result<PolicyView, ClientError> {
-        let body = serde_json::to_vec(&PolicyText { text }).map_err(|e| ClientError::Answer(e.to_string()))?;
+        let body =
+            serde_json::to_vec(&PolicyText { text, place: None }).map_err(|e| ClientError::Answer(e.to_string()))?;
         self.json(Method::PUT, &policy_path(scope, ""), body.into()).await
     }
 
-    /// What a text would do to the enclaves in the pool.
+    /// What a text would do to the enclaves in the pool; with work to place, which of them could take that.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn test_policy(&self, scope: &Scope, text: String) -> Result<DryRun, ClientError> {
-        self.post(&policy_path(scope, "/test"), &PolicyText { text }).await
+    pub async fn test_policy(
+        &self,
+        scope: &Scope,
+        text: String,
+        place: Option<PlaceQuestion>,
+    ) -> Result<DryRun, ClientError> {
+        self.post(&policy_path(scope, "/test"), &PolicyText { text, place }).await
     }
 
     /// What a text would change for the enclaves in the pool.
@@ -347,7 +324,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn diff_policy(&self, scope: &Scope, text: String) -> Result<PolicyDiff, ClientError> {
-        self.post(&policy_path(scope, "/diff"), &PolicyText { text }).await
+        self.post(&policy_path(scope, "/diff"), &PolicyText { text, place: None }).await
     }
 
     /// Stores an object unless it is there; returns its digest.
@@ -387,6 +364,71 @@ impl Client {
         self.post(&format!("/v1/tasks?wait={wait}"), submission).await
     }
 
+    /// What a submission would come to; nothing is changed.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn estimate(&self, submission: &Submission) -> Result<Estimate, ClientError> {
+        self.post("/v1/tasks/estimate", submission).await
+    }
+
+    /// Every round trip between regions that the pool knows.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn distances(&self) -> Result<Vec<RoundTrip>, ClientError> {
+        self.get("/v1/distances").await
+    }
+
+    /// Gives the pool a whole table of round trips.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_distances(&self, rows: Vec<RoundTrip>) -> Result<Vec<RoundTrip>, ClientError> {
+        let body = serde_json::to_vec(&NewDistances { rows }).map_err(|e| ClientError::Answer(e.to_string()))?;
+        self.json(Method::PUT, "/v1/distances", body.into()).await
+    }
+
+    /// The accounts that this token may see.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn accounts(&self) -> Result<Vec<AccountView>, ClientError> {
+        self.get("/v1/accounts").await
+    }
+
+    /// The account of a tenant; the default account without one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn account(&self, tenant: Option<&TenantId>) -> Result<AccountView, ClientError> {
+        self.get(&account_path(tenant)).await
+    }
+
+    /// Sets the account of a tenant, the default account without one, if its terms are still those of record `as_of`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_account(
+        &self,
+        tenant: Option<&TenantId>,
+        terms: AccountTerms,
+        as_of: Option<Seq>,
+    ) -> Result<AccountView, ClientError> {
+        let body = serde_json::to_vec(&NewTerms { terms, as_of }).map_err(|e| ClientError::Answer(e.to_string()))?;
+        self.json(Method::PUT, &account_path(tenant), body.into()).await
+    }
+
+    /// Raises the budget of an account.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn top_up(&self, tenant: &TenantId, amount: MicroUsd) -> Result<AccountView, ClientError> {
+        let body = serde_json::to_vec(&TopUp { amount }).map_err(|e| ClientError::Answer(e.to_string()))?;
+        let answer = self.once(&format!("{}/top-up", account_path(Some(tenant))), body.into()).await?;
+        serde_json::from_slice(&answer).map_err(|e| ClientError::Answer(e.to_string()))
+    }
+
     /// One task; waits up to `wait` seconds until it ended or needs grants.
     ///
     /// # Errors
@@ -419,14 +461,24 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn cancel(&self, id: TaskId) -> Result<TaskNow, ClientError> {
-        self.post(&format!("/v1/tasks/{id}/cancel"), &()).await
+        let path = format!("/v1/tasks/{id}/cancel");
+        let (answer, doubtful) =
+            self.repeat(Method::POST, &path, "application/json", Bytes::from_static(b"null")).await;
+        match answer {
+            // It has ended: perhaps by an earlier try of this very call.
+            Err(ClientError::Refused { status, why }) if doubtful && why.check == "task.ended" => {
+                let now = self.task(id, 0).await?;
+                if now.view.state == TaskState::Cancelled { Ok(now) } else { Err(ClientError::Refused { status, why }) }
+            }
+            answer => serde_json::from_slice(&answer?).map_err(|e| ClientError::Answer(e.to_string())),
+        }
     }
 
-    /// Why each fragment is where it is: JSON, for people.
+    /// Why each fragment is where it is, why not elsewhere, and what to ask instead.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn explain(&self, id: TaskId) -> Result<serde_json::Value, ClientError> {
+    pub async fn explain(&self, id: TaskId) -> Result<Vec<Explanation>, ClientError> {
         self.get(&format!("/v1/tasks/{id}/explain")).await
     }
 
@@ -437,6 +489,10 @@ impl Client {
     pub async fn receipt(&self, id: TaskId) -> Result<ReceiptPieces, ClientError> {
         self.get(&format!("/v1/tasks/{id}/receipt")).await
     }
+}
+
+fn account_path(tenant: Option<&TenantId>) -> String {
+    tenant.map_or("/v1/default-account".to_owned(), |tenant| format!("/v1/accounts/{}", segment(tenant.as_str())))
 }
 
 fn policy_path(scope: &Scope, rest: &str) -> String {

@@ -1,4 +1,4 @@
-//! Runs a deployment on this machine: the manager and every agent a process of its own, with its log in a file; an agent with an
+//! Runs a deployment on this machine: every manager and every agent a process of its own, with its log in a file; an agent with an
 //! emulated TPM has that started before it, and it outlives the agent as hardware does. When the [`Cloud`] is dropped, all are
 //! killed; [`Cloud::stop`] lets them end by themselves.
 
@@ -26,12 +26,17 @@ use crate::{
 /// How long processes have to end after SIGTERM.
 const END: Duration = Duration::from_secs(10);
 
+/// Name of the first manager.
+const FIRST: &str = "manager";
+
 /// Processes of a deployment.
 pub struct Cloud {
     program: PathBuf,
     logs: PathBuf,
+    /// What the processes log; what they log by themselves without it.
+    filter: Option<String>,
     deployment: Deployment,
-    manager: Option<Child>,
+    managers: BTreeMap<String, Child>,
     agents: BTreeMap<String, Child>,
     emulators: BTreeMap<String, Child>,
 }
@@ -47,11 +52,18 @@ impl Cloud {
         Ok(Self {
             program: program.to_owned(),
             logs,
+            filter: None,
             deployment,
-            manager: None,
+            managers: BTreeMap::new(),
             agents: BTreeMap::new(),
             emulators: BTreeMap::new(),
         })
+    }
+
+    /// Has processes that are started from now on log what `filter` says, such as `info,legation_agent=debug`.
+    pub fn logging(mut self, filter: &str) -> Self {
+        self.filter = Some(filter.to_owned());
+        self
     }
 
     /// What runs.
@@ -67,6 +79,7 @@ impl Cloud {
             .arg(role)
             .arg("--config")
             .arg(config)
+            .args(self.filter.iter().flat_map(|filter| ["--log", filter]))
             .stdin(Stdio::null())
             .stdout(copy)
             .stderr(log)
@@ -77,12 +90,23 @@ impl Cloud {
             .map_err(|e| failed(name, &e))
     }
 
-    /// Starts the manager.
+    /// Starts the manager; of several, the first.
     ///
     /// # Errors
     /// The process cannot be started.
     pub fn start_manager(&mut self) -> Result<(), Failure> {
-        self.manager = Some(self.spawn("manager", "manager", &self.deployment.manager)?);
+        self.start_manager_of(FIRST)
+    }
+
+    /// Starts one of several managers by name.
+    ///
+    /// # Errors
+    /// There is no such manager, or its process cannot be started.
+    pub fn start_manager_of(&mut self, name: &str) -> Result<(), Failure> {
+        let found = self.deployment.managers.iter().find(|(known, _)| known == name).cloned();
+        let (name, config) = found.ok_or_else(|| Failure::new(Exit::Usage, format!("there is no manager `{name}`")))?;
+        let child = self.spawn(&name, "manager", &config)?;
+        self.managers.insert(name, child);
         Ok(())
     }
 
@@ -119,7 +143,8 @@ impl Cloud {
     /// # Errors
     /// A process cannot be started.
     pub fn start(&mut self) -> Result<(), Failure> {
-        self.start_manager()?;
+        let names: Vec<_> = self.deployment.managers.iter().map(|(name, _)| name.clone()).collect();
+        names.iter().try_for_each(|name| self.start_manager_of(name))?;
         let names: Vec<_> = self.deployment.agents.iter().map(|(name, _)| name.clone()).collect();
         names.iter().try_for_each(|name| self.start_agent(name))
     }
@@ -160,9 +185,7 @@ impl Cloud {
     /// Whether everything that was started still runs.
     fn check(&mut self) -> Result<(), Failure> {
         let logs = self.logs.clone();
-        let manager = self.manager.iter_mut().map(|child| ("manager", child));
-        let agents = self.agents.iter_mut().map(|(name, child)| (name.as_str(), child));
-        for (name, child) in manager.chain(agents) {
+        for (name, child) in self.managers.iter_mut().chain(&mut self.agents) {
             if let Ok(Some(status)) = child.try_wait() {
                 let text = std::fs::read_to_string(logs.join(format!("{name}.log"))).unwrap_or_default();
                 let tail: Vec<_> = text.lines().rev().take(5).collect();
@@ -185,18 +208,32 @@ impl Cloud {
         child.kill().await.map_err(|e| failed(name, &e))
     }
 
-    /// Kills the manager with SIGKILL.
+    /// Kills the manager with SIGKILL; of several, the first.
     ///
     /// # Errors
     /// It does not run.
     pub async fn kill_manager(&mut self) -> Result<(), Failure> {
-        let mut child = self.manager.take().ok_or_else(|| Failure::new(Exit::Usage, "the manager does not run"))?;
-        child.kill().await.map_err(|e| failed("manager", &e))
+        self.kill_manager_of(FIRST).await
     }
 
-    /// Process of the manager, while it runs.
+    /// Kills one of several managers with SIGKILL.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill_manager_of(&mut self, name: &str) -> Result<(), Failure> {
+        let gone = || Failure::new(Exit::Usage, format!("manager `{name}` does not run"));
+        let mut child = self.managers.remove(name).ok_or_else(gone)?;
+        child.kill().await.map_err(|e| failed(name, &e))
+    }
+
+    /// Process of the manager, while it runs; of several, the first's.
     pub fn manager_process(&self) -> Option<u32> {
-        self.manager.as_ref().and_then(Child::id)
+        self.managers.get(FIRST).and_then(Child::id)
+    }
+
+    /// Processes of the managers that run, by name.
+    pub fn manager_processes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.managers.iter().filter_map(|(name, child)| Some((name.as_str(), child.id()?)))
     }
 
     /// Processes of the agents that run, by name.
@@ -204,12 +241,12 @@ impl Cloud {
         self.agents.iter().filter_map(|(name, child)| Some((name.as_str(), child.id()?)))
     }
 
-    /// Lets everything end by itself: agents drain, then the manager closes its journal.
+    /// Lets everything end by itself: agents drain, then managers close their journal.
     pub async fn stop(mut self) {
         let mut agents: Vec<_> = std::mem::take(&mut self.agents).into_values().collect();
         end(&mut agents).await;
-        let mut manager: Vec<_> = self.manager.take().into_iter().collect();
-        end(&mut manager).await;
+        let mut managers: Vec<_> = std::mem::take(&mut self.managers).into_values().collect();
+        end(&mut managers).await;
         for emulator in self.emulators.values_mut() {
             let _ = emulator.kill().await;
         }

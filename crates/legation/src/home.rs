@@ -1,6 +1,6 @@
 //! A client's home: a folder with its keys, its token and its anchors.
 //!
-//! `client.toml` (api, tenant, token), `identity.key` (signs requests and grants), `sealing.key` (results are sealed to it),
+//! `client.toml` (api: one address, or a list of those of all managers; tenant, token), `identity.key` (signs requests and grants), `sealing.key` (results are sealed to it),
 //! `anchors.json` (what it trusts). Secrets are files of mode 0600.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use legation_core::{TenantId, claims::Anchors};
 use legation_keys::{IdentityKey, SealingKey};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -24,7 +24,8 @@ use crate::{
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientConfig {
-    /// Address of the manager's API, such as `127.0.0.1:7441`.
+    /// Address of the manager's API, such as `127.0.0.1:7441`; of several managers, apart by commas or as a list.
+    #[serde(deserialize_with = "one_or_several")]
     pub api: String,
     /// On whose account.
     pub tenant: TenantId,
@@ -33,6 +34,19 @@ pub struct ClientConfig {
     /// The operator's token, where the operator works from this home.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_token: Option<String>,
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an address, or a list of addresses")]
+    enum Api {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Api::deserialize(d)? {
+        Api::One(api) => api,
+        Api::Several(apis) => apis.join(","),
+    })
 }
 
 /// A client's home.

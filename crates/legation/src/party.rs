@@ -121,7 +121,8 @@ impl Trust {
         let price_hour = passport.configuration.rate.per_hour(fragment.demand.cpu, fragment.demand.memory);
         let candidate = Candidate { passport: &passport, price_hour };
         request.require.check(&candidate)?;
-        fragment.require.check(&candidate)
+        fragment.require.check(&candidate)?;
+        request.data.check(&passport)
     }
 }
 
@@ -308,6 +309,7 @@ mod tests {
     use legation_core::{
         Bytes, LeaseId, MicroUsd, Millicores, ProviderId, Region, Requirement, RevocationEpoch, TenantId, Term,
         claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
+        prefer::{DataTerms, Preferences},
         statement::{Allocation, Assurance, Ear, Passport, Placement, Scope, Tier},
     };
 
@@ -389,6 +391,8 @@ mod tests {
             expires: NOW.plus(100),
             fragments: Vec::new(),
             require: Requirement::any(),
+            prefer: Preferences::default(),
+            data: DataTerms::default(),
             assurance: Assurance::Attested,
             budget: MicroUsd(1),
             nonce: Digest::of(b"nonce"),
@@ -415,6 +419,7 @@ mod tests {
                 provider: ProviderId::new("alpha").unwrap(),
                 region: Region::new("eu-1").unwrap(),
                 price_hour: MicroUsd(1),
+                limits: None,
                 why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "only".into() },
                 revocations: RevocationEpoch(0),
                 prev: Vec::new(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use legation_core::{
     Digest, FragmentIndex, MicroUsd, Receipt, Rejection, Signed, TaskId, TenantId, UnixTime, dsse,
+    prefer::{DataTerms, Preferences},
     requirement::Requirement,
     statement::{Assurance, Request},
     task::{Demand, Direction, Fragment, Input, OutputRef, SealedRef},
@@ -11,7 +12,7 @@ use legation_core::{
 use legation_keys::Entropy;
 use legation_manager::api::tasks::{Grants, Submission, TaskNow};
 use legation_net::OsEntropy;
-use legation_pool::{Phase, TaskState, TaskView};
+use legation_pool::{Estimate, Phase, TaskState, TaskView};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -63,6 +64,10 @@ pub struct Job {
     pub parts: Vec<Part>,
     /// What every enclave must satisfy.
     pub require: Requirement,
+    /// Who is best among those.
+    pub prefer: Preferences,
+    /// What is said of the data.
+    pub data: DataTerms,
     /// What it may cost.
     pub budget: MicroUsd,
     /// Seconds until it is given up.
@@ -109,6 +114,11 @@ pub struct Submitted {
 }
 
 impl Submitted {
+    /// Journal position of the manager's last answer.
+    pub fn version(&self) -> u64 {
+        self.now.version
+    }
+
     /// The task as the manager last showed it.
     pub fn view(&self) -> &TaskView {
         &self.now.view
@@ -148,6 +158,8 @@ impl Runner {
             expires: now.plus(job.life_seconds),
             fragments: fragments.collect(),
             require: job.require.clone(),
+            prefer: job.prefer.clone(),
+            data: job.data.clone(),
             assurance: Assurance::Attested,
             budget: job.budget,
             nonce: Digest::from_bytes(nonce),
@@ -164,16 +176,29 @@ impl Runner {
         self.submit_and_wait(job, holders, 0).await
     }
 
+    /// What a submission of this job would come to; nothing is submitted, and nothing needs to be stored.
+    ///
+    /// # Errors
+    /// The manager would refuse it, or cannot be reached.
+    pub async fn estimate(&self, job: &Job) -> Result<Estimate, Failure> {
+        Ok(self.client.estimate(&self.submission(job)).await?)
+    }
+
+    /// The signed request of a job, with a grant for what may run anywhere.
+    fn submission(&self, job: &Job) -> Submission {
+        let request = self.request(job);
+        let free: Vec<_> =
+            request.indexed().filter(|(_, f)| f.inputs.is_empty() && f.owner.is_none()).map(|(i, _)| i).collect();
+        let grants = if free.is_empty() { Vec::new() } else { vec![self.party.policy_grant(&request, &free)] };
+        Submission { request, grants }
+    }
+
     /// As [`Self::submit`], and the manager answers when the task ended or needs grants, or after `wait` seconds.
     ///
     /// # Errors
     /// The manager refuses it or cannot be reached.
     pub async fn submit_and_wait(&self, job: Job, holders: &[Arc<Party>], wait: u64) -> Result<Submitted, Failure> {
-        let request = self.request(&job);
-        let free: Vec<_> =
-            request.indexed().filter(|(_, f)| f.inputs.is_empty() && f.owner.is_none()).map(|(i, _)| i).collect();
-        let grants = if free.is_empty() { Vec::new() } else { vec![self.party.policy_grant(&request, &free)] };
-        let submission = Submission { request, grants };
+        let submission = self.submission(&job);
         let now = self.client.submit(&submission, wait).await?;
         let request = submission.request;
         let mut parties = vec![self.party.clone()];

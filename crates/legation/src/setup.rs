@@ -4,6 +4,7 @@
 //! DIR/operator.key                  the root that appoints: keep it offline
 //! DIR/anchors.json                  what clients and receipts trust: give it to everyone
 //! DIR/manager/manager.toml ...      start with `legation manager --config`
+//! DIR/manager-2/manager.toml ...    further managers of the same journal: see [`several_managers`]
 //! DIR/agents/NAME/agent.toml ...    start with `legation agent --config`
 //! DIR/tpm-ca, DIR/agents/NAME/tpm   with emulated TPMs: see [`crate::emulator`]
 //! DIR/client/client.toml ...        use with LEGATION_HOME
@@ -15,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use legation_agent::attester;
+use legation_agent::{attester, config::MANAGERS_MAX};
 use legation_attest::{
     dev::{ChipSpec, DevelopmentRoot},
     snp::{Product, TcbVersion},
@@ -27,7 +28,7 @@ use legation_core::{
     statement::{Appointment, Office},
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
-use legation_manager::{Addresses, ManagerConfig, Tenant};
+use legation_manager::{Addresses, JournalConfig, ManagerConfig, Tenant, config::Store};
 use legation_net::OsEntropy;
 use legation_policy::{ReferenceKind, ReferenceValue, THIS_BUILD, starter};
 
@@ -84,15 +85,22 @@ pub struct AgentPlan {
 pub struct Deployment {
     /// Its folder.
     pub root: PathBuf,
-    /// Configuration of the manager.
+    /// Configuration of the manager; of several, of the first.
     pub manager: PathBuf,
+    /// Configurations of all managers, by name.
+    pub managers: Vec<(String, PathBuf)>,
     /// Configurations of the agents, by name.
     pub agents: Vec<(String, PathBuf)>,
     /// Home of the tenant's client.
     pub client: PathBuf,
-    /// Where the manager will listen.
+    /// Where the manager will listen; of several, the first.
     pub addresses: Addresses,
 }
+
+/// Name of the first manager, and of its folder; the others' begin with it.
+const MANAGER: &str = "manager";
+/// The configuration in a manager's folder.
+const MANAGER_FILE: &str = "manager.toml";
 
 /// The nine agents of the small cloud: three providers, three regions, three prices.
 ///
@@ -187,12 +195,7 @@ pub fn development_on(
     write_secret(&client.join("client.toml"), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
 
     let manager = folder(root.join("manager"))?;
-    for (name, office) in [("manager", Office::Manager), ("verifier", Office::Verifier)] {
-        let key = IdentityKey::generate(&mut OsEntropy);
-        write_secret(&manager.join(format!("{name}.key")), &key.to_pem())?;
-        let appointment = appoint(&operator, key.public_key(), office, now);
-        write(manager.join(format!("{name}.appointment.json")), &appointment)?;
-    }
+    offices(&manager, &operator, now)?;
     let config = ManagerConfig {
         agents: addresses.agents,
         api: addresses.api,
@@ -214,11 +217,14 @@ pub fn development_on(
         object_max_bytes: Bytes::gib(4),
         agent_connections_max: 1000,
         slots_per_chip: 1,
+        name: None,
+        advertise: None,
+        journal: JournalConfig::default(),
     };
     write(manager.join(POLICY), &starter(THIS_BUILD))?;
     let reference = this_build(hardware, image, now).map_err(|e| failed(&e))?;
     write(manager.join(REFERENCES), &serde_json::to_string_pretty(&[reference]).map_err(|e| failed(&e))?)?;
-    let manager_config = manager.join("manager.toml");
+    let manager_config = manager.join(MANAGER_FILE);
     write(manager_config.clone(), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
 
     let mut agents = Vec::new();
@@ -228,7 +234,91 @@ pub fn development_on(
         write(file.clone(), &(agent_toml(plan, addresses.agents, operator.public_key()) + &equipment))?;
         agents.push((plan.name.clone(), file));
     }
-    Ok(Deployment { root, manager: manager_config, agents, client, addresses })
+    let managers = vec![(MANAGER.to_owned(), manager_config.clone())];
+    Ok(Deployment { root, manager: manager_config, managers, agents, client, addresses })
+}
+
+/// Makes keys in a manager's folder, and the operator's appointments of them.
+fn offices(folder: &Path, operator: &IdentityKey, now: UnixTime) -> Result<(), Failure> {
+    for (name, office) in [("manager", Office::Manager), ("verifier", Office::Verifier)] {
+        let key = IdentityKey::generate(&mut OsEntropy);
+        write_secret(&folder.join(format!("{name}.key")), &key.to_pem())?;
+        let path = folder.join(format!("{name}.appointment.json"));
+        let text = appoint(operator, key.public_key(), office, now);
+        std::fs::write(&path, text).map_err(|e| unwritten(&path, &e))?;
+    }
+    Ok(())
+}
+
+fn unwritten(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failure, format!("cannot write {}: {error}", path.display()))
+}
+
+/// Gives a deployment with one manager, which never ran, so many with one journal in PostgreSQL: each with keys and appointments
+/// of its own, and all of them known to agents and clients. The operator's key must be in its folder.
+///
+/// # Errors
+/// The number or the journal will not do, the deployment has several managers, or files cannot be read or written.
+pub fn several_managers(
+    deployment: &Deployment,
+    number: usize,
+    journal: &JournalConfig,
+    now: UnixTime,
+) -> Result<Deployment, Failure> {
+    let root = &deployment.root;
+    let usage = |text: String| Failure::new(Exit::Usage, text);
+    if !(2..=MANAGERS_MAX).contains(&number) || journal.store != Store::Postgres || journal.url.is_none() {
+        let text = format!("{number} managers: expected 2 to {MANAGERS_MAX}, with their journal in PostgreSQL");
+        return Err(usage(text));
+    }
+    if deployment.managers.len() > 1 {
+        return Err(usage(format!("{} has several managers already", root.display())));
+    }
+    let operator = root.join("operator.key");
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+        text.map_err(|e| usage(format!("cannot read {}: {e}", path.display())))
+    };
+    let operator = IdentityKey::from_pem(&read(&operator)?).map_err(|e| usage(format!("operator.key: {e}")))?;
+    let first = root.join(MANAGER);
+    let config: ManagerConfig =
+        toml::from_str(&read(&first.join(MANAGER_FILE))?).map_err(|e| usage(format!("manager.toml: {e}")))?;
+    let (mut managers, mut agents, mut apis) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 1..=number {
+        let name = if n == 1 { MANAGER.to_owned() } else { format!("{MANAGER}-{n}") };
+        let folder = root.join(&name);
+        let mut own = ManagerConfig { name: Some(name.clone()), journal: journal.clone(), ..config.clone() };
+        if n > 1 {
+            std::fs::create_dir(&folder).map_err(|e| unwritten(&folder, &e))?;
+            offices(&folder, &operator, now)?;
+            for file in [POLICY, REFERENCES] {
+                std::fs::copy(first.join(file), folder.join(file)).map_err(|e| unwritten(&folder.join(file), &e))?;
+            }
+            let free = free_addresses().map_err(|e| unwritten(&folder, &e))?;
+            (own.agents, own.api, own.admin) = (free.agents, free.api, free.admin);
+        }
+        agents.push(format!("\"{}\"", own.agents));
+        apis.push(own.api.to_string());
+        let path = folder.join(MANAGER_FILE);
+        let text = toml::to_string(&own).map_err(|e| unwritten(&path, &e))?;
+        std::fs::write(&path, text).map_err(|e| unwritten(&path, &e))?;
+        managers.push((name, path));
+    }
+    let line = format!("managers = [{}]", agents.join(", "));
+    for (_, path) in &deployment.agents {
+        let text = read(path)?;
+        let of_managers = |l: &&str| l.trim_start().starts_with("managers");
+        let old = text.lines().find(of_managers).ok_or_else(|| usage(format!("{}: no managers", path.display())))?;
+        std::fs::write(path, text.replacen(old, &line, 1)).map_err(|e| unwritten(path, &e))?;
+    }
+    let path = deployment.client.join("client.toml");
+    let mut client: ClientConfig =
+        toml::from_str(&read(&path)?).map_err(|e| usage(format!("{}: {e}", path.display())))?;
+    client.api = apis.join(",");
+    let text = toml::to_string(&client).map_err(|e| unwritten(&path, &e))?;
+    // Its mode stays: only its owner may read it.
+    std::fs::write(&path, text).map_err(|e| unwritten(&path, &e))?;
+    open(root)
 }
 
 /// Makes the hardware of the agent with this number in its folder; what its configuration says of it. The kind is named, so that a
@@ -264,8 +354,16 @@ fn equip(maker: &Maker, number: usize, folder: &Path, now: UnixTime) -> Result<S
 pub fn open(root: &Path) -> Result<Deployment, Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", root.display()));
     let root = root.canonicalize().map_err(|e| wrong(&e))?;
-    let manager = root.join("manager/manager.toml");
+    let manager = root.join(MANAGER).join(MANAGER_FILE);
     let config = ManagerConfig::load(&manager).map_err(|e| Failure::refused(Exit::Usage, &e))?;
+    let mut managers = vec![(MANAGER.to_owned(), manager.clone())];
+    for n in 2..=MANAGERS_MAX {
+        let name = format!("{MANAGER}-{n}");
+        let file = root.join(&name).join(MANAGER_FILE);
+        if file.is_file() {
+            managers.push((name, file));
+        }
+    }
     let mut agents = Vec::new();
     for entry in std::fs::read_dir(root.join("agents")).map_err(|e| wrong(&e))? {
         let entry = entry.map_err(|e| wrong(&e))?;
@@ -273,7 +371,7 @@ pub fn open(root: &Path) -> Result<Deployment, Failure> {
     }
     agents.sort();
     let addresses = Addresses { agents: config.agents, api: config.api, admin: config.admin };
-    Ok(Deployment { client: root.join("client"), root, manager, agents, addresses })
+    Ok(Deployment { client: root.join("client"), root, manager, managers, agents, addresses })
 }
 
 /// Makes the manager accept the image as it is now: a rebuilt binary has another measurement. The manager takes the reference
@@ -282,7 +380,11 @@ pub fn open(root: &Path) -> Result<Deployment, Failure> {
 /// # Errors
 /// The reference values cannot be read or written.
 pub fn refresh_measurement(deployment: &Deployment, image: &Path) -> Result<(), Failure> {
-    let config = ManagerConfig::load(&deployment.manager).map_err(|e| Failure::refused(Exit::Usage, &e))?;
+    deployment.managers.iter().try_for_each(|(_, manager)| refresh(manager, image))
+}
+
+fn refresh(manager: &Path, image: &Path) -> Result<(), Failure> {
+    let config = ManagerConfig::load(manager).map_err(|e| Failure::refused(Exit::Usage, &e))?;
     let file = &config.references;
     let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|e| wrong(&e))?;

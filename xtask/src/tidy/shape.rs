@@ -7,7 +7,7 @@ use super::model::{Member, Model};
 use crate::metadata::Kind;
 
 /// Who may depend on whom, in the order of ARCHITECTURE.md. Development dependencies may name any crate of the product.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("legation-core", &[]),
     ("legation-attest", &["legation-core"]),
     ("legation-keys", &["legation-core"]),
@@ -42,12 +42,16 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "legation-core",
         ],
     ),
+    (
+        "legation-sim",
+        &["legation-manager", "legation-agent", "legation-net", "legation-policy", "legation-pool", "legation-core"],
+    ),
     ("legation-demo", &["legation", "legation-core", "legation-attest", "legation-pool"]),
     ("xtask", &[]),
 ];
 
 /// Tools: nothing depends on them, not even a test.
-const TOOLS: [&str; 2] = ["legation-demo", "xtask"];
+const TOOLS: [&str; 3] = ["legation-sim", "legation-demo", "xtask"];
 
 /// They get bytes, time and randomness as arguments.
 const PURE: [&str; 5] = ["legation-core", "legation-attest", "legation-keys", "legation-policy", "legation-pool"];

@@ -136,16 +136,25 @@ pub(crate) struct Manager {
     evidence: Vec<Evidence>,
     /// What it serves, by digest of the name it is asked by.
     pub(crate) objects: HashMap<Digest, Vec<u8>>,
-    leases: u64,
+    /// Number of the last lease.
+    pub(crate) leases: u64,
     nonces: u64,
 }
 
 impl Manager {
     pub(crate) async fn new() -> Self {
-        Self::appointed(world::appointment(Office::Manager, now())).await
+        Self::at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn at(address: &str) -> Self {
+        Self::appointed_at(world::appointment(Office::Manager, now()), address).await
     }
 
     pub(crate) async fn appointed(appointment: Appointment) -> Self {
+        Self::appointed_at(appointment, "127.0.0.1:0").await
+    }
+
+    async fn appointed_at(appointment: Appointment, address: &str) -> Self {
         let appointment = sign(appointment);
         let judge = AnchoredJudge::new(vec![world::key(OPERATOR)]).admit(Role::Agent).admit_applicants();
         let endpoint = Endpoint::new(
@@ -157,7 +166,7 @@ impl Manager {
         )
         .unwrap()
         .with_timing(Timing { linger: Duration::from_millis(100), ..Timing::DEFAULT });
-        let listener = Listener::bind("127.0.0.1:0", Arc::new(endpoint), Bounds::DEFAULT).await.unwrap();
+        let listener = Listener::bind(address, Arc::new(endpoint), Bounds::DEFAULT).await.unwrap();
         let anchors = Anchors {
             operators: vec![world::key(OPERATOR)],
             development: vec![world::root().anchor()],

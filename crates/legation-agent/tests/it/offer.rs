@@ -25,6 +25,8 @@ enum Change {
     Nothing,
     Manager(fn(&mut Appointment)),
     Request(fn(&mut Request)),
+    /// The request, and the own passport.
+    Both(fn(&mut Request), fn(&mut Passport)),
     Allocation(fn(&mut Allocation)),
     Grant(fn(&mut Grant)),
     Own(fn(&mut Passport)),
@@ -53,7 +55,11 @@ fn judge(index: u32, change: &Change) -> Result<Work, Rejection> {
     let manager = sign(with!(Manager, world::appointment(Office::Manager, NOW)));
     let verifier = sign(with!(Verifier, world::appointment(Office::Verifier, NOW)));
     let up_verifier = sign(with!(UpVerifier, world::appointment(Office::Verifier, NOW)));
-    let own = sign(with!(Own, world::passport(ENCLAVE, &verifier, NOW)));
+    let mut own = with!(Own, world::passport(ENCLAVE, &verifier, NOW));
+    if let Change::Both(_, change) = change {
+        change(&mut own);
+    }
+    let own = sign(own);
     let up_passport = sign(with!(UpPassport, world::passport(UPSTREAM, &up_verifier, NOW)));
 
     let (input, output) = (world::seal(b"input"), world::seal(b"output"));
@@ -62,7 +68,11 @@ fn judge(index: u32, change: &Change) -> Result<Work, Rejection> {
         world::fragment("reduce", Digest::of(b"reduce"), vec![Input::Output { fragment: FragmentIndex(0) }]),
     ];
     let eu = Requirement::parse("region == eu").unwrap();
-    let request = sign(with!(Request, Request { require: eu.clone(), ..world::request(fragments, NOW, 1) }));
+    let mut request = with!(Request, Request { require: eu.clone(), ..world::request(fragments, NOW, 1) });
+    if let Change::Both(change, _) = change {
+        change(&mut request);
+    }
+    let request = sign(request);
     let read = if index.0 == 0 { &input } else { &output };
     let report = sign(with!(Report, world::report(&request, FragmentIndex(0), &up_passport, &output, NOW)));
     let allocation = world::allocation(&request, &manager, index, &own, LeaseId(5), NOW);
@@ -247,6 +257,35 @@ fn every_bad_offer_is_refused_by_the_check_that_is_for_it() {
                 r.require = Requirement::parse("price < 0.004 usd/h").unwrap();
             }),
             "require.price",
+        ),
+        (
+            "data may be elsewhere only",
+            Change::Request(|r| {
+                r.require = Requirement::any();
+                r.data.residency = [Region::new("us").unwrap()].into();
+            }),
+            "data.residency",
+        ),
+        (
+            "restricted data after a dated exception",
+            Change::Both(
+                |r| r.data.sensitivity = legation_core::prefer::Sensitivity::Restricted,
+                |p| {
+                    p.ear.grace = Some(legation_core::statement::Grace {
+                        until: NOW.plus(60),
+                        rule: "x".to_owned(),
+                        why: "x".to_owned(),
+                    });
+                },
+            ),
+            "data.sensitivity",
+        ),
+        (
+            "more than its limits",
+            Change::Allocation(|a| {
+                a.limits = Some(legation_core::Allowance { memory: Some(Bytes(1)), ..Default::default() });
+            }),
+            "limits.memory",
         ),
         (
             "upstream where nothing is read",

@@ -7,8 +7,8 @@ use legation_attest::{
     snp::{Product, TcbVersion},
 };
 use legation_core::{
-    Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, ObjectId, ProviderId, PublicKey, Region,
-    Requirement, RevocationEpoch, Seq, Signed, Signer, TaskId, TenantId, Term, UnixTime,
+    Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Milligpus, Millis, ObjectId, ProviderId, PublicKey,
+    Region, Requirement, RevocationEpoch, Seq, Signed, Signer, TaskId, TenantId, Term, UnixTime,
     claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Tcb, TeeKind},
     dsse,
     statement::{
@@ -195,6 +195,7 @@ pub(crate) fn fragment(name: &str, module: Digest, inputs: Vec<Input>) -> Fragme
             fuel: Fuel(1_000_000_000),
             time: Millis(20_000),
             output: Bytes::mib(1),
+            gpus: Milligpus::ZERO,
         },
         require: Requirement::any(),
     }
@@ -210,6 +211,8 @@ pub(crate) fn request(fragments: Vec<Fragment>, at: UnixTime, nonce: u64) -> Req
         expires: at.plus(600),
         fragments,
         require: Requirement::any(),
+        prefer: Default::default(),
+        data: Default::default(),
         assurance: Assurance::Attested,
         budget: MicroUsd(1_000_000),
         nonce: Digest::of(&nonce.to_be_bytes()),
@@ -238,6 +241,7 @@ pub(crate) fn allocation(
         provider: passport.configuration.provider.clone(),
         region: passport.configuration.region.clone(),
         price_hour: passport.configuration.rate.per_hour(demand.cpu, demand.memory),
+        limits: None,
         why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "the only one".to_owned() },
         revocations: RevocationEpoch(0),
         prev: vec![request.digest(), manager.digest()],

@@ -51,6 +51,10 @@ pub(super) fn within(report: &Report, fragment: &Fragment, rests: &Rests<'_>) ->
             .expected(format!("{}, {}", demand.fuel, demand.memory))
             .got(format!("{}, {}", used.fuel, used.memory_peak)));
     }
+    if let Some(limits) = &rests.allocation.limits {
+        limits.check_work(demand)?;
+        limits.check_report(report)?;
+    }
     let completed = report.outcome == Outcome::Completed;
     let micros_max = demand.time.0.saturating_mul(1000);
     if completed && used.micros > micros_max.saturating_add(GRACE_MICROS) {

@@ -405,6 +405,7 @@ impl<'a> Chain<'a> {
         let candidate = Candidate { passport, price_hour: allocation.price_hour };
         request.require.check(&candidate)?;
         fragment.require.check(&candidate)?;
+        request.data.check(passport)?;
         let demand = &fragment.demand;
         let price = passport.configuration.rate.per_hour(demand.cpu, demand.memory);
         let named = allocation.provider == passport.configuration.provider

@@ -33,12 +33,13 @@ pub(super) fn describe(opened: &Opened) -> (String, Vec<Digest>) {
         }
         Opened::Allocation(a) => (
             format!(
-                "fragment {} to enclave {} ({}, {}), {}",
+                "fragment {} to enclave {} ({}, {}), {}{}",
                 a.fragment,
                 a.enclave.short(),
                 a.provider,
                 a.region,
-                a.lease
+                a.lease,
+                a.limits.as_ref().map_or(String::new(), |limits| format!(", {limits}"))
             ),
             a.prev(),
         ),

@@ -232,3 +232,47 @@ proptest! {
         prop_assert!(Requirement::parse(&source(micro + 1)).unwrap().check(&candidate).is_err());
     }
 }
+
+#[test]
+fn what_could_be_asked_instead() {
+    let passport = passport(&enclave());
+    let candidate = Candidate { passport: &passport, price_hour: MicroUsd(20_500) };
+    let instead = |source: &str| {
+        let requirement = Requirement::parse(source).unwrap();
+        let mut lines = Vec::new();
+        for index in 0..requirement.conjuncts() {
+            let dropped = requirement.without(index).unwrap();
+            lines.push(format!("without {}: {}", dropped.from, dropped.requirement));
+            if let Some(moved) = requirement.admitting(index, &candidate) {
+                lines.push(format!("{} ({}): {}", moved.to.unwrap(), moved.change, moved.requirement));
+                assert!(requirement.without(requirement.conjuncts()).is_none());
+            }
+        }
+        lines.join("\n")
+    };
+    assert_eq!(instead("any"), "");
+    assert_eq!(instead("development"), "without development: any");
+    expect![[r#"
+        without price <= 0.02 usd/h: (region == "moon" or tee == tdx) and not debug and memory >= 64 GiB
+        price <= 0.0205 usd/h (25): price <= 0.0205 usd/h and (region == "moon" or tee == tdx) and not debug and memory >= 64 GiB
+        without (region == "moon" or tee == tdx): price <= 0.02 usd/h and not debug and memory >= 64 GiB
+        without not debug: price <= 0.02 usd/h and (region == "moon" or tee == tdx) and memory >= 64 GiB
+        without memory >= 64 GiB: price <= 0.02 usd/h and (region == "moon" or tee == tdx) and not debug
+        memory >= 16 GiB (750): price <= 0.02 usd/h and (region == "moon" or tee == tdx) and not debug and memory >= 16 GiB"#]]
+    .assert_eq(&instead(
+        "price <= 0.02 usd/h and ((region == \"moon\" or tee == tdx) and not debug) and memory >= 64 GiB",
+    ));
+    expect![[r#"
+        without region in [moon, mars]: tee == tdx and confidence(region) > 0.5 and price < 0.0205 usd/h and debug == yes
+        region in ["moon", "mars", "eu-north"] (500): region in ["moon", "mars", "eu-north"] and tee == tdx and confidence(region) > 0.5 and price < 0.0205 usd/h and debug == yes
+        without tee == tdx: region in [moon, mars] and confidence(region) > 0.5 and price < 0.0205 usd/h and debug == yes
+        tee in [tdx, dev-snp] (500): region in [moon, mars] and tee in [tdx, dev-snp] and confidence(region) > 0.5 and price < 0.0205 usd/h and debug == yes
+        without confidence(region) > 0.5: region in [moon, mars] and tee == tdx and price < 0.0205 usd/h and debug == yes
+        confidence(region) >= 0.3 (400): region in [moon, mars] and tee == tdx and confidence(region) >= 0.3 and price < 0.0205 usd/h and debug == yes
+        without price < 0.0205 usd/h: region in [moon, mars] and tee == tdx and confidence(region) > 0.5 and debug == yes
+        price <= 0.0205 usd/h (0): region in [moon, mars] and tee == tdx and confidence(region) > 0.5 and price <= 0.0205 usd/h and debug == yes
+        without debug == yes: region in [moon, mars] and tee == tdx and confidence(region) > 0.5 and price < 0.0205 usd/h"#]]
+    .assert_eq(&instead(
+        "region in [moon, mars] and tee == tdx and confidence(region) > 0.5 and price < 0.0205 usd/h and debug == yes",
+    ));
+}

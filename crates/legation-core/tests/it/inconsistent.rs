@@ -2,13 +2,13 @@
 //! refused by the check it belongs to, at the first statement that shows it.
 
 use legation_core::{
-    Bytes, Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Region, Requirement, RevocationEpoch, TaskId,
-    Term, UnixTime,
+    Allowance, Bytes, Digest, Encryption, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, Region,
+    Requirement, RevocationEpoch, TaskId, Term, UnixTime,
     claims::{Anchor, Attested, Judged, Role},
     statement::{
         Aggregate, Allocation, Appointment, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier,
     },
-    task::Input,
+    task::{Input, OutputRef},
 };
 
 use crate::{
@@ -315,6 +315,61 @@ fn allocations() {
     };
     assert_eq!(ends(270), Ok(()));
     assert_eq!(ends(271), Err("receipt.report".to_owned()));
+}
+
+#[test]
+fn limits() {
+    use Lie::{Allocation as A, Request as Q};
+    const REPORT: &str = "r1/report-0";
+    let limit = |what, change, check| (what, A("r1/allocation-0", change), check, REPORT);
+    check([
+        limit(
+            "less compute than asked for",
+            |a, _| a.limits = allowed(|l| l.cpu = Some(Millicores(999))),
+            "limits.cpu",
+        ),
+        limit("less memory", |a, _| a.limits = allowed(|l| l.memory = Some(Bytes::mib(511))), "limits.memory"),
+        limit("less fuel", |a, _| a.limits = allowed(|l| l.fuel = Some(Fuel(999_999_999))), "limits.fuel"),
+        limit("less time", |a, _| a.limits = allowed(|l| l.time = Some(Millis(59_999))), "limits.time"),
+        limit("less output", |a, _| a.limits = allowed(|l| l.egress = Some(Bytes::kib(1023))), "limits.egress"),
+        limit(
+            "sealed better than anything is",
+            |a, _| a.limits = allowed(|l| l.encryption = Some(Encryption::Aes256GcmMlKem1024)),
+            "limits.encryption",
+        ),
+        (
+            "data that may be elsewhere only",
+            Q("r1/request", |r, _| r.data.residency = [Region::new("mars").unwrap()].into()),
+            "data.residency",
+            "r1/report-0",
+        ),
+    ]);
+    // The output alone is 4 KiB: the log is what is too much.
+    let mebibyte = || allowed(|l| l.egress = Some(Bytes::mib(1)));
+    let both = |label: &str, said: Said<'_>, _: &Before| match said {
+        Said::Allocation(it) if label == "r1/allocation-0" => it.limits = mebibyte(),
+        Said::Report(it) if label == REPORT => {
+            it.log = Some(output("r1/log")).map(|log| OutputRef { size: Bytes::mib(1), ..log })
+        }
+        _ => (),
+    };
+    let world = build(Plan::default(), &both);
+    let invalid = verify(&world.assemble().unwrap()).unwrap_err();
+    assert_eq!((invalid.why.check.as_str(), invalid.at), ("limits.egress", world.at(REPORT)));
+    // Within them, the receipt names them.
+    let good = |label: &str, said: Said<'_>, _: &Before| match said {
+        Said::Allocation(it) if label == "r1/allocation-0" => it.limits = mebibyte(),
+        _ => (),
+    };
+    let verdict = verify(&build(Plan::default(), &good).assemble().unwrap()).unwrap();
+    let named = verdict.links.iter().filter(|l| l.says.contains("at most egress 1 MiB by appraisal/small")).count();
+    assert_eq!(named, 1);
+}
+
+fn allowed(change: impl FnOnce(&mut Allowance)) -> Option<Allowance> {
+    let mut allowance = Allowance { rules: vec!["appraisal/small".to_owned()], ..Allowance::default() };
+    change(&mut allowance);
+    Some(allowance)
 }
 
 #[test]

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, Envelope, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, ObjectId,
-    ProviderId, PublicKey, Receipt, Region, Rejection, Requirement, RevocationEpoch, Signed, Signer, TaskId, TenantId,
-    Term, UnixTime,
+    Bytes, Digest, EnclaveId, Envelope, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Milligpus, Millis,
+    ObjectId, ProviderId, PublicKey, Receipt, Region, Rejection, Requirement, RevocationEpoch, Signed, Signer, TaskId,
+    TenantId, Term, UnixTime,
     claims::{
         Anchor, Anchors, Attested, Capacity, Claims, Configuration, DevelopmentAnchor, Evidence, Judged, KeyBinding,
         Rate, Role, Tcb, TeeKind,
@@ -159,6 +159,7 @@ pub(crate) fn demand() -> Demand {
         fuel: Fuel(1_000_000_000),
         time: Millis(60_000),
         output: Bytes::mib(1),
+        gpus: Milligpus::ZERO,
     }
 }
 
@@ -352,6 +353,8 @@ impl Script<'_> {
             expires: round.at.plus(3600),
             fragments,
             require: Requirement::parse("tee in [dev-snp, sev-snp] and price <= 0.03 usd/h").unwrap(),
+            prefer: Default::default(),
+            data: Default::default(),
             assurance: Assurance::Attested,
             budget: MicroUsd(10_000),
             nonce: digest(&round.label("nonce")),
@@ -385,6 +388,7 @@ impl Script<'_> {
             provider: configuration.provider.clone(),
             region: configuration.region.clone(),
             price_hour: configuration.rate.per_hour(demand().cpu, demand().memory),
+            limits: None,
             why: Placement {
                 considered: 4,
                 eligible: 2,

@@ -10,10 +10,7 @@ use axum::{
 use legation_core::{Digest, Rejection};
 
 use super::{App, Caller, Problem, problem::ProblemBody};
-use crate::objects::fill;
-
-/// Bytes read at once for an answer.
-const CHUNK: usize = 256 * 1024;
+use crate::objects::{ObjectError, Outgoing};
 
 fn parse(digest: &str) -> Result<Digest, Problem> {
     digest.parse().map_err(|e| {
@@ -43,7 +40,7 @@ pub(crate) async fn store(
 ) -> Result<StatusCode, Problem> {
     use futures_core::Stream;
     let digest = parse(&digest)?;
-    if app.objects.has(&digest).await {
+    if app.objects.has(&digest).await? {
         return Ok(StatusCode::OK);
     }
     let mut incoming = app.objects.begin(digest).await?;
@@ -68,11 +65,12 @@ pub(crate) async fn fetch(
     Path(digest): Path<String>,
 ) -> Result<Response, Problem> {
     let digest = parse(&digest)?;
-    let (file, size) = app.objects.read(&digest).await?.ok_or_else(|| missing(&digest))?;
-    let chunks = ReadChunks { file: Some(file), reading: None };
-    let headers =
-        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, size.to_string())];
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    let object = app.objects.read(&digest).await?.ok_or_else(|| missing(&digest))?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, object.size().to_string()),
+    ];
+    Ok((headers, Body::from_stream(Pieces::Next(object))).into_response())
 }
 
 /// Whether an object is there.
@@ -84,50 +82,45 @@ pub(crate) async fn look(
     _caller: Extension<Caller>,
     Path(digest): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let found = app.objects.has(&parse(&digest)?).await;
+    let found = app.objects.has(&parse(&digest)?).await?;
     Ok(if found { StatusCode::OK } else { StatusCode::NOT_FOUND })
 }
 
-type Reading = std::pin::Pin<Box<dyn Future<Output = (tokio::fs::File, std::io::Result<Bytes>)> + Send>>;
+type Reading = std::pin::Pin<Box<dyn Future<Output = (Outgoing, Result<Option<Bytes>, ObjectError>)> + Send>>;
 
-/// A file in pieces, one in memory at a time.
-struct ReadChunks {
-    file: Option<tokio::fs::File>,
-    reading: Option<Reading>,
+/// An object in pieces, one in memory at a time.
+enum Pieces {
+    Next(Outgoing),
+    Reading(Reading),
+    Over,
 }
 
-impl futures_core::Stream for ReadChunks {
-    type Item = std::io::Result<Bytes>;
+impl futures_core::Stream for Pieces {
+    type Item = Result<Bytes, ObjectError>;
 
     fn poll_next(
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
         use std::task::Poll;
-        if self.reading.is_none() {
-            let Some(mut file) = self.file.take() else { return Poll::Ready(None) };
-            self.reading = Some(Box::pin(async move {
-                let mut chunk = vec![0; CHUNK];
-                let read = fill(&mut file, &mut chunk).await.map(|n| {
-                    chunk.truncate(n);
-                    Bytes::from(chunk)
-                });
-                (file, read)
-            }));
-        }
-        let Some(reading) = self.reading.as_mut() else { return Poll::Ready(None) };
+        let mut reading: Reading = match std::mem::replace(&mut *self, Self::Over) {
+            Self::Over => return Poll::Ready(None),
+            Self::Reading(reading) => reading,
+            Self::Next(mut object) => Box::pin(async move {
+                let read = object.next().await;
+                (object, read)
+            }),
+        };
         match reading.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready((file, read)) => {
-                self.reading = None;
-                match read {
-                    Ok(bytes) if bytes.is_empty() => Poll::Ready(None),
-                    Ok(bytes) => {
-                        self.file = Some(file);
-                        Poll::Ready(Some(Ok(bytes)))
-                    }
-                    Err(e) => Poll::Ready(Some(Err(e))),
+            Poll::Pending => {
+                *self = Self::Reading(reading);
+                Poll::Pending
+            }
+            Poll::Ready((object, read)) => {
+                if let Ok(Some(_)) = &read {
+                    *self = Self::Next(object);
                 }
+                Poll::Ready(read.transpose())
             }
         }
     }

@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, State, rejection::JsonRejection},
 };
 use legation_core::{Rejection, Signed, UnixTime, statement::Passport};
-use legation_policy::{DryRun, Options, Policy, PolicyDiff, References, Scope, Subject};
+use legation_policy::{DryRun, Options, PlaceQuestion, Policy, PolicyDiff, References, Scope, Subject};
 use legation_pool::{Command, PolicyVersion, PolicyView, Pool};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -32,6 +32,10 @@ pub(crate) fn trials() -> Arc<Semaphore> {
 pub struct PolicyText {
     /// Cedar.
     pub text: String,
+    /// For a dry run: work that the rules of placement are held against, `{"tenant": .., "data": {..}, "demand": {..}, ..}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub place: Option<PlaceQuestion>,
 }
 
 /// What is in the pool, as of one moment.
@@ -158,7 +162,7 @@ pub(crate) async fn set(
 ) -> Result<Json<PolicyView>, Problem> {
     let scope = parse(&name)?;
     caller.sets(&scope)?;
-    let Json(PolicyText { text }) = body?;
+    let Json(PolicyText { text, .. }) = body?;
     let (author, now) = (caller.author(), (app.clock)());
     app.leader.apply(Command::SetPolicy { scope: scope.clone(), text, author }).await?;
     Ok(Json(app.leader.ask(move |pool| pool.policy_view(&scope, now)).await??))
@@ -178,10 +182,13 @@ pub(crate) async fn test(
 ) -> Result<Json<DryRun>, Problem> {
     let scope = parse(&name)?;
     caller.reads(&scope)?;
-    let Json(PolicyText { text }) = body?;
+    let Json(PolicyText { text, place }) = body?;
     trial(&app, scope, move |snapshot, scope, development, now| {
         let policy = snapshot.load_new(scope, &text, development, now)?;
-        Ok(legation_policy::dry_run(&policy, snapshot.subjects(), now))
+        Ok(match &place {
+            Some(place) => legation_policy::place_dry_run(&policy, place, snapshot.subjects(), now),
+            None => legation_policy::dry_run(&policy, snapshot.subjects(), now),
+        })
     })
     .await
 }
@@ -201,7 +208,7 @@ pub(crate) async fn diff(
 ) -> Result<Json<PolicyDiff>, Problem> {
     let scope = parse(&name)?;
     caller.reads(&scope)?;
-    let Json(PolicyText { text }) = body?;
+    let Json(PolicyText { text, .. }) = body?;
     trial(&app, scope, move |snapshot, scope, development, now| {
         let current = snapshot.current.as_deref().ok_or_else(|| {
             Rejection::new("policy.unknown", format!("policy `{scope}`")).expected("one in force").got("none")

@@ -55,9 +55,9 @@ impl From<Rejection> for Problem {
                 StatusCode::NOT_FOUND
             }
             "task.ended" | "idempotency.reused" | "revocation" | "pool.away" | "receipt.nothing" | "reference.name"
-            | "reference.used" => StatusCode::CONFLICT,
+            | "reference.used" | "account.changed" | "task.known" => StatusCode::CONFLICT,
             "pool.full" | "revocation.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
-            "manager.stopping" => StatusCode::SERVICE_UNAVAILABLE,
+            "manager.stopping" | "manager.standby" => StatusCode::SERVICE_UNAVAILABLE,
             "journal.append" => StatusCode::INSUFFICIENT_STORAGE,
             "pool.defect" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
@@ -72,7 +72,8 @@ impl From<ObjectError> for Problem {
             ObjectError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ObjectError::WrongDigest { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             e if e.is_full() => StatusCode::INSUFFICIENT_STORAGE,
-            ObjectError::Disk { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            ObjectError::Database { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ObjectError::Disk { .. } | ObjectError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.refusal())
     }

@@ -11,13 +11,13 @@ use axum::{
     http::HeaderMap,
 };
 use legation_core::{
-    Digest, Envelope, Rejection, RevocationEpoch, Signed, TaskId,
+    Digest, Envelope, Rejection, RevocationEpoch, Signed, TaskId, TenantId,
     claims::{CollateralItem, Evidence},
     encoding,
     statement::{Grant, Request},
     task::WrappedKey,
 };
-use legation_pool::{Command, Explanation, IdempotencyKey, Needs, Pool, TaskState, TaskView};
+use legation_pool::{Command, Estimate, Explanation, IdempotencyKey, Needs, Pool, TaskState, TaskView};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -167,25 +167,13 @@ pub(crate) async fn submit(
     body: Result<Json<Submission>, JsonRejection>,
 ) -> Result<Json<TaskNow>, Problem> {
     let (Query(wait), Json(Submission { request, grants })) = (wait?, body?);
-    let Some(tenant) = app.config.tenants.iter().find(|t| t.name == request.tenant && t.key == request.client) else {
-        return Err(Problem::forbidden(
-            Rejection::new("request.client", "client of the request")
-                .expected(format!("the key of tenant {}", request.tenant))
-                .got(request.client.id())
-                .fix("ask the operator to register this key for the tenant"),
-        ));
-    };
-    if !matches!(&caller, Caller::Tenant(name) if *name == tenant.name) {
-        return Err(Problem::forbidden(
-            Rejection::new("api.tenant", "token of the request").expected(format!("that of tenant {}", tenant.name)),
-        ));
-    }
+    let tenant = own_request(&app, &caller, &request)?;
     let idempotency = match headers.get("idempotency-key").map(|v| v.to_str()) {
         None => None,
         Some(Ok(key)) => {
             let mut body = request.digest().to_string();
             grants.iter().for_each(|g| body.push_str(&g.digest().to_string()));
-            Some(IdempotencyKey { key: format!("{}/{key}", tenant.name), body: Digest::of(body.as_bytes()) })
+            Some(IdempotencyKey { key: format!("{tenant}/{key}"), body: Digest::of(body.as_bytes()) })
         }
         Some(Err(e)) => {
             let why = Rejection::new("idempotency.key", "idempotency key").expected("visible ASCII").got(e);
@@ -195,7 +183,7 @@ pub(crate) async fn submit(
     for fragment in &request.fragments {
         let wanted = fragment.sealed_inputs().map(|i| i.ciphertext).chain([fragment.module]);
         for digest in wanted {
-            if !app.objects.has(&digest).await {
+            if !app.objects.has(&digest).await? {
                 return Err(Rejection::new(
                     "object.unknown",
                     format!("an object that fragment `{}` needs", fragment.name),
@@ -211,6 +199,43 @@ pub(crate) async fn submit(
     let changes = app.leader.watch(id);
     app.leader.apply(Command::Submit { request: Box::new(request), grants, idempotency }).await?;
     settled(&app, &caller, id, changes, wait.wait).await.map(Json)
+}
+
+/// The tenant whose request it is, if the caller is that tenant and the client its own.
+fn own_request(app: &App, caller: &Caller, request: &Request) -> Result<TenantId, Problem> {
+    let Some(tenant) = app.config.tenants.iter().find(|t| t.name == request.tenant && t.key == request.client) else {
+        return Err(Problem::forbidden(
+            Rejection::new("request.client", "client of the request")
+                .expected(format!("the key of tenant {}", request.tenant))
+                .got(request.client.id())
+                .fix("ask the operator to register this key for the tenant"),
+        ));
+    };
+    if !matches!(caller, Caller::Tenant(name) if *name == tenant.name) {
+        return Err(Problem::forbidden(
+            Rejection::new("api.tenant", "token of the request").expected(format!("that of tenant {}", tenant.name)),
+        ));
+    }
+    Ok(tenant.name.clone())
+}
+
+/// What a submission of this would come to now: where each fragment would go and what it would cost, or why it would wait.
+/// Nothing is changed, and no object needs to be stored.
+#[utoipa::path(post, path = "/v1/tasks/estimate", tag = "tasks", security(("token" = [])), request_body = Submission,
+    responses((status = 200, description = "Fragment by fragment", body = Object),
+        (status = 403, description = "Another tenant's request", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It was submitted before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "What the submission would be refused for", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "The pool has too many tasks", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn estimate(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Json<Submission>, JsonRejection>,
+) -> Result<Json<Estimate>, Problem> {
+    let Json(Submission { request, grants }) = body?;
+    own_request(&app, &caller, &request)?;
+    let now = (app.clock)();
+    Ok(Json(app.leader.estimate(request, grants, now).await?))
 }
 
 /// Waits until the task ended or needs something of its clients, or the time is over.
@@ -342,7 +367,9 @@ pub(crate) async fn cancel(
     settled(&app, &caller, id, changes, 0).await.map(Json)
 }
 
-/// Why each fragment is where it is, and why not elsewhere: every enclave with its reason.
+/// Why each fragment is where it is, why not elsewhere, and what could be asked instead: classes of enclaves alike, with how many
+/// could take it now and what rules out the others; the best of those that could; changes of the request, each tried, by which it
+/// would be placed now.
 #[utoipa::path(get, path = "/v1/tasks/{id}/explain", tag = "tasks", security(("token" = [])),
     params(("id" = String, Path, description = "Name of the task")),
     responses((status = 200, description = "Fragment by fragment", body = Vec<Object>),

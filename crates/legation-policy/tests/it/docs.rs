@@ -21,7 +21,7 @@ fn load_without_warnings(example: &str, scope: Scope) {
 fn the_policies_of_the_explanation_load() {
     let text = read("policy.md");
     let examples: Vec<_> = text.split("```cedar\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 7);
     for (i, example) in examples.into_iter().enumerate() {
         let scope = if i == 4 { Scope::Tenant(TenantId::new("acme").unwrap()) } else { Scope::Pool };
         load_without_warnings(example, scope);

@@ -4,6 +4,7 @@
 mod docs;
 mod explaining;
 mod loading;
+mod placing;
 mod properties;
 mod references;
 mod running;

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use legation_policy::{Options, Policy, References};
+use legation_core::{
+    Bytes, Digest, MicroUsd,
+    prefer::{DataTerms, Priority},
+    task::Demand,
+};
+use legation_policy::{Asked, Options, Policy, References};
 
 use crate::world::{Guest, NOW, firmware, image, known};
 
@@ -70,4 +75,43 @@ fn a_policy_of_twenty_rules() {
         }
         println!("{name}: {best:.1} us");
     }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn rules_of_placement() {
+    let mut text = "@id(\"all\") permit (principal, action == Action::\"admit\", resource);\n".to_owned();
+    for i in 0..20 {
+        text.push_str(&format!(
+            "@id(\"p-{i}\") @limit_memory(\"{} MiB\") permit (principal, action == Action::\"place\", resource) when {{ \
+             context.regulations.contains(\"r-{i}\") && resource.region like \"eu-*\" && resource.confidence.tee >= 300 }};\n",
+            100 + i
+        ));
+    }
+    let policy = Policy::load("speed", &text, Arc::new(References::default()), Options::default()).unwrap();
+    let guest = Guest::milan();
+    let tenant = legation_core::TenantId::new("acme").unwrap();
+    let data = DataTerms { regulations: ["r-7".to_owned(), "r-9".to_owned()].into(), ..DataTerms::default() };
+    let (demand, usd) = (Demand::default(), MicroUsd(1000));
+    let asked = Asked {
+        tenant: &tenant,
+        data: &data,
+        priority: Priority(4),
+        module: Digest::of(b"module"),
+        demand,
+        budget: usd,
+        price_hour: usd,
+        cost_max: usd,
+    };
+    assert_eq!(policy.place(guest.subject(), &asked, NOW).unwrap().memory, Some(Bytes::mib(107)));
+    const TIMES: u32 = 20_000;
+    let each = |what: &str, work: &dyn Fn()| {
+        let started = on_cpu();
+        (0..TIMES).for_each(|_| work());
+        println!("{what}: {:.1} us", (on_cpu() - started) * 1e6 / f64::from(TIMES));
+    };
+    each("placement by twenty rules", &|| drop(policy.place(guest.subject(), &asked, NOW)));
+    each("digest of what they see", &|| {
+        std::hint::black_box(policy.sees(&asked));
+    });
 }

@@ -83,7 +83,7 @@ fn a_lapsed_passport_makes_ineligible_until_it_is_renewed() {
     world.now = START.plus(11);
     let task = world.submit_granted(vec![fragment("waits")]);
     assert_eq!(world.phase(task, 0), Phase::Queued);
-    let why = world.pool.explain(task, world.now).unwrap()[0].enclaves[0].why_not.clone().unwrap();
+    let why = world.pool.explain(task, world.now).unwrap()[0].classes[0].why_not[0].why.clone();
     assert_eq!(why.check, "pool.passport");
     let renewed = world.attested(&machine);
     did(&world.apply(renewed.clone()).unwrap(), &["attested", "lease-1 for #0", "-> offer lease-1"]);
@@ -166,7 +166,7 @@ fn a_draining_enclave_finishes_and_takes_no_more() {
     world.begin_term(2).unwrap();
     world.arrive(enclave, &[]);
     assert_eq!(world.phase(waits, 0), Phase::Queued);
-    let why = world.pool.explain(waits, world.now).unwrap()[0].enclaves[0].why_not.clone().unwrap();
+    let why = world.pool.explain(waits, world.now).unwrap()[0].classes[0].why_not[0].why.clone();
     assert_eq!(why.check, "pool.draining");
 }
 

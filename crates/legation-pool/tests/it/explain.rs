@@ -54,16 +54,16 @@ fn render(world: &World, task: TaskId) -> String {
             _ => writeln!(out, "\n  -> waits").unwrap(),
         }
         let mut lines: Vec<_> = said
-            .enclaves
+            .classes
             .iter()
-            .map(|e| {
-                let place = format!("{} {}", e.provider, e.region);
-                match (&e.price_hour, &e.why_not) {
-                    (Some(price), _) => format!("     {place}: {price} per hour"),
-                    (None, Some(why)) => {
+            .map(|class| {
+                let place = format!("{} {}", class.provider, class.region);
+                match class.why_not.first() {
+                    None => format!("     {place}: {} per hour", class.price_hour),
+                    Some(reason) => {
+                        let why = &reason.why;
                         format!("     {place}: {}; expected {}; got {}", why.check, why.expected, why.got)
                     }
-                    (None, None) => format!("     {place}: nothing said"),
                 }
             })
             .collect();
@@ -90,100 +90,100 @@ fn golden_decisions() {
         &world,
         cheap,
         &expect![[r#"
-        #0 part: (any) and (any)
-          -> alpha eu-1, first by name of 2 alike; 9 of 9 eligible; passed over: none
-             alpha ap-1: 0.003000 usd per hour
-             alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             alpha us-1: 0.002000 usd per hour
-             bravo ap-1: 0.004000 usd per hour
-             bravo eu-1: 0.002000 usd per hour
-             bravo us-1: 0.002000 usd per hour
-             carol ap-1: 0.009000 usd per hour
-             carol eu-1: 0.003000 usd per hour
-             carol us-1: 0.001000 usd per hour
-    "#]],
+            #0 part: (any) and (any)
+              -> alpha eu-1, price 0.001000 usd/h, posture +105.0 %, fit +4.7 %; best of 9 classes that were asked; 9 of 9 eligible; passed over: none
+                 alpha ap-1: 0.003000 usd per hour
+                 alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 alpha us-1: 0.002000 usd per hour
+                 bravo ap-1: 0.004000 usd per hour
+                 bravo eu-1: 0.002000 usd per hour
+                 bravo us-1: 0.002000 usd per hour
+                 carol ap-1: 0.009000 usd per hour
+                 carol eu-1: 0.003000 usd per hour
+                 carol us-1: 0.001000 usd per hour
+        "#]],
     );
     let second = submit(&mut world, |_| {});
     check(
         &world,
         second,
         &expect![[r#"
-        #0 part: (any) and (any)
-          -> carol us-1, cheapest of 8; 8 of 9 eligible; passed over: 1 pool.capacity
-             alpha ap-1: 0.003000 usd per hour
-             alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             alpha us-1: 0.002000 usd per hour
-             bravo ap-1: 0.004000 usd per hour
-             bravo eu-1: 0.002000 usd per hour
-             bravo us-1: 0.002000 usd per hour
-             carol ap-1: 0.009000 usd per hour
-             carol eu-1: 0.003000 usd per hour
-             carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-    "#]],
+            #0 part: (any) and (any)
+              -> carol us-1, price 0.001000 usd/h, posture +105.0 %, fit +4.7 %; best of 9 classes that were asked; 9 of 9 eligible; passed over: none
+                 alpha ap-1: 0.003000 usd per hour
+                 alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 alpha us-1: 0.002000 usd per hour
+                 bravo ap-1: 0.004000 usd per hour
+                 bravo eu-1: 0.002000 usd per hour
+                 bravo us-1: 0.002000 usd per hour
+                 carol ap-1: 0.009000 usd per hour
+                 carol eu-1: 0.003000 usd per hour
+                 carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+        "#]],
     );
     let european = submit(&mut world, |r| r.require = require("region == \"eu-1\" and not provider == \"alpha\""));
     check(
         &world,
         european,
         &expect![[r##"
-        #0 part: (region == "eu-1" and not provider == "alpha") and (any)
-          -> bravo eu-1, cheapest of 2; 2 of 9 eligible; passed over: 6 require.region, 1 require.not
-             alpha ap-1: require.region; expected region == "eu-1"; got "ap-1"
-             alpha eu-1: require.not; expected not provider == "alpha"; got what it excludes
-             alpha us-1: require.region; expected region == "eu-1"; got "us-1"
-             bravo ap-1: require.region; expected region == "eu-1"; got "ap-1"
-             bravo eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             bravo us-1: require.region; expected region == "eu-1"; got "us-1"
-             carol ap-1: require.region; expected region == "eu-1"; got "ap-1"
-             carol eu-1: 0.003000 usd per hour
-             carol us-1: require.region; expected region == "eu-1"; got "us-1"
-    "##]],
+            #0 part: (region == "eu-1" and not provider == "alpha") and (any)
+              -> bravo eu-1, price 0.002000 usd/h, posture +105.0 %, fit +4.7 %; best of 9 classes that were asked; 2 of 9 eligible; passed over: 6 require.region, 1 require.not
+                 alpha ap-1: require.region; expected region == "eu-1"; got "ap-1"
+                 alpha eu-1: require.not; expected not provider == "alpha"; got what it excludes
+                 alpha us-1: require.region; expected region == "eu-1"; got "us-1"
+                 bravo ap-1: require.region; expected region == "eu-1"; got "ap-1"
+                 bravo eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 bravo us-1: require.region; expected region == "eu-1"; got "us-1"
+                 carol ap-1: require.region; expected region == "eu-1"; got "ap-1"
+                 carol eu-1: 0.003000 usd per hour
+                 carol us-1: require.region; expected region == "eu-1"; got "us-1"
+        "##]],
     );
     let spread = submit(&mut world, |r| r.fragments = vec![fragment("left"), fragment("right")]);
     check(
         &world,
         spread,
         &expect![[r#"
-        #0 left: (any) and (any)
-          -> bravo us-1, first by name of 2 alike; 6 of 9 eligible; passed over: 3 pool.capacity
-             alpha ap-1: 0.003000 usd per hour
-             alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             alpha us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             bravo ap-1: 0.004000 usd per hour
-             bravo eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             bravo us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             carol ap-1: 0.009000 usd per hour
-             carol eu-1: 0.003000 usd per hour
-             carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-        #1 right: (any) and (any)
-          -> alpha us-1, cheapest of 5; 5 of 9 eligible; passed over: 4 pool.capacity
-             alpha ap-1: 0.003000 usd per hour
-             alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             alpha us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             bravo ap-1: 0.004000 usd per hour
-             bravo eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             bravo us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-             carol ap-1: 0.009000 usd per hour
-             carol eu-1: 0.003000 usd per hour
-             carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
-    "#]],
+            #0 left: (any) and (any)
+              -> alpha us-1, price 0.002000 usd/h, posture +105.0 %, fit +4.7 %; best of 9 classes that were asked; 9 of 9 eligible; passed over: none
+                 alpha ap-1: 0.003000 usd per hour
+                 alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 alpha us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 bravo ap-1: 0.004000 usd per hour
+                 bravo eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 bravo us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 carol ap-1: 0.009000 usd per hour
+                 carol eu-1: 0.003000 usd per hour
+                 carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+            #1 right: (any) and (any)
+              -> bravo us-1, price 0.002000 usd/h, posture +105.0 %, fit +4.7 %; best of 9 classes that were asked; 9 of 9 eligible; passed over: none
+                 alpha ap-1: 0.003000 usd per hour
+                 alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 alpha us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 bravo ap-1: 0.004000 usd per hour
+                 bravo eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 bravo us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+                 carol ap-1: 0.009000 usd per hour
+                 carol eu-1: 0.003000 usd per hour
+                 carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+        "#]],
     );
-    let poor = submit(&mut world, |r| r.budget = MicroUsd(16));
+    let poor = submit(&mut world, |r| r.budget = MicroUsd(17));
     check(
         &world,
         poor,
         &expect![[r#"
         #0 part: (any) and (any)
           -> waits
-             alpha ap-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000050 usd with this one
-             alpha eu-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000017 usd with this one
-             alpha us-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000034 usd with this one
-             bravo ap-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000067 usd with this one
-             bravo eu-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000034 usd with this one
-             bravo us-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000034 usd with this one
-             carol ap-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000150 usd with this one
-             carol eu-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000050 usd with this one
-             carol us-1: pool.budget; expected within the budget of 0.000016 usd; got up to 0.000017 usd with this one
+             alpha ap-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000050 usd with this one
+             alpha eu-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
+             alpha us-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000034 usd with this one
+             bravo ap-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000067 usd with this one
+             bravo eu-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000034 usd with this one
+             bravo us-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000034 usd with this one
+             carol ap-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000150 usd with this one
+             carol eu-1: pool.budget; expected within the budget of 0.000017 usd; got up to 0.000050 usd with this one
+             carol us-1: pool.capacity; expected 0.100 cores, 64 MiB and a slot; got 1.900 cores, 960 MiB and 0 slots left
     "#]],
     );
     let nowhere = submit(&mut world, |r| {
@@ -224,17 +224,17 @@ fn golden_history() {
         &world,
         task,
         &expect![[r##"
-        #0 part: (provider == "bravo") and (any)
-          -> bravo ap-1, the only one; 1 of 9 eligible; passed over: 6 require.provider, 1 pool.revoked, 1 pool.tried
-             alpha ap-1: require.provider; expected provider == "bravo"; got "alpha"
-             alpha eu-1: require.provider; expected provider == "bravo"; got "alpha"
-             alpha us-1: require.provider; expected provider == "bravo"; got "alpha"
-             bravo ap-1: pool.away; expected an open channel; got away since 2027-01-15T08:00:00Z
-             bravo eu-1: pool.revoked; expected not revoked; got stolen
-             bravo us-1: pool.draining; expected taking work; got draining
-             carol ap-1: require.provider; expected provider == "bravo"; got "carol"
-             carol eu-1: require.provider; expected provider == "bravo"; got "carol"
-             carol us-1: require.provider; expected provider == "bravo"; got "carol"
-    "##]],
+            #0 part: (provider == "bravo") and (any)
+              -> bravo ap-1, price 0.004000 usd/h, posture +105.0 %, fit +4.7 %; best of 9 classes that were asked; 3 of 9 eligible; passed over: 6 require.provider
+                 alpha ap-1: require.provider; expected provider == "bravo"; got "alpha"
+                 alpha eu-1: require.provider; expected provider == "bravo"; got "alpha"
+                 alpha us-1: require.provider; expected provider == "bravo"; got "alpha"
+                 bravo ap-1: pool.away; expected an open channel; got away since 2027-01-15T08:00:00Z
+                 bravo eu-1: pool.draining; expected taking work; got draining
+                 bravo us-1: pool.revoked; expected not revoked; got stolen
+                 carol ap-1: require.provider; expected provider == "bravo"; got "carol"
+                 carol eu-1: require.provider; expected provider == "bravo"; got "carol"
+                 carol us-1: require.provider; expected provider == "bravo"; got "carol"
+        "##]],
     );
 }

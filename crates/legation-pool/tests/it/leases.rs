@@ -1,6 +1,6 @@
 //! What becomes of leases: over, not granted, lost, moved; and capacity.
 
-use legation_core::{Bytes, Millicores};
+use legation_core::{Bytes, Millicores, Milligpus};
 use legation_pool::{Command, LeaseEnd, Phase};
 
 use crate::world::*;
@@ -77,7 +77,7 @@ fn capacity_is_slots_cpu_and_memory() {
         ("both fit", wide(1000, Bytes::mib(512)), wide(1000, Bytes::mib(512)), true),
         ("too little cpu", wide(1000, Bytes::mib(512)), wide(1001, Bytes::mib(512)), false),
         ("too little memory", wide(1000, Bytes::mib(512)), wide(1000, Bytes::mib(513)), false),
-        ("more than there is", wide(1, Bytes::mib(1)), wide(u64::MAX, Bytes::mib(1)), false),
+        ("more than there is", wide(1, Bytes::mib(1)), wide(2001, Bytes::mib(1)), false),
     ] {
         let mut world = World::new([Machine::new("a")]);
         let task = world.submit_granted(vec![first, second]);
@@ -87,21 +87,19 @@ fn capacity_is_slots_cpu_and_memory() {
     let mut world = World::new([Machine::new("a").slots(1)]);
     let task = world.submit_granted(vec![fragment("first"), fragment("second")]);
     assert_eq!(world.phase(task, 1), Phase::Queued);
-    assert_eq!(
-        world.pool.explain(task, world.now).unwrap()[1].enclaves[0].why_not.as_ref().unwrap().check,
-        "pool.capacity"
-    );
+    assert_eq!(world.pool.explain(task, world.now).unwrap()[1].classes[0].why_not[0].why.check, "pool.capacity");
 }
 
 #[test]
 fn a_machine_without_bounds_is_counted_too() {
     let mut machine = Machine::new("a").slots(u32::MAX);
-    machine.configuration.capacity.cpu = Millicores(u64::MAX);
+    // The most that anybody may ask for.
+    machine.configuration.capacity.cpu = legation_core::task::DEMAND_MAX.0;
     machine.configuration.capacity.memory = Bytes(u64::MAX);
     machine.configuration.rate.core_hour = legation_core::MicroUsd(0);
     let mut world = World::new([machine]);
     let mut whole = fragment("whole");
-    whole.demand.cpu = Millicores(u64::MAX);
+    whole.demand.cpu = legation_core::task::DEMAND_MAX.0;
     let task = world.submit_granted(vec![whole, fragment("more")]);
     assert!(world.lease(task, 0).is_some());
     assert_eq!(world.phase(task, 1), Phase::Queued);
@@ -124,11 +122,39 @@ fn one_that_finds_nothing_does_not_speak_for_others() {
     let mut world = World::new([Machine::new("a")]);
     let tried = world.submit_granted(vec![fragment("same")]);
     world.refuse(world.lease(tried, 0).unwrap().0);
-    let mut poor = request("client", "poor", world.now, vec![fragment("same")]);
-    poor.budget = legation_core::MicroUsd(1);
+    let mut poor = request("client", "poor", world.now, vec![fragment("same"), fragment("same")]);
+    poor.budget = legation_core::MicroUsd(20);
     let poor = legation_core::dsse::sign(poor, &world.client);
     let poor = world.submit(&poor);
     let fits = world.submit_granted(vec![fragment("same")]);
-    assert_eq!((world.phase(tried, 0), world.phase(poor, 0)), (Phase::Queued, Phase::Queued));
+    assert_eq!((world.phase(tried, 0), world.phase(poor, 1)), (Phase::Queued, Phase::Queued));
     assert!(world.lease(fits, 0).is_some());
+}
+
+#[test]
+fn accelerators_are_leased_device_by_device() {
+    let mut machine = Machine::new("a").slots(8);
+    machine.gpus = vec!["gpu one", "gpu two"];
+    let id = machine.id;
+    let mut world = World::new([machine]);
+    let ask = |world: &mut World, milli: u64| {
+        let mut part = fragment("part");
+        part.demand.gpus = Milligpus(milli);
+        world.submit_granted(vec![part])
+    };
+    let first = ask(&mut world, 600);
+    let second = ask(&mut world, 600);
+    assert!(world.lease(first, 0).is_some() && world.lease(second, 0).is_some());
+    let third = ask(&mut world, 600);
+    assert_eq!(world.phase(third, 0), Phase::Queued, "800 are left, but on no device 600");
+    let said = world.pool.explain(third, world.now).unwrap();
+    assert!(format!("{said:?}").contains("0.400 of an accelerator"), "what is left of the best is told");
+    let plain = world.submit_granted(vec![fragment("plain")]);
+    assert!(world.lease(plain, 0).is_some(), "who wants none is not kept waiting");
+    let (lease, _) = world.lease(first, 0).unwrap();
+    world.run(lease);
+    assert!(world.lease(third, 0).is_some());
+    assert_eq!(world.pool.enclaves()[&id].gpus_left, [400, 400]);
+    let whole = ask(&mut world, 1000);
+    assert_eq!(world.phase(whole, 0), Phase::Queued);
 }

@@ -1,15 +1,24 @@
 //! The pool through its door: stories, golden decisions, generated histories, and how fast it goes.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod accounts;
 mod enclaves;
+mod estimates;
 mod explain;
+mod history;
 mod journal;
 mod leases;
+mod metering;
+mod openb;
+mod permits;
+mod placement;
 mod policies;
 mod proofs;
 mod properties;
 mod reports;
 mod revocation;
+mod scenario;
+mod snapshots;
 mod speed;
 mod tasks;
 mod terms;

@@ -10,7 +10,7 @@ fn key(name: &str) -> KeyId {
 }
 
 fn why_not(world: &World, task: legation_core::TaskId) -> Rejection {
-    world.pool.explain(task, world.now).unwrap()[0].enclaves[0].why_not.clone().unwrap()
+    world.pool.explain(task, world.now).unwrap()[0].classes[0].why_not[0].why.clone()
 }
 
 fn withdraw(machine: &Machine, verifier: &str) -> Command {
@@ -142,7 +142,8 @@ fn a_verifier_takes_its_passport_back() {
     assert_eq!(world.lease(task, 0).unwrap().1, b.id);
     let waits = world.submit_granted(vec![reading(fragment("x"), Vec::new())]);
     let explained = world.pool.explain(waits, world.now).unwrap();
-    let why = explained[0].enclaves.iter().find(|e| e.enclave == a.id).unwrap().why_not.clone().unwrap();
+    let class = explained[0].classes.iter().find(|c| c.some.contains(&a.id)).unwrap();
+    let why = class.why_not[0].why.clone();
     assert_eq!((why.check.as_str(), why.fix.as_str()), ("appraisal.tcb", "update the firmware"));
     let view = world.pool.enclave_view(a.id, world.now).unwrap();
     assert_eq!(view.withdrawal.unwrap().why.check, "appraisal.tcb");

@@ -22,7 +22,8 @@ use legation_core::{
     statement::{Office, Outcome, Request},
 };
 use legation_pool::{
-    Applied, Command, Effect, Event, IdempotencyKey, LeaseEnd, Limits, Phase, Pool, Presence, Record, TaskState,
+    AccountTerms, Applied, Command, Effect, Estimate, Event, IdempotencyKey, LeaseEnd, Limits, Outlook, Phase, Pool,
+    Presence, Quota, Record, TaskState,
 };
 use proptest::{
     prelude::*,
@@ -110,6 +111,14 @@ enum Action {
         grows: bool,
         successor: bool,
     },
+    /// The operator sets the tenant's account, or the default one.
+    Account {
+        own: bool,
+        budget: u64,
+        leases: u64,
+        tasks: u64,
+        cpu: u64,
+    },
     Wait(u64),
     Back(u64),
 }
@@ -134,6 +143,9 @@ fn action() -> impl Strategy<Value = Action> {
         12 => (pick(), 0..10_u8).prop_map(|(pick, flaw)| Action::Report { pick, flaw }),
         2 => pick().prop_map(|pick| Action::Cancel { pick }),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(grows, successor)| Action::BeginTerm { grows, successor }),
+        2 => (any::<bool>(), 0..400_u64, 0..5_u64, 0..8_u64, 0..30_u64).prop_map(|(own, budget, leases, tasks, cpu)| {
+            Action::Account { own, budget, leases, tasks, cpu }
+        }),
         10 => prop_oneof![8 => 0..40_u64, 2 => 40..200_u64, 1 => 200..5000_u64].prop_map(Action::Wait),
         1 => (0..20_u64).prop_map(Action::Back),
     ]
@@ -197,15 +209,35 @@ impl<'a> History<'a> {
             _ => {}
         }
         let tick = matches!(command, Command::Tick);
+        let estimate = self.estimate(&command);
         match self.world.apply(command) {
-            Ok(applied) => self.follow(&applied),
+            Ok(applied) => {
+                if let Some(estimate) = estimate {
+                    self.came_true(&estimate, &applied);
+                }
+                self.follow(&applied);
+            }
             Err(why) => {
+                if let Some(Err(estimated)) = estimate
+                    && !why.check.starts_with("idempotency.")
+                {
+                    assert_eq!(estimated, why, "refused otherwise than estimated");
+                }
                 assert!(!tick, "a tick was refused: {why}");
                 self.tally.borrow_mut().count(&format!("refused by {}", why.check));
             }
         }
         self.compare();
         self.nothing_waits_in_vain();
+        self.restore();
+    }
+
+    /// A snapshot holds everything.
+    fn restore(&self) {
+        let pool = &self.world.pool;
+        let again = Pool::restore(&pool.snapshot().unwrap(), LIMITS).unwrap();
+        assert_eq!(&again, pool);
+        again.audit().unwrap();
     }
 
     /// What waits could not be placed: a command that made room was followed by whoever it made room for.
@@ -215,13 +247,56 @@ impl<'a> History<'a> {
             if task.fragments.iter().all(|f| f.phase != Phase::Queued) {
                 continue;
             }
-            for said in pool.explain(*id, self.world.now).unwrap() {
-                let could = said.enclaves.iter().find(|e| e.why_not.is_none());
+            for (index, fragment) in (0..).map(legation_core::FragmentIndex).zip(&task.fragments) {
+                let could = pool.ranking(*id, index, self.world.now);
                 assert!(
-                    said.phase != Phase::Queued || could.is_none(),
-                    "{} waits, and {could:?} could take it",
-                    said.name
+                    fragment.phase != Phase::Queued || could.is_empty(),
+                    "{index} waits, and {could:?} could take it"
                 );
+            }
+        }
+    }
+
+    /// What a submission would come to; asking changes nothing.
+    fn estimate(&mut self, command: &Command) -> Option<Result<Estimate, Rejection>> {
+        let Command::Submit { request, grants, .. } = command else { return None };
+        let leads = self.world.pool.term() > Term(0);
+        let new = !self.world.pool.tasks().contains_key(&TaskId::new(request.digest()));
+        if !new || !leads {
+            return None;
+        }
+        let before = self.world.pool.clone();
+        let estimate = self.world.pool.estimate((**request).clone(), grants, self.world.now);
+        assert_eq!(self.world.pool, before, "an estimate changed the pool");
+        Some(estimate)
+    }
+
+    /// The submission right after went where the estimate said.
+    fn came_true(&mut self, estimate: &Result<Estimate, Rejection>, applied: &Applied) {
+        let estimate = estimate.as_ref().unwrap();
+        for said in &estimate.fragments {
+            let leased = applied.records.iter().find_map(|r| match &r.event {
+                Event::Leased { allocation } if allocation.task == estimate.task => {
+                    (allocation.fragment == said.fragment).then_some(allocation)
+                }
+                _ => None,
+            });
+            let placed = leased.map(|a| (a.enclave, a.price_hour, a.why.decided_by.clone(), a.limits.clone()));
+            let mut tally = self.tally.borrow_mut();
+            match &said.outlook {
+                Outlook::Placed(p) => {
+                    tally.count("estimated: placed");
+                    let said = (p.enclave, p.price_hour, p.decided_by.clone(), p.limits.clone());
+                    assert_eq!(placed, Some(said), "placed otherwise than estimated");
+                }
+                Outlook::Queued { .. } => {
+                    tally.count("estimated: queued");
+                    assert_eq!(placed, None, "placed, though it was to wait");
+                }
+                Outlook::Behind { .. } => {
+                    tally.count("estimated: behind");
+                    assert_eq!(placed, None, "placed before what it reads is there");
+                }
             }
         }
     }
@@ -295,6 +370,20 @@ impl<'a> History<'a> {
                 let term = Term(self.world.pool.term().0 + u64::from(*grows));
                 let appointment = Box::new(self.world.appointment(&self.world.manager, Office::Manager));
                 Command::BeginTerm { term, appointment }
+            }
+            Action::Account { own, budget, leases, tasks, cpu } => {
+                // Half of the time, nothing is limited.
+                let most = |n: u64, max: u64| (n < max / 2).then_some(n);
+                let quota = Quota {
+                    cpu: most(*cpu, 30).map(|n| legation_core::Millicores(n * 100)),
+                    leases: most(*leases, 5),
+                    tasks: most(*tasks, 8),
+                    ..Quota::default()
+                };
+                let budget = most(*budget, 400).map(MicroUsd);
+                let terms = AccountTerms { budget, quota, ..AccountTerms::default() };
+                let tenant = own.then(|| legation_core::TenantId::new("acme").unwrap());
+                Command::SetAccount { tenant, terms, as_of: None, author: "operator".into() }
             }
             Action::Wait(seconds) => {
                 self.world.now = self.world.now.plus(*seconds);
@@ -486,6 +575,10 @@ impl<'a> History<'a> {
                     "{fragment} leased again to one that was blamed"
                 );
                 assert!(self.mirror.leases().values().all(|l| l.fragment != fragment), "{fragment} has two leases");
+                let room = self.mirror.headroom(&task.request.tenant, &spec.demand);
+                let cost =
+                    passport.configuration.rate.charge(spec.demand.cpu, spec.demand.memory, spec.demand.time.0 * 1000);
+                assert_eq!(room.refuses(cost), None, "leased beyond the account");
                 let configuration = &passport.configuration;
                 let candidate = Candidate { passport, price_hour: allocation.price_hour };
                 task.request.require.check(&candidate).unwrap();
@@ -531,8 +624,10 @@ impl<'a> History<'a> {
             Event::Submitted { .. } => tally.count("submitted"),
             Event::Granted { .. } => tally.count("granted"),
             Event::Reported { .. } => tally.count("reported"),
+            Event::AccountSet { .. } => tally.count("account set"),
             // Of policies, tests/it/policies.rs.
             Event::ReferenceAdded { .. } | Event::ReferenceExpired { .. } | Event::PolicySet { .. } => {}
+            Event::DistancesSet { .. } => {}
         }
     }
 
@@ -611,6 +706,13 @@ fn any_history_keeps_the_books() {
         "revoked verifier",
         "ended: task",
         "draining",
+        "account set",
+        "estimated: placed",
+        "estimated: queued",
+        "estimated: behind",
+        "refused by account.quota",
+        "refused by account.budget",
+        "refused by request.budget",
         "refused by pool.lease",
         "refused by pool.chip",
         "refused by revocation",

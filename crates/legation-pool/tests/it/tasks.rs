@@ -254,7 +254,7 @@ fn a_budget_is_never_exceeded() {
     let task = TaskId::new(asked.digest());
     assert_eq!(world.pool.tasks().get(&task).unwrap().committed, MicroUsd(34));
     assert_eq!(world.phase(task, 2), Phase::Queued);
-    let why = world.pool.explain(task, world.now).unwrap()[2].enclaves[0].why_not.clone().unwrap();
+    let why = world.pool.explain(task, world.now).unwrap()[2].classes[0].why_not[0].why.clone();
     assert_eq!(why.check, "pool.budget");
     // What it was charged is less than what it might have been, but not little enough.
     did(&world.run(world.lease(task, 0).unwrap().0), &["reported #0"]);
@@ -264,10 +264,11 @@ fn a_budget_is_never_exceeded() {
 
 #[test]
 fn what_cannot_be_counted_is_over_the_budget() {
-    let mut world = World::new([Machine::new("a").slots(9), Machine::new("b").slots(9)]);
+    let costly = |name, cents| Machine::new(name).at("alpha", "eu-1", cents).slots(9);
+    let mut world = World::new([costly("a", 1_000_000_000), costly("b", 1_000_000_000)]);
     let forever = |name| {
         let mut fragment = fragment(name);
-        fragment.demand.time = legation_core::Millis(u64::MAX);
+        fragment.demand.time = legation_core::Millis(legation_core::task::REQUEST_LIFE_MAX * 1000);
         fragment.demand.cpu = legation_core::Millicores(2000);
         fragment
     };
@@ -275,12 +276,11 @@ fn what_cannot_be_counted_is_over_the_budget() {
     asked.budget = MicroUsd(u64::MAX);
     let asked = sign(asked, &world.client);
     let task = world.submit(&asked);
-    // Two of them may cost 10^17 each: countable. The audit would find an overflow.
+    // Two of them may cost 3 * 10^15 each: countable. The audit would find an overflow.
     assert!(world.lease(task, 0).is_some() && world.lease(task, 1).is_some());
     world.apply(Command::Cancel { task }).unwrap();
     assert_eq!(world.pool.tasks().get(&task).unwrap().committed, MicroUsd(0));
-    let dear = Machine::new("c").at("alpha", "eu-1", 1_000_000_000).slots(9);
-    let mut world = World::new([dear]);
+    let mut world = World::new([costly("c", u64::MAX / 10_000)]);
     let task = world.submit(&asked);
     assert!(world.lease(task, 0).is_some());
     assert_eq!(world.pool.tasks().get(&task).unwrap().committed, MicroUsd(u64::MAX));
@@ -429,7 +429,8 @@ fn an_enclave_is_not_asked_twice_for_what_it_refused() {
     world.refuse(second);
     assert_eq!(world.phase(task, 0), Phase::Queued, "both have refused");
     let why = world.pool.explain(task, world.now).unwrap().remove(0);
-    assert!(why.enclaves.iter().all(|e| e.why_not.as_ref().is_some_and(|w| w.check == "pool.tried")));
+    assert!(why.classes.iter().flat_map(|c| &c.why_not).all(|reason| reason.why.check == "pool.tried"));
+    assert_eq!(why.classes.iter().map(|c| (c.enclaves, c.free)).collect::<Vec<_>>(), [(2, 0)]);
     // Another fragment may still go there.
     let other_task = world.submit_granted(vec![fragment("welcome")]);
     assert!(world.lease(other_task, 0).is_some());

@@ -10,7 +10,7 @@ use legation_core::{
     Bytes, Digest, EnclaveId, FragmentIndex, Fuel, KeyId, LeaseId, MicroUsd, Millicores, ObjectId, ProviderId,
     PublicKey, Region, Rejection, Requirement, Revocable, SealingPublicKey, Signature, Signed, Signer, TaskId,
     TenantId, Term, UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Gpu, Rate, Tcb, TeeKind},
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Gpu, Rate, Tcb, TcbStatus, TeeKind},
     dsse::sign,
     statement::{
         Aggregate, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Scope,
@@ -19,7 +19,7 @@ use legation_core::{
     task::{Demand, Fragment, Input, OutputRef, Owner, SealedRef, WrappedKey},
 };
 use legation_pool::{
-    Applied, Command, Effect, Event, IdempotencyKey, LeaseEnd, Limits, Phase, Pool, Record, TaskState,
+    Applied, Command, Effect, Event, HistoryFacts, IdempotencyKey, LeaseEnd, Limits, Phase, Pool, Record, TaskState,
 };
 
 pub(crate) const START: UnixTime = UnixTime(1_800_000_000);
@@ -64,12 +64,16 @@ pub(crate) struct Machine {
     pub(crate) vouched: Option<KeyId>,
     /// Its GPUs, by name.
     pub(crate) gpus: Vec<&'static str>,
+    /// Their model.
+    pub(crate) model: &'static str,
+    pub(crate) tee: TeeKind,
+    pub(crate) tcb: TcbStatus,
     pub(crate) id: EnclaveId,
 }
 
-fn gpu(name: &str) -> Attested<Gpu> {
+fn gpu(name: &str, model: &str) -> Attested<Gpu> {
     let text = str::to_owned;
-    let (model, anchor) = (text("hopper"), text("nvidia-device-identity"));
+    let (model, anchor) = (text(model), text("nvidia-device-identity"));
     Attested::measured(Gpu { model, driver: text("590.12"), firmware: text("96.00"), chip: text(name), anchor })
 }
 
@@ -87,7 +91,18 @@ impl Machine {
             operators: Vec::new(),
         };
         let chip = format!("chip of {name}");
-        Self { sealing: sealing(name), chip, configuration, vouched: None, gpus: Vec::new(), id, key }
+        Self {
+            sealing: sealing(name),
+            chip,
+            configuration,
+            vouched: None,
+            gpus: Vec::new(),
+            model: "hopper",
+            tee: TeeKind::DevSnp,
+            tcb: TcbStatus::Unknown,
+            id,
+            key,
+        }
     }
 
     /// Another boot of it: same chip, new keys.
@@ -109,7 +124,7 @@ impl Machine {
 
     pub(crate) fn evidence(&self) -> Evidence {
         Evidence {
-            kind: TeeKind::DevSnp,
+            kind: self.tee,
             report: self.chip.clone().into_bytes(),
             endorsements: Vec::new(),
             devices: Vec::new(),
@@ -125,16 +140,21 @@ impl Machine {
         verifier: &Key,
         appointment: Digest,
     ) -> Passport {
+        let anchor = match self.tee {
+            kind if kind.is_development() => Anchor::Development("local".into()),
+            kind => Anchor::Production(format!("root-of-{kind}")),
+        };
+        let tcb = Tcb { status: self.tcb, ..Tcb::unknown("1") };
         let claims = Claims {
             vmpl: Some(Attested::hardware(0)),
             vouched: self.vouched,
-            gpus: self.gpus.iter().map(|name| gpu(name)).collect(),
+            gpus: self.gpus.iter().map(|name| gpu(name, self.model)).collect(),
             ..Claims::basic(
-                TeeKind::DevSnp,
-                Anchor::Development("local".into()),
+                self.tee,
+                anchor,
                 "00".into(),
                 Attested::hardware(self.chip.clone()),
-                Attested::hardware(Tcb::unknown("1")),
+                Attested::hardware(tcb.clone()),
                 Attested::endorsed("milan".into()),
                 String::new(),
             )
@@ -150,7 +170,7 @@ impl Machine {
                 vector: BTreeMap::new(),
                 policy: "test".into(),
                 policy_digest: Digest::of(b"test"),
-                tcb: Tcb::unknown("1"),
+                tcb,
                 images: Vec::new(),
                 grace: None,
             },
@@ -206,6 +226,8 @@ pub(crate) fn request(client: &str, name: &str, now: UnixTime, fragments: Vec<Fr
         expires: now.plus(HOUR),
         fragments,
         require: Requirement::any(),
+        prefer: Default::default(),
+        data: Default::default(),
         assurance: Assurance::Attested,
         budget: MicroUsd(1_000_000),
         nonce: Digest::of(name.as_bytes()),
@@ -252,6 +274,8 @@ pub(crate) struct World {
     pub(crate) pool: Pool,
     /// Absorbs the records, one by one, and nothing else.
     shadow: Pool,
+    /// Judges the records, one by one, with books of its own.
+    pub(crate) facts: HistoryFacts,
     pub(crate) now: UnixTime,
     pub(crate) records: Vec<Record>,
     pub(crate) operator: Key,
@@ -282,6 +306,7 @@ impl World {
         Self {
             pool: Pool::new(limits),
             shadow: Pool::new(limits),
+            facts: HistoryFacts::default(),
             now: START,
             records: Vec::new(),
             operator: Key::new("operator"),
@@ -299,6 +324,7 @@ impl World {
             Ok(applied) => {
                 for record in &applied.records {
                     self.shadow.absorb(record).unwrap();
+                    self.facts.take(record).unwrap();
                 }
                 assert_eq!(self.pool, self.shadow, "replay of {shown}");
                 self.records.extend(applied.records.iter().cloned());
@@ -589,6 +615,10 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::ReferenceAdded { value, .. } => format!("reference {} added", value.name),
         Event::ReferenceExpired { name, .. } => format!("reference {name} expired"),
         Event::PolicySet { scope, .. } => format!("policy {scope} set"),
+        Event::DistancesSet { rows, .. } => format!("{} distances set", rows.len()),
+        Event::AccountSet { tenant, .. } => {
+            format!("account of {} set", tenant.as_ref().map_or("anybody".to_owned(), ToString::to_string))
+        }
     };
     let effect = |e: &Effect| match e {
         Effect::Offer { lease, .. } => Some(format!("-> offer {lease}")),

@@ -22,7 +22,9 @@ use legation_agent::{
     attester::{self, DevelopmentAttester},
     config::Development,
 };
-use legation_core::{Bytes, Digest, Fuel, MicroUsd, Millicores, Millis, Requirement, claims::Capacity, task::Demand};
+use legation_core::{
+    Bytes, Digest, Fuel, MicroUsd, Millicores, Milligpus, Millis, Requirement, claims::Capacity, task::Demand,
+};
 use legation_pool::TaskState;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -175,6 +177,7 @@ pub(super) async fn measure(agents: usize, run: Run) -> Result<Value, Failure> {
             fuel: Fuel(100_000),
             time: Millis(10_000),
             output: Bytes(1024),
+            gpus: Milligpus::ZERO,
         },
         require: Requirement::any(),
         owner: None,
@@ -185,6 +188,8 @@ pub(super) async fn measure(agents: usize, run: Run) -> Result<Value, Failure> {
         require: Requirement::any(),
         budget: MicroUsd(1_000_000),
         life_seconds: 60,
+        prefer: Default::default(),
+        data: Default::default(),
         builds_on: Vec::new(),
     };
     let submitted = runner.submit_and_wait(job, &[], 20).await?;

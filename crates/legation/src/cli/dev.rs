@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use legation::{cloud::Cloud, setup::HardwareRoot};
+use legation_manager::config::{JournalConfig, Store};
 
 use super::{Context, Exit, Failure, progress, say, setup, tell};
 
@@ -15,6 +16,15 @@ pub(super) struct Init {
     /// What its enclaves attest with.
     #[arg(long, value_enum, default_value_t = Root::Chip)]
     root: Root,
+    /// How many managers share the journal: one leads, the others take over when it fails. More than one need --journal.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    managers: usize,
+    /// PostgreSQL database of the journal and the objects, such as `postgres://legation@127.0.0.1:5432/legation`.
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
+    /// File with the password of the URL's role.
+    #[arg(long, value_name = "FILE", requires = "journal")]
+    journal_password_file: Option<PathBuf>,
 }
 
 /// What development enclaves attest with.
@@ -54,15 +64,43 @@ fn make(dir: &std::path::Path, root: Root) -> Result<setup::Deployment, Failure>
 }
 
 pub(super) fn init(_: &Context, args: &Init) -> Result<Exit, Failure> {
-    let made = make(&args.dir, args.root)?;
+    let wanted = journal(args)?;
+    let mut made = make(&args.dir, args.root)?;
+    if let Some(journal) = wanted {
+        made = setup::several_managers(&made, args.managers, &journal, legation::run::now())?;
+    }
+    let mut managers = String::new();
+    for (n, (_, file)) in made.managers.iter().enumerate() {
+        let what = if n == 0 { "manager" } else { "" };
+        managers.push_str(&format!("  {what:<9} legation manager --config {}\n", file.display()));
+    }
     say(&format!(
-        "deployment in {root}\n  manager   legation manager --config {manager}\n  agents    legation agent --config {root}/agents/NAME/agent.toml\n  client    export LEGATION_HOME={client}\n\
+        "deployment in {root}\n{managers}  agents    legation agent --config {root}/agents/NAME/agent.toml\n  client    export LEGATION_HOME={client}\n\
          These are DEVELOPMENT enclaves: they prove the protocol, never confidentiality.",
         root = made.root.display(),
-        manager = made.manager.display(),
         client = made.client.display(),
     ))?;
     Ok(Exit::Success)
+}
+
+/// The journal that several managers share; nothing for one with its own.
+fn journal(args: &Init) -> Result<Option<JournalConfig>, Failure> {
+    let usage = |text: &str| Err(Failure::new(Exit::Usage, text));
+    let Some(url) = args.journal.clone() else {
+        return match args.managers {
+            1 => Ok(None),
+            _ => usage("several managers need one journal: --journal postgres://ROLE@HOST:PORT/DATABASE"),
+        };
+    };
+    if args.managers < 2 {
+        return usage("--journal is for several managers: say how many with --managers");
+    }
+    // It is written into every manager's folder.
+    let file = args.journal_password_file.as_ref().map(|path| {
+        path.canonicalize().map_err(|e| Failure::new(Exit::Usage, format!("cannot read {}: {e}", path.display())))
+    });
+    let journal = JournalConfig { store: Store::Postgres, url: Some(url), ..JournalConfig::default() };
+    Ok(Some(JournalConfig { password_file: file.transpose()?, ..journal }))
 }
 
 pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {

@@ -4,12 +4,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Subcommand;
 use legation::{client::Client, run::now};
-use legation_core::TenantId;
-use legation_policy::{Options, Policy, Problem, References, Scope};
+use legation_core::{MicroUsd, TenantId, task::Demand};
+use legation_policy::{Options, PlaceQuestion, Policy, Problem, References, Scope};
 use legation_pool::PolicyView;
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, table::table};
+use super::{Context, Exit, Failure, table::table, wishes::Wishes};
 
 /// Largest file that is read, in bytes: more than any policy or list of reference values.
 const FILE_MAX: u64 = 16 << 20;
@@ -51,6 +51,12 @@ pub(super) enum PolicyCommand {
         file: PathBuf,
         #[command(flatten)]
         which: Which,
+        /// Asks its rules of placement instead: which enclaves could take work of this tenant. What the work is say
+        /// `--sensitivity`, `--regulation`, `--residency` and `--priority`.
+        #[arg(long, value_name = "TENANT")]
+        place: Option<TenantId>,
+        #[command(flatten)]
+        wishes: Box<Wishes>,
     },
     /// Earlier versions of a policy, newest first.
     Versions(Which),
@@ -119,9 +125,10 @@ pub(super) async fn command(context: &Context, command: PolicyCommand) -> Result
             let found = caller(context, &scope)?.diff_policy(&scope, read(&file)?).await?;
             context.print(&found, || found.to_string())?;
         }
-        PolicyCommand::Test { file, which } => {
+        PolicyCommand::Test { file, which, place, wishes } => {
             let scope = which.scope();
-            let run = caller(context, &scope)?.test_policy(&scope, read(&file)?).await?;
+            let question = place.map(|tenant| question(tenant, &wishes)).transpose()?;
+            let run = caller(context, &scope)?.test_policy(&scope, read(&file)?, question).await?;
             context.print(&run, || run.to_string())?;
             if run.refused > 0 {
                 return Ok(Exit::Refused);
@@ -138,6 +145,13 @@ pub(super) async fn command(context: &Context, command: PolicyCommand) -> Result
         }
     }
     Ok(Exit::Success)
+}
+
+/// Work of a tenant of the usual size.
+fn question(tenant: TenantId, wishes: &Wishes) -> Result<PlaceQuestion, Failure> {
+    let (prefer, data) = wishes.read()?;
+    let (demand, budget) = (Demand::default(), MicroUsd::ZERO);
+    Ok(PlaceQuestion { tenant, data, priority: prefer.priority, module: None, demand, budget })
 }
 
 /// The pool's policy is the operator's; a tenant's is the tenant's, and the operator's where there is such a token.

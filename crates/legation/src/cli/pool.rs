@@ -4,12 +4,21 @@ use clap::Subcommand;
 use legation_core::claims::RevocationCheck;
 use legation_pool::{EnclaveView, Presence, ProofView, Withdrawal};
 
-use super::{Context, Exit, Failure, find_enclave, table::table, trust};
+use super::{
+    Context, Exit, Failure,
+    distances::{Distances, distances},
+    find_enclave,
+    table::table,
+    trust,
+};
 
 #[derive(Subcommand)]
 pub(super) enum PoolCommand {
     /// The pool in a few numbers.
     Show,
+    /// Measured round trips between regions: by them the nearer of two enclaves is found.
+    #[command(subcommand)]
+    Distances(Distances),
 }
 
 #[derive(Subcommand)]
@@ -41,7 +50,10 @@ pub(super) enum EnclaveCommand {
     },
 }
 
-pub(super) async fn pool(context: &Context, PoolCommand::Show: PoolCommand) -> Result<Exit, Failure> {
+pub(super) async fn pool(context: &Context, command: PoolCommand) -> Result<Exit, Failure> {
+    if let PoolCommand::Distances(command) = command {
+        return distances(context, command).await;
+    }
     let view = context.client()?.1.pool().await?;
     context.print(&view, || {
         let development = if view.development { "\nDEVELOPMENT enclaves are here: they prove the protocol, not confidentiality" } else { "" };

@@ -1,6 +1,6 @@
-//! `legation manager` and `legation agent`.
+//! Running a manager, and `legation agent`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use legation_agent::{Agent, AgentConfig, Shutdown, attester};
@@ -8,15 +8,6 @@ use legation_manager::{Manager, ManagerConfig, system_clock};
 use tracing_subscriber::EnvFilter;
 
 use super::{Context, Exit, Failure, detect};
-
-#[derive(Args)]
-pub(super) struct ManagerArgs {
-    /// Configuration file; `legation init` makes one.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    #[command(flatten)]
-    logs: Logs,
-}
 
 #[derive(Args)]
 pub(super) struct AgentArgs {
@@ -70,9 +61,8 @@ pub(super) async fn terminated() -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn manager(args: ManagerArgs) -> Result<Exit, Failure> {
-    args.logs.start()?;
-    let config = ManagerConfig::load(&args.config).map_err(|why| Failure::refused(Exit::Usage, &why))?;
+pub(super) async fn manager(config: &Path) -> Result<Exit, Failure> {
+    let config = ManagerConfig::load(config).map_err(|why| Failure::refused(Exit::Usage, &why))?;
     let manager = Manager::start(config, system_clock()).await.map_err(|e| Failure::new(Exit::Failure, e))?;
     terminated().await?;
     manager.stop().await;

@@ -1,4 +1,4 @@
-//! `legation run`, `legation task` and `legation explain`.
+//! `legation run` and `legation task`.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use clap::{Args, Subcommand};
 use legation::run::{Job, LIFE_SECONDS, Part, PartInput, Runner, parse_requirement, parse_usd};
 use legation_agent::offer::OUTPUT_BYTES_MAX;
 use legation_core::{
-    Bytes as Size, Fuel, Millicores, Millis, Requirement,
+    Bytes as Size, Fuel, Millicores, Milligpus, Millis, Requirement,
     dsse::Envelope,
     statement::Request,
     task::{Demand, Direction},
 };
 use legation_pool::{FragmentView, Phase, TaskState, TaskView};
 
-use super::{Context, Exit, Failure, find_task, progress, say, table::table, tell};
+use super::{Context, Exit, Failure, account, estimate, find_task, progress, say, table::table, tell, wishes::Wishes};
 
 /// Most memory that can be asked for, in MiB: what 32 address bits of a module reach, and room for more to come.
 const MEMORY_MIB_MAX: u64 = 1 << 20;
@@ -64,6 +64,18 @@ pub(super) struct Run {
     /// Seconds until it is given up.
     #[arg(long, default_value_t = LIFE_SECONDS, value_name = "SECONDS")]
     timeout: u64,
+    /// Accelerators to set aside for each fragment, in thousandths of one.
+    #[arg(long, default_value_t = 0, value_name = "THOUSANDTHS")]
+    gpus: u64,
+    /// Output of each fragment at most, in MiB; policies may limit it. Default: as `--memory`.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=OUTPUT_MIB_MAX))]
+    result_max: Option<u64>,
+    /// Says where each fragment would go and what it would cost, or why it would wait; submits and stores nothing. Exit code 5
+    /// when one would wait, 3 when the manager would refuse it.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    wishes: Wishes,
 }
 
 #[derive(Subcommand)]
@@ -97,19 +109,28 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
     let runner = context.runner()?;
     let require = parse_requirement(&args.require)?;
     let budget = parse_usd(&args.budget).map_err(|why| Failure::refused(Exit::Usage, &why))?;
+    let (prefer, data) = args.wishes.read()?;
     let demand = Demand {
         cpu: Millicores(args.cpu),
         memory: Size::mib(args.memory),
         fuel: Fuel(args.fuel.saturating_mul(1_000_000)),
         time: Millis(args.time.saturating_mul(1000)),
-        output: Size::mib(args.memory.min(OUTPUT_MIB_MAX)).min(OUTPUT_BYTES_MAX),
+        output: Size::mib(args.result_max.unwrap_or(args.memory).min(OUTPUT_MIB_MAX)).min(OUTPUT_BYTES_MAX),
+        gpus: Milligpus(args.gpus),
     };
     // What is wrong here is said before anything is asked of the manager.
     let module = read(&args.module)?;
     let inputs = args.input.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let reduce = args.reduce.as_ref().map(read).transpose()?;
     // Nothing has begun: a manager that is away is not waited for.
-    let module = context.client()?.1.put_object(module).await?;
+    let store = async |bytes: Bytes| match args.dry_run {
+        true => Ok(legation_core::Digest::of(&bytes)),
+        false => runner.client.put_object(bytes).await,
+    };
+    let module = match args.dry_run {
+        true => store(module).await?,
+        false => context.client()?.1.put_object(module).await?,
+    };
     let part = |name: String, module, inputs| Part {
         name,
         module,
@@ -123,21 +144,32 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
     for (path, input) in args.input.iter().zip(inputs) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sealed = runner.party.seal(&name, &input).map_err(|why| Failure::refused(Exit::Usage, &why))?;
-        runner.client.put_object(sealed.ciphertext.into()).await?;
+        store(sealed.ciphertext.into()).await?;
         parts.push(part(name, module, vec![PartInput::Sealed(sealed.reference)]));
     }
     if parts.is_empty() {
         parts.push(part(args.name.clone(), module, Vec::new()));
     }
     if let Some(reduce) = reduce {
-        let reduce = runner.client.put_object(reduce).await?;
+        let reduce = store(reduce).await?;
         let inputs = (0..parts.len()).map(PartInput::Output).collect();
         let mut last = part("reduce".to_owned(), reduce, inputs);
         last.args = Vec::new();
         parts.push(last);
     }
-    let job =
-        Job { name: args.name.clone(), parts, require, budget, life_seconds: args.timeout, builds_on: Vec::new() };
+    let job = Job {
+        name: args.name.clone(),
+        parts,
+        require,
+        prefer,
+        data,
+        budget,
+        life_seconds: args.timeout,
+        builds_on: Vec::new(),
+    };
+    if args.dry_run {
+        return estimate::print(context, &runner.estimate(&job).await?);
+    }
     let submitted = runner.submit(job, &[]).await?;
     let (task, request) = (submitted.task, submitted.request.clone());
     keep_request(context, &request)?;
@@ -245,15 +277,16 @@ pub(super) async fn command(context: &Context, command: Task) -> Result<Exit, Fa
                     String::new()
                 };
                 format!(
-                    "task     {}\nname     {}\nstate    {}{reason}\nspent    {} of {}\ncreated  {}, given up {}\n\n{}",
+                    "task     {}\nname     {}\nstate    {}{reason}\nspent    {} of {}\nused     {}\ncreated  {}, given up {}\n\n{}",
                     view.task,
                     view.name,
                     state(&view.state),
                     view.spent,
                     view.budget,
+                    account::used(&view.metered),
                     view.created,
                     view.expires,
-                    fragments(view)
+                    [fragments(view), limits(view)].concat()
                 )
             })?;
         }
@@ -301,80 +334,6 @@ fn printable(log: &[u8]) -> String {
         .collect()
 }
 
-pub(super) async fn explain(context: &Context, task: &str) -> Result<Exit, Failure> {
-    let client = context.client()?.1;
-    let explanation = client.explain(find_task(&client, task).await?).await?;
-    context.print(&explanation, || {
-        let mut out = String::new();
-        for fragment in explanation.as_array().into_iter().flatten() {
-            out.push_str(&explain_fragment(fragment));
-        }
-        out
-    })?;
-    Ok(Exit::Success)
-}
-
-/// Why an attempt ended: words, or a refusal.
-fn why_ended(why: &serde_json::Value) -> String {
-    let refusal = || serde_json::from_value::<legation_core::Rejection>(why.clone());
-    why.as_str().map(str::to_owned).or_else(|| Some(refusal().ok()?.to_string())).unwrap_or_default()
-}
-
-/// One fragment of an explanation: the API's JSON, laid out.
-fn explain_fragment(fragment: &serde_json::Value) -> String {
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-    let mut out = format!(
-        "fragment #{} `{}`: {}\n  requires {}\n",
-        fragment["fragment"],
-        text(&fragment["name"]),
-        text(&fragment["phase"]["kind"]),
-        text(&fragment["require"])
-    );
-    for attempt in fragment["attempts"].as_array().into_iter().flatten() {
-        let ended = match attempt["ended"]["kind"].as_str() {
-            Some(kind) => format!("ended: {kind} {}", why_ended(&attempt["ended"]["why"])),
-            None => "holds".to_owned(),
-        };
-        let enclave: String = text(&attempt["enclave"]).chars().take(12).collect();
-        out.push_str(&format!(
-            "  tried {enclave} ({}, {}): {}\n",
-            text(&attempt["provider"]),
-            text(&attempt["region"]),
-            ended.trim_end()
-        ));
-    }
-    if let Some(placement) = fragment["placement"].as_object() {
-        out.push_str(&format!(
-            "  placed: {} ({} considered, {} eligible)\n",
-            text(&placement["decided_by"]),
-            placement["considered"],
-            placement["eligible"]
-        ));
-    }
-    if !fragment["missing"].is_null() {
-        out.push_str(&format!(
-            "  waits for: {} ({})\n",
-            text(&fragment["missing"]["expected"]),
-            text(&fragment["missing"]["check"])
-        ));
-    }
-    let rows = fragment["enclaves"].as_array().into_iter().flatten().map(|e| {
-        let verdict = match e["why_not"].as_object() {
-            Some(why) => {
-                format!("no: {}: expected {}, got {}", text(&why["check"]), text(&why["expected"]), text(&why["got"]))
-            }
-            None => format!(
-                "yes, {} usd/h",
-                e["price_hour"].as_u64().map_or("?".into(), |p| format!("{}.{:06}", p / 1_000_000, p % 1_000_000))
-            ),
-        };
-        [text(&e["enclave"]).chars().take(12).collect(), text(&e["provider"]), text(&e["region"]), verdict]
-    });
-    out.push_str(&table(["  ENCLAVE", "PROVIDER", "REGION", "COULD TAKE IT NOW"], rows));
-    out.push_str("\n\n");
-    out
-}
-
 fn state(state: &TaskState) -> String {
     match state {
         TaskState::Live => "live",
@@ -412,6 +371,12 @@ fn fragments(view: &TaskView) -> String {
         ]
     });
     table(["FRAGMENT", "STATE", "ENCLAVE", "WHERE", "WHY", "PRICE", "TIME", "MOVES"], rows)
+}
+
+/// What policies let fragments use where they are, if they limit that.
+fn limits(view: &TaskView) -> String {
+    let limited = view.fragments.iter().filter_map(|f| Some((f.fragment, f.limits.as_ref()?)));
+    limited.map(|(index, limits)| format!("\nlimits   {index}: {limits}")).collect()
 }
 
 fn summary(view: &TaskView) -> String {

@@ -6,14 +6,19 @@
 #![expect(clippy::expect_used, reason = "a test that panics says what it waited for")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod accounts;
 mod collateral;
 mod detect;
 mod dev;
 mod evidence;
 mod evidence_kinds;
+mod failover;
 mod http;
 mod openapi;
 mod policy;
+#[expect(dead_code, reason = "other tests use more of it")]
+#[path = "../../../legation-manager/tests/it/postgres.rs"]
+mod postgres;
 mod receipts;
 mod recovery;
 mod refusals;
@@ -22,6 +27,7 @@ mod run;
 mod slow;
 #[cfg(feature = "tpm")]
 mod tpm_cloud;
+mod trio;
 mod verifiers;
 mod words;
 mod world;

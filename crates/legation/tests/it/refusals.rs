@@ -88,8 +88,8 @@ async fn a_journal_that_does_not_hold_together_stops_the_start() {
     rusqlite::Connection::open(&journal).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
     let good = fs::read(&journal).unwrap();
     for (sql, said) in [
-        ("update journal set version = 9 where seq = 4", "record Seq(4) cannot be read: version 9"),
-        ("update journal set record = 'x' where seq = 5", "record Seq(5) cannot be read"),
+        ("update journal set version = 9 where seq = 4", "record 4 cannot be read: version 9"),
+        ("update journal set record = 'x' where seq = 5", "record 5 cannot be read"),
         ("delete from journal where seq = 3", "record Seq(4) follows record Seq(2)"),
         (
             "update journal set record = json_set(record, '$.enclave', printf('%064d', 0)) where kind = 'arrived'",

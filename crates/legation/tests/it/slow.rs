@@ -1,7 +1,7 @@
 //! Work that takes long enough to be interrupted: trainings on a small table, and the average of what they give.
 
 use legation::run::{Job, Outcome, Part, PartInput, Runner};
-use legation_core::{Bytes, Fuel, MicroUsd, Millicores, Millis, Requirement, claims::Anchors, task::Demand};
+use legation_core::{Bytes, Fuel, MicroUsd, Millicores, Milligpus, Millis, Requirement, claims::Anchors, task::Demand};
 
 use crate::world::guest;
 
@@ -16,6 +16,7 @@ const DEMAND: Demand = Demand {
     fuel: Fuel(1_000_000_000_000),
     time: Millis(120_000),
     output: Bytes::mib(1),
+    gpus: Milligpus::ZERO,
 };
 
 /// `fragments` trainings on tables of `rows` rows, and their average.
@@ -56,6 +57,8 @@ pub(crate) async fn job(runner: &Runner, fragments: usize, rows: usize) -> Job {
         require: Requirement::any(),
         budget: MicroUsd(1_000_000),
         life_seconds: 300,
+        prefer: Default::default(),
+        data: Default::default(),
         builds_on: Vec::new(),
     }
 }
@@ -79,6 +82,8 @@ pub(crate) async fn idle(runner: &Runner) -> Job {
         require: Requirement::any(),
         budget: MicroUsd(1_000_000),
         life_seconds: 300,
+        prefer: Default::default(),
+        data: Default::default(),
         builds_on: Vec::new(),
     }
 }

@@ -328,12 +328,18 @@ pub(crate) fn edit<T: serde::Serialize + serde::de::DeserializeOwned>(file: &Pat
 /// A loopback address that no other test has while the first of its ports is held, and three more ports of it. Connections go
 /// out from another address, so nothing can take them meanwhile.
 fn address() -> (TcpListener, [SocketAddr; 3]) {
+    let (held, ip) = own_address();
+    (held, [PORTS[1], PORTS[2], PORTS[3]].map(|port| SocketAddr::new(ip, port)))
+}
+
+/// A loopback address that no other test has while its listener lives.
+pub(crate) fn own_address() -> (TcpListener, IpAddr) {
     for _ in 0..1000 {
         let mut bytes = [0; 3];
         legation_keys::Entropy::fill(&mut legation_net::OsEntropy, &mut bytes);
         let ip = IpAddr::V4(Ipv4Addr::new(127, bytes[0] | 1, bytes[1], bytes[2]));
         if let Ok(held) = TcpListener::bind((ip, PORTS[0])) {
-            return (held, [PORTS[1], PORTS[2], PORTS[3]].map(|port| SocketAddr::new(ip, port)));
+            return (held, ip);
         }
     }
     panic!("no loopback address can be had");
@@ -376,7 +382,8 @@ fn plans() -> Vec<AgentPlan> {
         .to_vec()
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,0 +1,156 @@
+//! What the rules of placement let a fragment do on enclaves of a kind: the pool's rules and the tenant's, asked together.
+//!
+//! 1. `place.policy`: neither the pool's policy nor the tenant's refuses enclaves of this kind (`policy.rs`).
+//! 2. `data.residency`, `data.sensitivity`: the data may be there, with or without a policy.
+//! 3. `place.policy`: the rules of placement of both permit it, where there are any.
+//! 4. `limits.*`: what they let it use is no less than it asks for.
+//!
+//! The answer is a function of the enclave's kind ([`Current::kind`]), of what the rules can see of the fragment
+//! ([`Policy::sees`]), of the demand, of the policies and, where [`Pool::placing_depends_on_time`], of the time. It is
+//! remembered by the first two for as long as policies stay what they are, and for [`REMEMBERED_SECONDS`].
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use legation_core::{
+    Allowance, Digest, MicroUsd, Rejection, Seq, TenantId, UnixTime, requirement::Candidate, statement::Request,
+    task::Fragment,
+};
+use legation_policy::{Asked, Policy, Scope};
+
+use crate::{
+    enclave::Enclave,
+    policy::{PLACE, REMEMBERED_SECONDS},
+    pool::Pool,
+    proofs::Current,
+    wanted,
+};
+
+/// Most verdicts that are remembered.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// Whose rules, of which kind of enclave, about what of a request.
+type Key = (Scope, Digest, Digest);
+type Verdicts = BTreeMap<Key, (UnixTime, Result<Allowance, Rejection>)>;
+
+/// Verdicts of rules of placement: derived, so never compared and never copied.
+#[derive(Default)]
+pub(crate) struct Permits(Mutex<(Seq, Verdicts)>);
+
+impl Clone for Permits {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Permits {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Permits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permits")
+    }
+}
+
+impl Pool {
+    /// What work of `request` may use on an enclave by this proof of it, or why it may not be there.
+    pub(crate) fn permits(
+        &self,
+        request: &Request,
+        fragment: &Fragment,
+        proof: &Current,
+        price_hour: MicroUsd,
+        now: UnixTime,
+    ) -> Result<Allowance, Rejection> {
+        if let Some(why) = self.policy_refuses(&request.tenant, proof, now) {
+            return Err(why);
+        }
+        request.data.check(&proof.proof.passport)?;
+        let mut allowance = Allowance::default();
+        let asked = || Asked::of(request, fragment, price_hour, wanted::cost_max(price_hour, &fragment.demand));
+        for (scope, policy) in self.placing(&request.tenant) {
+            allowance = allowance.and(&self.permitted_by(scope, policy, &asked(), proof, now)?);
+        }
+        allowance.check_work(&fragment.demand)?;
+        Ok(allowance)
+    }
+
+    /// The policies with rules of placement that are asked about a tenant's work.
+    fn placing(&self, tenant: &TenantId) -> impl Iterator<Item = (Scope, &Policy)> {
+        let scopes = if self.is_without_policies() {
+            [None, None]
+        } else {
+            [Some(Scope::Pool), Some(Scope::Tenant(tenant.clone()))]
+        };
+        let known = scopes.into_iter().flatten().filter_map(|scope| {
+            let policy = self.policy(&scope)?;
+            Some((scope, &**policy))
+        });
+        known.filter(|(_, policy)| policy.places())
+    }
+
+    /// Whether time alone can change what the rules of placement say of a tenant's work.
+    pub fn placing_depends_on_time(&self, tenant: &TenantId) -> bool {
+        self.placing(tenant).any(|(_, policy)| policy.depends_on_time())
+    }
+
+    /// Whether nothing but requirements decides where a request's work may be.
+    pub(crate) fn is_unruled(&self, request: &Request) -> bool {
+        self.is_without_policies() && !request.data.restrict()
+    }
+
+    fn permitted_by(
+        &self,
+        scope: Scope,
+        policy: &Policy,
+        asked: &Asked<'_>,
+        proof: &Current,
+        now: UnixTime,
+    ) -> Result<Allowance, Rejection> {
+        let key = (scope, proof.kind, policy.sees(asked));
+        let mut known = self.permits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (as_of, verdicts) = &mut *known;
+        if *as_of != self.policies_changed() || verdicts.len() >= REMEMBERED_MAX {
+            (*as_of, *verdicts) = (self.policies_changed(), Verdicts::new());
+        }
+        if let Some((at, verdict)) = verdicts.get(&key)
+            && *at <= now
+            && now.since(*at) <= REMEMBERED_SECONDS
+        {
+            return verdict.clone();
+        }
+        let passport: &legation_core::statement::Passport = &proof.proof.passport;
+        let verdict = policy.place(passport.into(), asked, now);
+        let verdict = verdict.map_err(|why| Rejection { check: PLACE.to_owned(), ..why });
+        verdicts.insert(key, (now, verdict.clone()));
+        verdict
+    }
+
+    /// What work may use on an enclave that was chosen for it, by the freshest proof by which it was; nothing where nothing
+    /// limits it.
+    pub(crate) fn limits_at(
+        &self,
+        request: &Request,
+        fragment: &Fragment,
+        enclave: &Enclave,
+        price_hour: MicroUsd,
+        now: UnixTime,
+    ) -> Result<Option<Allowance>, Rejection> {
+        let mut refusal = None;
+        for proof in enclave.proofs.for_tenant(&request.tenant, now) {
+            let candidate = Candidate { passport: &proof.proof.passport, price_hour };
+            let satisfied = request.require.check(&candidate).and_then(|()| fragment.require.check(&candidate));
+            match satisfied.and_then(|()| self.permits(request, fragment, proof, price_hour, now)) {
+                Ok(allowance) => return Ok((!allowance.is_unlimited()).then_some(allowance)),
+                Err(why) => refusal = refusal.or(Some(why)),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Rejection::new("pool.defect", "a chosen enclave without a proof")))
+    }
+}

@@ -1,0 +1,195 @@
+//! What is said and done once it is durable, and who is told that it is not.
+
+use std::rc::Rc;
+
+use legation_core::{EnclaveId, Rejection, Seq};
+use legation_net::message::{Offer, ToAgent, Upstream};
+use legation_pool::{Command, OfferParts};
+
+use super::{Batch, LOSS_AGAIN, Manager, Outcome, Reply, standing_by, transient};
+use crate::{
+    defect::Defect,
+    ether::Ether,
+    message::{Answer, Connection, Down, Message, Node, Timer},
+    store::Store,
+};
+
+impl Manager {
+    pub(super) fn is_good(&self, ether: &Ether) -> bool {
+        ether.now < self.good_until || ether.is(Defect::LeadsAfterExpiry)
+    }
+
+    pub(super) fn deliver_if_good(&mut self, ether: &mut Ether, store: &mut Store, batch: Batch) {
+        if self.is_good(ether) {
+            self.deliver(ether, store, batch);
+        } else {
+            ether.reach("manager: does not answer when its term may be over");
+            self.refuse(ether, batch, &standing_by());
+        }
+    }
+
+    pub(super) fn deliver(&mut self, ether: &mut Ether, store: &mut Store, batch: Batch) {
+        for outcome in batch.outcomes {
+            self.does(ether, Some(store), outcome);
+        }
+    }
+
+    pub(super) fn does(&mut self, ether: &mut Ether, store: Option<&mut Store>, outcome: Outcome) {
+        match outcome {
+            Outcome::Verdict(reply, verdict) => self.reply(ether, reply, verdict),
+            Outcome::View { to, number, answer } => {
+                ether.send(self.node(), to, Message::Answer { number, answer: Rc::new(answer) });
+            }
+            Outcome::Offer(enclave, parts) => self.offer(ether, enclave, *parts),
+            Outcome::Cancel(enclave, lease) => self.say(ether, enclave, ToAgent::Cancel { lease }),
+            Outcome::Reattest(enclave, why) => self.say(ether, enclave, ToAgent::Reattest { why }),
+            Outcome::Close(enclave, why) => {
+                if let Some((connection, agent)) = self.links.get(&enclave).copied() {
+                    self.close(ether, agent, connection, why);
+                }
+            }
+            Outcome::Revocations(list) => {
+                self.revoked = list.clone();
+                for (connection, agent) in self.links.values().copied().collect::<Vec<_>>() {
+                    self.down(ether, agent, connection, Down::Revocations(list.clone()));
+                }
+            }
+            Outcome::Snapshot(pool) => {
+                let (Some(store), Ok(bytes)) = (store, pool.snapshot()) else { return };
+                let (saved, _) = store.visit(ether, self.node(), |journal| journal.save_snapshot(pool.seq(), &bytes));
+                ether.reach(if saved.is_ok() {
+                    "manager: saves a snapshot"
+                } else {
+                    "manager: fails to save a snapshot"
+                });
+            }
+        }
+    }
+
+    /// Refuses whoever waits for a batch that has not happened.
+    pub(super) fn refuse(&mut self, ether: &mut Ether, batch: Batch, why: &Rejection) {
+        for outcome in batch.outcomes {
+            match outcome {
+                Outcome::Verdict(reply, _) => self.reply(ether, reply, Err(why.clone())),
+                Outcome::View { to, number, .. } => {
+                    let answer = Rc::new(Answer::Refused(why.clone()));
+                    ether.send(self.node(), to, Message::Answer { number, answer });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells what a batch came to, and does nothing: it happened, and another leads.
+    pub(super) fn tell_verdicts(&mut self, ether: &mut Ether, batch: Batch) {
+        for outcome in batch.outcomes {
+            match outcome {
+                Outcome::Verdict(reply, verdict) => self.reply(ether, reply, verdict),
+                Outcome::View { to, number, .. } => {
+                    let answer = Rc::new(Answer::Refused(standing_by()));
+                    ether.send(self.node(), to, Message::Answer { number, answer });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn offer(&mut self, ether: &mut Ether, enclave: EnclaveId, parts: OfferParts) {
+        let upstream = parts.upstream.into_iter().map(|u| Upstream {
+            report: u.report,
+            passport: (*u.passport).clone(),
+            appointment: (*u.appointment).clone(),
+        });
+        let offer = Offer {
+            term: parts.term,
+            seq: parts.seq,
+            allocation: parts.allocation,
+            appointment: (*parts.appointment).clone(),
+            request: (*parts.request).clone(),
+            grants: parts.grants,
+            keys: parts.keys,
+            upstream: upstream.collect(),
+        };
+        self.say(ether, enclave, ToAgent::Offer(Box::new(offer)));
+    }
+
+    pub(super) fn say(&mut self, ether: &mut Ether, enclave: EnclaveId, message: ToAgent) {
+        // Without a channel it is offered again when the enclave arrives, or its lease moves.
+        if let Some((connection, agent)) = self.links.get(&enclave).copied() {
+            self.down(ether, agent, connection, Down::Say(Box::new(message)));
+        }
+    }
+
+    pub(super) fn down(&self, ether: &mut Ether, agent: usize, connection: Connection, say: Down) {
+        ether.send(self.node(), Node::Agent(agent), Message::Down { connection, say: Rc::new(say) });
+    }
+
+    pub(super) fn close(&mut self, ether: &mut Ether, agent: usize, connection: Connection, why: Rejection) {
+        self.down(ether, agent, connection, Down::Close(why));
+        ether.cut(connection, "closed by the manager");
+    }
+
+    pub(super) fn reply(&mut self, ether: &mut Ether, reply: Reply, result: Result<Seq, Rejection>) {
+        match reply {
+            Reply::Nobody => {}
+            Reply::Open => match result {
+                Ok(_) => self.open = self.reign.is_some(),
+                // As the product does: tried again as long as it leads.
+                Err(_) => self.seeds = true,
+            },
+            Reply::Caller { to, number } => {
+                let answer = result.map_or_else(Answer::Refused, Answer::Done);
+                ether.send(self.node(), to, Message::Answer { number, answer: Rc::new(answer) });
+            }
+            Reply::Applicant { agent, connection, passport } => {
+                let say = match result {
+                    Ok(_) => {
+                        let appointment = Box::new(self.office.verifier_appointment.clone());
+                        ToAgent::Admitted { passport, appointment }
+                    }
+                    Err(why) => ToAgent::Refused { why },
+                };
+                self.down(ether, agent, connection, Down::Say(Box::new(say)));
+            }
+            Reply::Present { agent, connection, enclave } => match result {
+                Ok(_) => ether.tell(self.node(), || format!("enclave {} is present", enclave.short())),
+                Err(why) => self.close(ether, agent, connection, why),
+            },
+            Reply::Refusal { agent, connection } => {
+                if let Err(why) = result
+                    && transient(&why)
+                {
+                    self.close(ether, agent, connection, why);
+                }
+            }
+            Reply::Report { agent, connection, lease } => match result {
+                Err(why)
+                    if (transient(&why) || why.check == "manager.standby")
+                        && !ether.is(Defect::AcknowledgesUnwritten) =>
+                {
+                    self.close(ether, agent, connection, why);
+                }
+                _ => self.down(ether, agent, connection, Down::Say(Box::new(ToAgent::Acknowledged { lease }))),
+            },
+            Reply::Lost { enclave } => {
+                if result.is_err_and(|why| transient(&why)) && !self.links.contains_key(&enclave) {
+                    if self.losses.is_empty() {
+                        ether.ring(self.node(), self.life, LOSS_AGAIN, Timer::Losses);
+                    }
+                    self.losses.insert(enclave);
+                } else if let Some((connection, agent)) = self.links.get(&enclave).copied() {
+                    // It came back while this was on its way: let it arrive anew, so that books and channel agree.
+                    let why = Rejection::new("channel.overtaken", "this channel");
+                    self.close(ether, agent, connection, why);
+                }
+            }
+        }
+    }
+
+    pub(super) fn lose(&mut self, ether: &mut Ether, enclave: EnclaveId, why: &str) {
+        if self.open {
+            let command = Command::Lost { enclave, why: why.to_owned() };
+            self.decide(ether, command, Reply::Lost { enclave });
+        }
+    }
+}

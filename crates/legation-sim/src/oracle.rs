@@ -1,0 +1,417 @@
+//! The judge: it sees every record when it becomes durable, everything that is acknowledged, and every offer that is obeyed, and
+//! keeps books of its own, simpler than the pool's and slower.
+//!
+//! Invariants, after every step
+//! 1. records are numbered without gaps; terms only grow; a term has one manager, and its first record begins it;
+//! 2. a fragment has one live lease; whatever ends or reports a lease is about a live one, by its holder;
+//! 3. no enclave is leased beyond the capacity that its *machine* has, whatever its passport says;
+//! 4. nothing is leased to an enclave that is away, draining, revoked, cordoned or unproven at that moment, that was blamed for the
+//!    fragment, or that is a development machine where the pool admits none;
+//! 5. what a task was charged and is committed to stays within its budget;
+//! 6. what is acknowledged is in the journal: tasks, grants, reports, revocations; and whoever leads knows them;
+//! 7. an agent obeys no offer of an older term than it obeyed, none that is not in the journal, and none beyond its capacity;
+//! 8. a pool that only absorbs the records passes its own audit, and is equal to the leader's.
+//!
+//! At the end
+//! 9. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
+//!    seeds with real signatures by way of JSON, and with every signature checked);
+//! 10. when faults stop, every task ends within a bound, unless no enclave can take it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use legation_core::{
+    Bytes, Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Millicores, PublicKey, Revocable, Revoked, Signed, TaskId,
+    Term,
+    claims::{Capacity, Rate},
+    statement::{Allocation, Passport, Report, Request},
+    task::Demand,
+};
+use legation_pool::{Event, LeaseEnd, Limits, Phase, Pool, Record, TaskState};
+
+/// What it knows of an enclave.
+#[derive(Default)]
+struct Seen {
+    /// Chip and slot.
+    slot: Option<(String, u16)>,
+    passports: Vec<Signed<Passport>>,
+    here: bool,
+    draining: bool,
+    cordoned: bool,
+}
+
+/// What it knows of a lease.
+struct Held {
+    fragment: FragmentId,
+    enclave: EnclaveId,
+    demand: Demand,
+    cost_max: MicroUsd,
+    allocation: Digest,
+    live: bool,
+}
+
+/// What it knows of a task.
+struct Known {
+    request: Box<Signed<Request>>,
+    live: bool,
+    spent: MicroUsd,
+    committed: MicroUsd,
+}
+
+/// What machines really are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Truth {
+    pub(crate) capacity: Capacity,
+    pub(crate) rate: Rate,
+    pub(crate) production: bool,
+}
+
+/// Something that was acknowledged, or answered as done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Acknowledged {
+    Task(TaskId),
+    Grant(TaskId, Digest),
+    Report(EnclaveId, LeaseId),
+    Cancelled(TaskId),
+    Revoked(Box<Revocable>),
+}
+
+/// The judge.
+pub(crate) struct Oracle {
+    limits: Limits,
+    mirror: Pool,
+    records: Vec<Record>,
+    managers: BTreeMap<Term, PublicKey>,
+    truth: BTreeMap<EnclaveId, Truth>,
+    enclaves: BTreeMap<EnclaveId, Seen>,
+    leases: BTreeMap<LeaseId, Held>,
+    holders: BTreeMap<FragmentId, LeaseId>,
+    tasks: BTreeMap<TaskId, Known>,
+    grants: BTreeSet<Digest>,
+    revoked: Revoked,
+    blamed: BTreeSet<(FragmentId, EnclaveId)>,
+    /// Highest term that each boot obeyed.
+    obeyed: BTreeMap<EnclaveId, Term>,
+    acknowledged: Vec<Acknowledged>,
+}
+
+fn unless(fits: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if fits { Ok(()) } else { Err(what()) }
+}
+
+fn cost_max(price_hour: MicroUsd, demand: &Demand) -> MicroUsd {
+    let cost = (u128::from(price_hour.0) * u128::from(demand.time.0)).div_ceil(3_600_000);
+    MicroUsd(u64::try_from(cost).unwrap_or(u64::MAX))
+}
+
+impl Oracle {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            mirror: Pool::new(limits),
+            records: Vec::new(),
+            managers: BTreeMap::new(),
+            truth: BTreeMap::new(),
+            enclaves: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            grants: BTreeSet::new(),
+            revoked: Revoked::default(),
+            blamed: BTreeSet::new(),
+            obeyed: BTreeMap::new(),
+            acknowledged: Vec::new(),
+        }
+    }
+
+    /// A machine booted.
+    pub(crate) fn booted(&mut self, enclave: EnclaveId, truth: Truth) {
+        self.truth.insert(enclave, truth);
+    }
+
+    /// The pool as the journal makes it.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.mirror
+    }
+
+    /// A batch is durable.
+    pub(crate) fn durable(&mut self, batch: &[Record]) -> Result<(), String> {
+        for record in batch {
+            self.judge(record).map_err(|why| format!("record {}: {why}", record.seq.0))?;
+            self.mirror.absorb(record).map_err(|why| format!("record {} cannot follow: {why}", record.seq.0))?;
+            self.records.push(record.clone());
+        }
+        self.mirror.audit().map_err(|why| format!("the pool's own audit: {why}"))
+    }
+
+    fn judge(&mut self, record: &Record) -> Result<(), String> {
+        let expected = self.records.len() as u64 + 1;
+        unless(record.seq.0 == expected, || format!("is not record {expected}"))?;
+        let newest = self.managers.last_key_value().map_or(Term(0), |(term, _)| *term);
+        match &record.event {
+            Event::TermBegan { appointment } => {
+                unless(record.term > newest, || format!("term {} begins after term {}", record.term.0, newest.0))?;
+                self.managers.insert(record.term, appointment.key);
+                self.enclaves.values_mut().for_each(|e| e.here = false);
+            }
+            _ => {
+                unless(record.term == newest, || format!("of term {} in term {}", record.term.0, newest.0))?;
+            }
+        }
+        match &record.event {
+            Event::Attested { passport, .. } => {
+                self.displace(passport);
+                let seen = self.enclaves.entry(passport.enclave_id()).or_default();
+                seen.passports.push((**passport).clone());
+                seen.cordoned = false;
+                let truth = self.truth.get(&passport.enclave_id());
+                let admitted = self.limits.allow_development || truth.is_some_and(|t| t.production);
+                unless(admitted, || format!("admits {}, a development machine", passport.enclave_id().short()))?;
+            }
+            Event::Arrived { enclave } => self.enclaves.entry(*enclave).or_default().here = true,
+            Event::Left { enclave, .. } => self.enclaves.entry(*enclave).or_default().here = false,
+            Event::Draining { enclave } => self.enclaves.entry(*enclave).or_default().draining = true,
+            Event::Revoked { revocation } => self.revoked.insert(revocation.clone()),
+            Event::Lapsed { enclave, .. } | Event::Barred { enclave, .. } => {
+                self.enclaves.entry(*enclave).or_default().cordoned = true;
+            }
+            Event::Withdrawn { enclave, verifier, .. } => {
+                let seen = self.enclaves.entry(*enclave).or_default();
+                seen.passports.retain(|p| p.verifier_id() != *verifier);
+            }
+            Event::Submitted { request, .. } => {
+                let known =
+                    Known { request: request.clone(), live: true, spent: MicroUsd::ZERO, committed: MicroUsd::ZERO };
+                let before = self.tasks.insert(TaskId::new(request.digest()), known);
+                unless(before.is_none(), || "submits a task again".to_owned())?;
+            }
+            Event::Granted { grant, .. } => {
+                self.grants.insert(grant.digest());
+            }
+            Event::Leased { allocation } => self.leased(allocation, record)?,
+            Event::LeaseEnded { lease, why } => {
+                let held = self.release(*lease)?;
+                if why.blames_enclave() {
+                    self.blamed.insert(held);
+                }
+                if let LeaseEnd::Lapsed { .. } | LeaseEnd::Revoked = why {
+                    unless(record.at.0 > 0, || "without a time".to_owned())?;
+                }
+            }
+            Event::Reported { report, charged, .. } => self.reported(report, *charged)?,
+            Event::TaskEnded { task, .. } => {
+                let known = self.tasks.get_mut(task).ok_or("ends an unknown task")?;
+                unless(known.live, || "ends a task twice".to_owned())?;
+                known.live = false;
+                let open = self.holders.keys().any(|fragment| fragment.task == *task);
+                unless(!open, || "ends a task that holds leases".to_owned())?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Another boot of a machine takes the place of the one before, which starts over should it return.
+    fn displace(&mut self, passport: &Signed<Passport>) {
+        let slot = Some((passport.claims.chip.value.clone(), passport.configuration.slot));
+        self.enclaves.entry(passport.enclave_id()).or_default().slot.clone_from(&slot);
+        for (id, seen) in &mut self.enclaves {
+            if seen.slot == slot && *id != passport.enclave_id() {
+                (seen.draining, seen.here) = (false, false);
+                seen.passports.clear();
+            }
+        }
+    }
+
+    fn leased(&mut self, allocation: &Signed<Allocation>, record: &Record) -> Result<(), String> {
+        let (lease, enclave) = (allocation.lease, allocation.enclave);
+        let fragment = FragmentId { task: allocation.task, index: allocation.fragment };
+        let short = enclave.short();
+        unless(allocation.term <= record.term, || "an allocation of a later term".to_owned())?;
+        unless(!self.leases.contains_key(&lease), || format!("{lease} is given twice"))?;
+        let other = self.holders.get(&fragment);
+        unless(other.is_none(), || {
+            format!("{fragment} has {} already", other.map_or_else(String::new, |o| o.to_string()))
+        })?;
+        let known = self.tasks.get(&fragment.task).ok_or("leases for an unknown task")?;
+        unless(known.live, || "leases for a task that has ended".to_owned())?;
+        let spec = known.request.fragment(fragment.index).ok_or("leases for an unknown fragment")?;
+        let seen = self.enclaves.get(&enclave).ok_or_else(|| format!("leases to {short}, which never attested"))?;
+        let truth = self.truth.get(&enclave).ok_or_else(|| format!("leases to {short}, which never booted"))?;
+        unless(seen.here, || format!("leases to {short}, which is away"))?;
+        unless(!seen.draining, || format!("leases to {short}, which is draining"))?;
+        unless(!seen.cordoned, || format!("leases to {short}, which is cordoned"))?;
+        unless(self.limits.allow_development || truth.production, || {
+            format!("leases to {short}, a development machine")
+        })?;
+        let mut proofs = seen.passports.iter().filter(|p| p.valid_at(record.at));
+        let proof = proofs.find(|p| self.revoked.of(p).is_none());
+        unless(proof.is_some(), || format!("leases to {short}, of which no proof holds at {}", record.at))?;
+        unless(seen.passports.iter().all(|p| self.revoked.of(p).is_none()), || format!("leases to {short}, revoked"))?;
+        let again = self.blamed.contains(&(fragment, enclave));
+        unless(!again, || format!("leases {fragment} again to {short}, which failed it"))?;
+
+        let mine = || self.leases.values().filter(|l| l.live && l.enclave == enclave).map(|l| l.demand);
+        let cpu: Millicores = mine().map(|d| d.cpu).sum::<Millicores>().saturating_add(spec.demand.cpu);
+        let memory: Bytes = mine().map(|d| d.memory).sum::<Bytes>().saturating_add(spec.demand.memory);
+        let slots = mine().count() as u64 + 1;
+        let Capacity { cpu: cpu_max, memory: memory_max, slots: slots_max } = truth.capacity;
+        unless(cpu <= cpu_max && memory <= memory_max && slots <= u64::from(slots_max), || {
+            format!(
+                "leases more of {short} than it has: {cpu} of {cpu_max}, {memory} of {memory_max}, {slots} of {slots_max} slots"
+            )
+        })?;
+        let price = truth.rate.per_hour(spec.demand.cpu, spec.demand.memory);
+        unless(allocation.price_hour == price, || format!("a price of {}, not {price}", allocation.price_hour))?;
+        let held = Held {
+            fragment,
+            enclave,
+            demand: spec.demand,
+            cost_max: cost_max(price, &spec.demand),
+            allocation: allocation.digest(),
+            live: true,
+        };
+        let cost = held.cost_max;
+        self.leases.insert(lease, held);
+        self.holders.insert(fragment, lease);
+        let known = self.tasks.get_mut(&fragment.task).ok_or("leases for an unknown task")?;
+        known.committed = known.committed.saturating_add(cost);
+        known.within_budget()
+    }
+
+    fn release(&mut self, lease: LeaseId) -> Result<(FragmentId, EnclaveId), String> {
+        let held = self.leases.get_mut(&lease).ok_or_else(|| format!("ends {lease}, which never was"))?;
+        unless(held.live, || format!("ends {lease} twice"))?;
+        held.live = false;
+        self.holders.remove(&held.fragment);
+        let known = self.tasks.get_mut(&held.fragment.task).ok_or("a lease of an unknown task")?;
+        known.committed = known.committed.saturating_sub(held.cost_max);
+        Ok((held.fragment, held.enclave))
+    }
+
+    fn reported(&mut self, report: &Signed<Report>, charged: MicroUsd) -> Result<(), String> {
+        let (fragment, holder) = self.release(report.lease)?;
+        let same = fragment == FragmentId { task: report.task, index: report.fragment };
+        unless(same, || format!("a report of {} for {fragment}", report.lease))?;
+        unless(report.enclave.enclave_id() == holder, || {
+            format!(
+                "a report of {} by {}, not its holder {}",
+                report.lease,
+                report.enclave.enclave_id().short(),
+                holder.short()
+            )
+        })?;
+        let most = self.leases.get(&report.lease).map_or(MicroUsd::ZERO, |l| l.cost_max);
+        unless(charged <= most, || format!("charges {charged} for {}, at most {most}", report.lease))?;
+        let known = self.tasks.get_mut(&fragment.task).ok_or("a report for an unknown task")?;
+        unless(known.live, || "a report for a task that has ended".to_owned())?;
+        known.spent = known.spent.saturating_add(charged);
+        known.within_budget()
+    }
+
+    /// Somebody received the answer that something is done.
+    pub(crate) fn acknowledged(&mut self, what: Acknowledged) -> Result<(), String> {
+        self.holds(&what)?;
+        self.acknowledged.push(what);
+        Ok(())
+    }
+
+    fn holds(&self, what: &Acknowledged) -> Result<(), String> {
+        let there = match what {
+            Acknowledged::Task(task) => self.tasks.contains_key(task),
+            Acknowledged::Grant(task, grant) => self.grants.contains(grant) && self.tasks.contains_key(task),
+            Acknowledged::Cancelled(task) => self.tasks.get(task).is_some_and(|t| !t.live),
+            Acknowledged::Revoked(what) => self.revoked.get(what).is_some(),
+            // Reported, or ended before: nobody waits for it.
+            Acknowledged::Report(enclave, lease) => {
+                self.leases.get(lease).is_none_or(|l| !l.live || l.enclave != *enclave)
+            }
+        };
+        unless(there, || format!("was acknowledged and is not in the journal: {what:?}"))
+    }
+
+    /// A client that was told that its task is taken hears from whoever leads that there is no such task.
+    pub(crate) fn denied(&self, task: TaskId) -> String {
+        format!("task {} was acknowledged, and a leader says that it does not know it", task.short())
+    }
+
+    /// A boot obeys an offer, and runs these from then on.
+    pub(crate) fn obeys(
+        &mut self,
+        enclave: EnclaveId,
+        term: Term,
+        allocation: &Signed<Allocation>,
+        runs: impl Iterator<Item = Demand> + Clone,
+    ) -> Result<(), String> {
+        let short = enclave.short();
+        let highest = self.obeyed.entry(enclave).or_default();
+        unless(term >= *highest, || format!("{short} obeys term {} after term {}", term.0, highest.0))?;
+        *highest = term;
+        let held = self.leases.get(&allocation.lease);
+        let known = held.is_some_and(|l| l.allocation == allocation.digest() && l.enclave == enclave);
+        unless(known, || format!("{short} obeys an offer of {} that is not in the journal", allocation.lease))?;
+        let Some(truth) = self.truth.get(&enclave) else { return Err(format!("{short} never booted")) };
+        let cpu: Millicores = runs.clone().map(|d| d.cpu).sum();
+        let memory: Bytes = runs.clone().map(|d| d.memory).sum();
+        let slots = runs.count() as u64;
+        let Capacity { cpu: cpu_max, memory: memory_max, slots: slots_max } = truth.capacity;
+        unless(cpu <= cpu_max && memory <= memory_max && slots <= u64::from(slots_max), || {
+            format!("{short} runs more than it has")
+        })
+    }
+
+    /// The leader's pool, after what it decided became durable.
+    pub(crate) fn same(&self, leader: &Pool) -> Result<(), String> {
+        let differs = leader.seq() == self.mirror.seq() && *leader != self.mirror;
+        unless(!differs, || format!("the leader's pool differs from the journal's at record {}", leader.seq().0))
+    }
+
+    /// What must be true in the end, of what the store holds.
+    pub(crate) fn conclude(&self, stored: &[Record], by_json: bool) -> Result<(), String> {
+        unless(stored.len() == self.records.len(), || {
+            format!("the store holds {} records, {} were durable", stored.len(), self.records.len())
+        })?;
+        unless(stored == self.records, || "the store holds other records than were durable".to_owned())?;
+        let mut again = Pool::new(self.limits);
+        for record in stored {
+            if by_json {
+                let text = serde_json::to_vec(record).map_err(|e| format!("record {}: {e}", record.seq.0))?;
+                let read: Record =
+                    serde_json::from_slice(&text).map_err(|e| format!("record {}: {e}", record.seq.0))?;
+                let twice = serde_json::to_vec(&read).map_err(|e| format!("record {}: {e}", record.seq.0))?;
+                unless(text == twice, || format!("record {} is written otherwise again", record.seq.0))?;
+                again.absorb(&read).map_err(|why| format!("record {}: {why}", record.seq.0))?;
+            } else {
+                again.absorb(record).map_err(|why| format!("record {}: {why}", record.seq.0))?;
+            }
+        }
+        unless(again == self.mirror, || "a pool rebuilt from the journal differs".to_owned())?;
+        self.acknowledged.iter().try_for_each(|what| self.holds(what))
+    }
+
+    /// Tasks that have not ended although something could take them: a defect once faults have stopped for long enough.
+    pub(crate) fn stuck(&self, now: legation_core::UnixTime) -> Result<(), String> {
+        for (id, task) in self.mirror.tasks().iter().filter(|(_, t)| t.state == TaskState::Live) {
+            let phases: Vec<_> = task.fragments.iter().map(|f| &f.phase).collect();
+            let leased = phases.iter().any(|p| matches!(p, Phase::Leased { .. }));
+            unless(!leased, || format!("task {} still holds leases: {phases:?}", id.short()))?;
+            let said = self.mirror.explain(*id, now).map_err(|why| why.to_string())?;
+            let waits = said.iter().any(|s| s.phase == Phase::Queued);
+            unless(waits, || format!("task {} waits for nothing: {phases:?}", id.short()))?;
+            for one in said.iter().filter(|s| s.phase == Phase::Queued) {
+                unless(one.ranking.is_empty(), || {
+                    format!("{} of task {} waits, and could be placed", one.name, id.short())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    fn within_budget(&self) -> Result<(), String> {
+        let total = self.spent.checked_add(self.committed);
+        unless(total.is_some_and(|t| t <= self.request.budget), || {
+            format!("{} spent and {} committed of {}", self.spent, self.committed, self.request.budget)
+        })
+    }
+}

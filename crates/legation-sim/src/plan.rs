@@ -1,0 +1,112 @@
+//! What one seed's deployment is like: who is there, what may go wrong, and how badly. Every seed takes a part of the kinds of faults
+//! alone ("swarm testing", Groce et al. 2012): where everything goes wrong at once, little is ever reached.
+
+use legation_pool::Limits;
+
+use crate::{clock::Span, defect::Defect, random::Random};
+
+/// Faults that come from outside of the nodes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Mischief {
+    Partition,
+    Storm,
+    Reset,
+    ManagerCrash,
+    ManagerFreeze,
+    AgentCrash,
+    AgentFreeze,
+    StoreCrash,
+    DiskSlow,
+    DiskFails,
+    DiskUnknown,
+    ClockJump,
+    StoreClock,
+    VerifiersDown,
+}
+
+const MISCHIEF: [Mischief; 14] = [
+    Mischief::Partition,
+    Mischief::Storm,
+    Mischief::Reset,
+    Mischief::ManagerCrash,
+    Mischief::ManagerFreeze,
+    Mischief::AgentCrash,
+    Mischief::AgentFreeze,
+    Mischief::StoreCrash,
+    Mischief::DiskSlow,
+    Mischief::DiskFails,
+    Mischief::DiskUnknown,
+    Mischief::ClockJump,
+    Mischief::StoreClock,
+    Mischief::VerifiersDown,
+];
+
+/// One seed's deployment.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) managers: usize,
+    pub(crate) agents: usize,
+    pub(crate) clients: usize,
+    pub(crate) tasks: usize,
+    pub(crate) limits: Limits,
+    /// How long passports hold, in seconds.
+    pub(crate) passport_life: u64,
+    /// Faults are injected until then.
+    pub(crate) trouble: Span,
+    /// Between two faults, at least and at most.
+    pub(crate) pace: (Span, Span),
+    pub(crate) mischief: Vec<Mischief>,
+    /// Links reorder, repeat, and let through what belongs to connections that have ended.
+    pub(crate) wild: bool,
+    /// Clocks are wrong by up to so many seconds.
+    pub(crate) skew: u64,
+    /// How many of the agents lie.
+    pub(crate) liars: usize,
+    /// The pool admits no development machine, and one tries.
+    pub(crate) strict: bool,
+    /// How many things the operator does.
+    pub(crate) orders: usize,
+    /// Signatures are made and checked.
+    pub(crate) real: bool,
+    pub(crate) defect: Option<Defect>,
+}
+
+impl Plan {
+    pub(crate) fn draw(seed: u64, defect: Option<Defect>, random: &mut Random) -> Self {
+        let strict = random.chance(120);
+        let limits = Limits {
+            enclaves_max: 40,
+            live_tasks_max: 12,
+            attempts_max: u32::try_from(random.range(3, 8)).unwrap_or(8),
+            grant_seconds: 8,
+            lease_margin_seconds: 6,
+            return_seconds: 6,
+            allow_development: !strict,
+            ..Limits::default()
+        };
+        let agents = 3 + random.below(3);
+        Self {
+            managers: if random.chance(800) { 3 } else { 1 + random.below(2) },
+            agents,
+            clients: 1 + random.below(2),
+            tasks: 3 + random.below(6),
+            limits,
+            passport_life: random.range(25, 120),
+            trouble: Span::seconds(random.range(25, 50)),
+            pace: (Span::millis(300), Span::millis(random.range(2000, 6000))),
+            mischief: MISCHIEF.into_iter().filter(|_| random.chance(450)).collect(),
+            wild: random.chance(350),
+            skew: if random.chance(500) { random.range(1, 25) } else { 0 },
+            liars: if random.chance(500) { 1 + random.below(agents / 2) } else { 0 },
+            strict,
+            orders: if random.chance(400) { 1 + random.below(3) } else { 0 },
+            real: seed.is_multiple_of(16),
+            defect,
+        }
+    }
+
+    /// Terms may end before or after whoever holds them believes so.
+    pub(crate) fn store_clock_jumps(&self) -> bool {
+        self.mischief.contains(&Mischief::StoreClock)
+    }
+}
