@@ -87,7 +87,7 @@ seen=$(cd "$tmp/payload" && find . -name '??????' | sort | xargs jq -c --stream 
 # The statement type and the key that must have signed: the one that the predicate names for its office.
 jq -r '.[1] | (.predicateType // "" | tostring | capture("^https://legation\\.dev/(?<kind>[a-z]+)/v1\\z").kind // "unknown") as $kind
     | [$kind, (.predicate | {appointment: .operator, passport: .verifier, request: .client, allocation: .manager,
-        grant: .issuer, report: .enclave, aggregate: .enclave}[$kind] // "" | tostring)] | @tsv' \
+        grant: .issuer, report: .enclave, aggregate: .enclave, seating: .manager, membership: .enclave}[$kind] // "" | tostring)] | @tsv' \
     "$tmp/opened" >"$tmp/signers" 2>/dev/null || invalid "a statement without a predicate of ours"
 while IFS=$'\t' read -r what key; do
     kind+=("$what") named+=("$key")

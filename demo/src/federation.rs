@@ -130,6 +130,7 @@ pub(crate) async fn run(legation: &Path, dir: &Path, kill: bool, progress: &Prog
         qualities.push(quality(&Model::parse(result)?, &study.held_out));
         model = Some(result.to_vec());
         receipt = Some(new);
+        explained(&client, task, &view).await?;
         rounds.push(places(&view, &enclaves));
     }
     let training = trained.elapsed();
@@ -205,6 +206,7 @@ async fn job(
         parts,
         require: Requirement::parse(REQUIRE)?,
         budget: MicroUsd(100_000),
+        swarm: None,
         life_seconds: 600,
         prefer: Default::default(),
         data: Default::default(),
@@ -249,6 +251,26 @@ async fn kill_one(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Holds `legation explain` to its word: every placement of a task, those that were moved included, has its reason there, and the
+/// last is the one that what ran was allocated with.
+async fn explained(client: &Client, task: TaskId, view: &TaskView) -> Result<()> {
+    let explanations = client.explain(task).await?;
+    ensure!(explanations.len() == view.fragments.len(), "every fragment of {task} is explained");
+    for (told, fragment) in explanations.iter().zip(&view.fragments) {
+        let tries = (told.attempts.len(), told.placements.len(), fragment.attempts.len());
+        ensure!(
+            tries.0 == tries.2 && tries.1 == tries.2 && tries.2 > 0,
+            "{}: tries are left out: {tries:?}",
+            told.name
+        );
+        ensure!(told.placements.last() == fragment.placement.as_ref(), "{}: another reason", told.name);
+        for why in &told.placements {
+            ensure!(!why.decided_by.is_empty() && why.eligible > 0, "{}: no reason: {why:?}", told.name);
+        }
+    }
+    Ok(())
 }
 
 fn places(view: &TaskView, enclaves: &BTreeMap<EnclaveId, String>) -> Vec<Place> {

@@ -209,6 +209,7 @@ fn enter(agent: &Inner, offer: &Offer) -> Result<Option<(Work, Stop)>, Refusal> 
         None => {}
     }
     books.open().map_err(Refusal::Why)?;
+    books.check_member(&offer.allocation).map_err(Refusal::Why)?;
     // By the freshest passport by which it may be run; if by none, why not by the freshest.
     let mut refusal = None;
     let work = passports.iter().find_map(|admitted| {

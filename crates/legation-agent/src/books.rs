@@ -5,7 +5,8 @@
 //! 2. A lease is entered once. Offered again it changes nothing: it runs already, or its report is sent again, or it is over.
 //! 3. A report is kept, with the ciphertexts it names, until it is acknowledged or the lease cancelled; while too many are kept,
 //!    nothing new is entered.
-//! 4. All is bounded: what runs by slots, reports by [`PENDING_MAX`] and [`PENDING_BYTES_MAX`] and what runs, the memory of
+//! 4. A fragment of a swarm is run only within a seat whose round this agent joined, and that has not ended.
+//! 5. All is bounded: what runs by slots, reports by [`PENDING_MAX`] and [`PENDING_BYTES_MAX`] and what runs, the memory of
 //!    leases that are over by a number of its own.
 //!
 //! Nothing here waits, reads a clock or draws randomness; public so that a simulation keeps the same books.
@@ -15,7 +16,10 @@ use std::{
     sync::Arc,
 };
 
-use legation_core::{Digest, LeaseId, Millicores, Rejection, Seq, Term, claims::Capacity, task::Demand, unit::Bytes};
+use legation_core::{
+    Digest, LeaseId, Millicores, Rejection, Seq, Term, claims::Capacity, statement::Allocation, task::Demand,
+    unit::Bytes,
+};
 use legation_net::message::Reported;
 use tokio::sync::Notify;
 
@@ -25,6 +29,10 @@ use crate::engine::Cancel;
 pub const PENDING_MAX: usize = 4096;
 /// Bytes of ciphertexts kept with reports before nothing new is taken.
 pub const PENDING_BYTES_MAX: usize = 512 << 20;
+/// Rounds of one seat that are remembered.
+const ROUNDS_MAX: usize = 16;
+/// Seats whose rounds are remembered.
+const SEATS_MAX: usize = 1024;
 /// Leases remembered as over.
 const OVER_MAX: usize = 8192;
 
@@ -83,6 +91,8 @@ pub struct Books {
     running: HashMap<LeaseId, Running>,
     pending: BTreeMap<LeaseId, Arc<Pending>>,
     pending_bytes: usize,
+    /// The rounds that were joined, by seat: the membership of each.
+    joined: BTreeMap<LeaseId, VecDeque<Digest>>,
     over: HashSet<LeaseId>,
     over_order: VecDeque<LeaseId>,
     draining: bool,
@@ -97,10 +107,44 @@ impl Books {
             running: HashMap::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
+            joined: BTreeMap::new(),
             over: HashSet::new(),
             over_order: VecDeque::new(),
             draining: false,
         }
+    }
+
+    /// Enters a round of a swarm that this agent signed. The latest of each seat are kept, and the latest seats.
+    pub fn join(&mut self, seat: LeaseId, membership: Digest) {
+        if self.over.contains(&seat) {
+            return;
+        }
+        let rounds = self.joined.entry(seat).or_default();
+        if !rounds.contains(&membership) {
+            rounds.push_back(membership);
+        }
+        if rounds.len() > ROUNDS_MAX {
+            rounds.pop_front();
+        }
+        if self.joined.len() > SEATS_MAX {
+            self.joined.pop_first();
+        }
+    }
+
+    /// Whether an allocation is outside of swarms, or within a seat whose round this agent joined.
+    ///
+    /// # Errors
+    /// `offer.member`: it did not, or the seat has ended.
+    pub fn check_member(&self, allocation: &Allocation) -> Result<(), Rejection> {
+        let Some(seat) = allocation.seat else { return Ok(()) };
+        let joined = self.joined.get(&seat.lease);
+        if joined.is_some_and(|rounds| rounds.iter().any(|m| allocation.prev.contains(m))) {
+            return Ok(());
+        }
+        Err(Rejection::new("offer.member", format!("round {} of the swarm, seat {}", seat.round, seat.lease))
+            .expected("one that this enclave joined, with the allocation resting on its word")
+            .got(if joined.is_some() { "another round" } else { "a seat that ended, or that it never had" })
+            .fix("nothing: it is asked to join before it is given work"))
     }
 
     /// Highest term, and position in it, that this agent obeyed: it obeys no older term, and says so when it comes back.
@@ -185,6 +229,7 @@ impl Books {
         if let Some(pending) = self.pending.remove(&lease) {
             self.pending_bytes -= pending.size();
         }
+        self.joined.remove(&lease);
         if self.over.insert(lease) {
             self.over_order.push_back(lease);
         }

@@ -9,7 +9,7 @@
 //! * [`config`] and [`resources`]: what steers it, and what of the machine it offers. Both are measured into its evidence.
 //! * [`attester`]: where evidence comes from.
 //! * [`books`]: what was promised and not yet acknowledged; which term was obeyed.
-//! * [`offer`]: pure judgement over signed statements.
+//! * [`offer`] and [`swarm`]: pure judgement over signed statements, of work and of fellow members.
 //! * [`engine`]: runs WebAssembly, and only that.
 
 mod admission;
@@ -30,6 +30,7 @@ mod search;
 mod session;
 mod shutdown;
 mod status;
+pub mod swarm;
 
 pub use agent::{Agent, Exit, StartError};
 pub use config::{AgentConfig, ConfigError};

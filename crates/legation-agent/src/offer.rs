@@ -4,7 +4,8 @@
 //! 1. the manager is appointed by an operator that this agent obeys, and the appointment holds now (`offer.operator`,
 //!    `offer.office`, `offer.dates`);
 //! 2. the term is not older than one obeyed before (`offer.term`);
-//! 3. the allocation is that manager's, rests on this request and this appointment, names this enclave with its own provider,
+//! 3. the allocation is that manager's, is within a seat exactly when the request asks for a swarm (`offer.seat`; that this
+//!    enclave joined that round is checked by its books), rests on this request and this appointment, names this enclave with its own provider,
 //!    region and price, its lease runs (`offer.allocation`, `offer.enclave`, `offer.price`, `offer.lease`), and the fragment
 //!    asks for no more than its limits allow (`limits.*`); limits that the manager left out cannot be missed here;
 //! 4. the request is well formed and not over (`request.*`, `offer.request`), and has the fragment (`offer.fragment`);
@@ -26,6 +27,7 @@ use legation_core::{
     prefer::DataTerms,
     requirement::Candidate,
     statement::{Allocation, Appointment, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier},
+    swarm::MEMBERS_MAX,
     task::{Fragment, Input},
     unit::Bytes,
 };
@@ -224,7 +226,7 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
 }
 
 /// Check 1, and the same for verifiers.
-fn appointed(
+pub(crate) fn appointed(
     appointment: &Signed<Appointment>,
     office: Office,
     operators: &[PublicKey],
@@ -286,7 +288,13 @@ fn allocated(offer: &Offer, fragment: &Fragment, standing: &Standing<'_>) -> Res
     }
     let task = TaskId::new(offer.request.digest());
     let rests = [offer.request.digest(), offer.appointment.digest()];
-    if allocation.task != task || allocation.prev.get(..2) != Some(&rests[..]) || allocation.prev.len() > 3 {
+    if allocation.seat.is_some() != offer.request.swarm.is_some() {
+        return Err(refuse("offer.seat", "seat of the allocation")
+            .expected(if offer.request.swarm.is_some() { "one: the request asks for a swarm" } else { "none" })
+            .got(if allocation.seat.is_some() { "one" } else { "none" }));
+    }
+    let most = if allocation.seat.is_some() { 3 + usize::from(MEMBERS_MAX) } else { 3 };
+    if allocation.task != task || allocation.prev.get(..2) != Some(&rests[..]) || allocation.prev.len() > most {
         return Err(refuse("offer.allocation", "what the allocation rests on")
             .expected(format!("request {task}, appointment {}, at most one earlier allocation", rests[1]))
             .got(allocation.prev.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ")));

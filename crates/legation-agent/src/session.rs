@@ -15,12 +15,12 @@
 use std::{sync::Arc, time::Duration};
 
 use legation_core::{
-    Digest, Rejection, RevocationList, Signed,
+    Digest, Rejection, RevocationList, Signed, dsse,
     statement::{Appointment, KeyAttestation, Passport},
 };
 use legation_net::{
     Channel, ChannelError, Incoming, Receiver, Sender,
-    message::{ToAgent, ToManager},
+    message::{Enlist, ToAgent, ToManager},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -39,6 +39,7 @@ use crate::{
     patience::Patience,
     shutdown::Stage,
     status::Status,
+    swarm,
 };
 
 /// How long the manager may take from being asked for a nonce to admitting or refusing.
@@ -259,6 +260,7 @@ impl Session<'_> {
             ToAgent::Admitted { passport, appointment } => self.take(*passport, *appointment),
             ToAgent::Refused { why } => self.failed(why),
             ToAgent::Offer(offer) => self.offered(Offered::Read(offer)).await,
+            ToAgent::Enlist(enlist) => self.enlisted(&enlist).await,
             ToAgent::Cancel { lease } => {
                 self.agent.books().end(lease);
                 self.agent.progress.notify_one();
@@ -291,6 +293,41 @@ impl Session<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Judges the members of a swarm's round, and joins them or says why not. What is not about a seat of this enclave is ignored.
+    async fn enlisted(&mut self, enlist: &Enlist) -> Result<(), Over> {
+        let agent = self.agent;
+        let Some(seat) = enlist.seating.seat(agent.boot.identity.enclave_id()).map(|s| s.member.lease) else {
+            tracing::warn!("asked to join a swarm without a seat in it: ignored");
+            return Ok(());
+        };
+        let judged = {
+            let revoked = agent.revocations.all();
+            let now = agent.now();
+            let obeyed = agent.books().obeyed().0;
+            let standing = swarm::Standing {
+                identity: agent.boot.identity,
+                operators: &agent.config.operators,
+                revoked: &revoked,
+                obeyed,
+                now,
+            };
+            swarm::judge(enlist, &standing)
+        };
+        let answer = match judged {
+            Ok(membership) => {
+                let signed = dsse::sign(membership, &*agent.bench.identity);
+                agent.books().join(seat, signed.digest());
+                agent.tell(Status::Joined { task: signed.task, round: signed.round, members: signed.members.len() });
+                ToManager::Join(Box::new(signed))
+            }
+            Err(why) => {
+                agent.tell(Status::Refused { lease: seat, why: why.clone() });
+                ToManager::Refuse { lease: seat, why }
+            }
+        };
+        self.say(&answer).await
     }
 
     /// Time to renew, or too long without an answer.

@@ -50,7 +50,16 @@ pub enum Status {
         /// Term and journal position of the offer, obeyed from here on.
         obeyed: (Term, Seq),
     },
-    /// Does not run what was offered.
+    /// Joined a round of a swarm.
+    Joined {
+        /// The task.
+        task: TaskId,
+        /// Which round.
+        round: u32,
+        /// How many it judged, itself among them.
+        members: usize,
+    },
+    /// Does not run what was offered, or does not join a swarm.
     Refused {
         /// Under which promise.
         lease: LeaseId,
@@ -108,6 +117,9 @@ impl Status {
             }
             Self::Offer { lease, task, fragment, obeyed: (term, seq) } => {
                 tracing::debug!(%lease, task = %task.short(), %fragment, term = term.0, seq = seq.0, "offer");
+            }
+            Self::Joined { task, round, members } => {
+                tracing::info!(task = %task.short(), round, members, "joined a swarm");
             }
             Self::Refused { lease, why } => tracing::warn!(%lease, %why, "refused"),
             Self::Reported { lease, outcome } => tracing::debug!(%lease, ?outcome, "reported"),

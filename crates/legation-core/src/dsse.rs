@@ -92,11 +92,17 @@ pub struct Statement<P> {
 }
 
 /// A statement whose signature, by the key it names, was checked, with the envelope it came in. It travels as its envelope
-/// and is checked whenever it is read; whether that key may say this is for the reader to check.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// and is checked whenever it is read; whether that key may say this is for the reader to check. Clones share it.
+#[derive(PartialEq, Eq, Debug)]
 pub struct Signed<P> {
     envelope: Envelope,
-    predicate: P,
+    predicate: Arc<P>,
+}
+
+impl<P> Clone for Signed<P> {
+    fn clone(&self) -> Self {
+        Self { envelope: self.envelope.clone(), predicate: self.predicate.clone() }
+    }
 }
 
 /// Why an envelope was not opened.
@@ -157,7 +163,8 @@ pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
     let key = signer.public_key();
     let signature = signer.sign(&pae(&payload));
     let encoded = encoding::base64(&payload);
-    Signed { envelope: Envelope::new(payload, encoded, key.id(), signature), predicate: statement.predicate }
+    let predicate = Arc::new(statement.predicate);
+    Signed { envelope: Envelope::new(payload, encoded, key.id(), signature), predicate }
 }
 
 impl Envelope {
@@ -245,7 +252,7 @@ impl Envelope {
             return Err(EnvelopeError::WrongKey { expected, got: self.keyid });
         }
         key.verify(&pae(&self.payload), &self.signature).map_err(|_| EnvelopeError::BadSignature { key: expected })?;
-        Ok(Signed { envelope: self.clone(), predicate })
+        Ok(Signed { envelope: self.clone(), predicate: Arc::new(predicate) })
     }
 
     /// As [`Self::open`], and the signer is `key`.

@@ -127,6 +127,25 @@ impl fmt::Display for LeaseId {
     }
 }
 
+/// One reservation: the number is that of the record that made it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
+#[serde(transparent)]
+pub struct ReservationId(pub u64);
+
+impl fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reservation-{}", self.0)
+    }
+}
+
+impl std::str::FromStr for ReservationId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.strip_prefix("reservation-").unwrap_or(text).parse().map(Self)
+    }
+}
+
 /// Term of a manager: grows with every leader; an agent obeys no offer of an older one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug, Default)]
 #[serde(transparent)]

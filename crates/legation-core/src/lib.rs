@@ -17,8 +17,8 @@ pub mod unit;
 
 pub use digest::{Digest, DigestWriter, sha512};
 pub use id::{
-    EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, RevocationEpoch, Seq, TaskId,
-    TenantId, Term,
+    EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, ReservationId, RevocationEpoch,
+    Seq, TaskId, TenantId, Term,
 };
 pub use key::{PublicKey, SealingPublicKey, Signature, Signer};
 pub use limits::{Allowance, Encryption};
@@ -29,6 +29,7 @@ pub mod claims;
 pub mod dsse;
 pub mod requirement;
 pub mod statement;
+pub mod swarm;
 pub mod task;
 pub use dsse::{Envelope, Predicate, Signed};
 pub use requirement::Requirement;

@@ -8,7 +8,11 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::Region, rejection::Rejection, time::Millis};
+use crate::{
+    id::{Region, ReservationId},
+    rejection::Rejection,
+    time::Millis,
+};
 
 /// Largest weight: ten times the usual.
 pub const WEIGHT_MAX: u16 = 1000;
@@ -38,6 +42,9 @@ pub struct Preferences {
     /// How urgent the task is, among those of its tenant and, as far as the tenant may, among all.
     #[serde(skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// The reservation in whose seats it is placed, and nowhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<ReservationId>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

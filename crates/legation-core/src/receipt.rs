@@ -9,7 +9,8 @@
 //! 4. the evidence behind each passport is judged again, as of the passport's issue, and says what the passport says;
 //! 5. every statement stays within those it rests on: allocation and grants within the request, report within allocation,
 //!    grants, passport and the requirements, aggregate over exactly the reports its inputs came from; no fragment is
-//!    reported twice, no task costs more than its budget;
+//!    reported twice, no task costs more than its budget; in a swarm, an allocation rests on a membership by every member of its
+//!    round, all of the same list, which has the enclave that runs the fragment;
 //! 6. the roots are the results of the task the receipt names, or exactly reports that failed; and the revocation it names
 //!    is the latest that the allocations of the task took into account.
 //!
@@ -35,6 +36,7 @@ use crate::{
     rejection::Rejection,
     revocation::{RevocationList, Revoked},
     statement::{Aggregate, Allocation, Appointment, Grant, Outcome, Passport, Report, Request},
+    swarm::{Membership, Seating},
     task::OutputRef,
     time::UnixTime,
 };
@@ -137,6 +139,8 @@ enum Opened {
     Grant(Signed<Grant>),
     Report(Signed<Report>),
     Aggregate(Signed<Aggregate>),
+    Seating(Signed<Seating>),
+    Membership(Signed<Membership>),
 }
 
 impl Receipt {

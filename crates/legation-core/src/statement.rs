@@ -7,7 +7,7 @@
 //!                  |    request <- grant <--------'
 //!                  '------^
 //! ```
-//! Every arrow is a digest in `prev`; a receipt holds the closure of its roots.
+//! Every arrow is a digest in `prev`; a receipt holds the closure of its roots. A swarm's statements are in [`crate::swarm`].
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,7 @@ use crate::{
     limits::Allowance,
     prefer::{DataTerms, Preferences},
     requirement::Requirement,
+    swarm::{SeatRef, SwarmTerms},
     task::{Fragment, OutputRef},
     time::UnixTime,
     unit::{Bytes, Fuel, MicroUsd},
@@ -123,6 +124,9 @@ pub struct Request {
     /// What is said of the data.
     #[serde(default, skip_serializing_if = "is_default")]
     pub data: DataTerms,
+    /// The enclaves that work on it at once; each fragment finds one for itself without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmTerms>,
     /// How results are assured.
     pub assurance: Assurance,
     /// What the whole may cost at most.
@@ -202,7 +206,11 @@ pub struct Allocation {
     pub why: Placement,
     /// As of which revocation.
     pub revocations: RevocationEpoch,
-    /// The request, the manager's appointment, the allocation this one replaces if any, in this order.
+    /// The seat it is within, of a fragment that a swarm works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<SeatRef>,
+    /// The request, the manager's appointment, the allocation this one replaces (or repeats) if any, and in a swarm the
+    /// memberships of its round in the order of its members.
     pub prev: Vec<Digest>,
 }
 

@@ -269,6 +269,9 @@ impl Request {
         for (index, fragment) in self.indexed() {
             fragment.validate(index)?;
         }
+        if let Some(swarm) = &self.swarm {
+            swarm.validate(self)?;
+        }
         let subjects: usize = self.fragments.iter().map(|f| 1 + f.sealed_inputs().count()).sum();
         if subjects > SUBJECTS_MAX {
             return Err(bad("request.inputs", "number of modules and sealed inputs together")

@@ -36,6 +36,7 @@ mod objects;
 pub mod policies;
 mod problem;
 pub mod references;
+pub mod reservations;
 mod schema;
 pub mod tasks;
 pub mod trust;
@@ -107,10 +108,12 @@ impl Caller {
     paths(
         tasks::submit, tasks::estimate, tasks::list, tasks::show, tasks::grant, tasks::cancel, tasks::explain, tasks::receipt,
         manager::show, enclaves::pool, enclaves::list, enclaves::show, enclaves::drain, enclaves::reattest,
+        enclaves::cordon, enclaves::uncordon, enclaves::decommission, enclaves::retired,
         trust::revoke, trust::revocations, trust::signed_revocations, trust::verifiers, trust::collateral, trust::refusals,
         references::list, references::add, references::show, references::expire,
         policies::list, policies::show, policies::set, policies::versions, policies::test, policies::diff,
         distances::list, distances::set, accounts::list, accounts::show, accounts::set, accounts::top_up, accounts::default, accounts::set_default,
+        reservations::create, reservations::list, reservations::show, reservations::cancel,
         objects::store, objects::fetch, objects::look
     ),
     modifiers(&Security)
@@ -141,6 +144,10 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/collateral", get(trust::collateral))
         .route("/v1/refusals", get(trust::refusals))
         .route("/v1/enclaves/{id}/drain", post(enclaves::drain))
+        .route("/v1/enclaves/{id}/cordon", post(enclaves::cordon))
+        .route("/v1/enclaves/{id}/uncordon", post(enclaves::uncordon))
+        .route("/v1/enclaves/{id}/decommission", post(enclaves::decommission))
+        .route("/v1/retired", get(enclaves::retired))
         .route("/v1/references", get(references::list).post(references::add))
         .route("/v1/references/{name}", get(references::show))
         .route("/v1/references/{name}/expire", post(references::expire))
@@ -154,6 +161,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/accounts/{tenant}", get(accounts::show).put(accounts::set))
         .route("/v1/accounts/{tenant}/top-up", post(accounts::top_up))
         .route("/v1/default-account", get(accounts::default).put(accounts::set_default))
+        .route("/v1/reservations", get(reservations::list).post(reservations::create))
+        .route("/v1/reservations/{id}", get(reservations::show))
+        .route("/v1/reservations/{id}/cancel", post(reservations::cancel))
         .route("/v1/tasks/estimate", post(tasks::estimate))
         .route("/v1/tasks", post(tasks::submit).get(tasks::list))
         .route("/v1/tasks/{id}", get(tasks::show))

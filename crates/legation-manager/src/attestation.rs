@@ -255,7 +255,7 @@ impl Step {
         let enclave = self.sender.peer().enclave_id();
         let vouched = self.gate.leader.ask(move |pool| {
             let known = pool.enclaves().get(&enclave);
-            known.is_some_and(|e| e.proofs().any(|p| p.passport.verifier_id() == verifier))
+            known.is_some_and(|e| e.proofs().any(|p| p.verifier() == verifier))
         });
         if !vouched.await.unwrap_or(false) {
             return;

@@ -39,9 +39,9 @@ impl Change {
         self.replaced.is_empty() && self.listed.is_empty()
     }
 
-    /// Whether it concerns a machine with these claims, judged by this collateral.
-    pub(crate) fn concerns(&self, claims: &Claims, collateral: &[Digest]) -> bool {
-        collateral.iter().any(|digest| self.replaced.contains(digest))
+    /// Whether it concerns a machine with these claims; `rests_on` says whether it was judged by a piece of collateral.
+    pub(crate) fn concerns(&self, claims: &Claims, rests_on: impl Fn(&Digest) -> bool) -> bool {
+        self.replaced.iter().any(rests_on)
             || self.listed.contains(&claims.product.value)
             || self.listed.contains(claims.anchor.name())
     }
@@ -77,13 +77,16 @@ impl Calls {
     }
 
     /// Why an enclave is to attest again, if it is: `proven` is when its newest passport was issued, and its proofs have these
-    /// claims and this collateral.
-    pub(crate) fn missed(&self, proven: UnixTime, proofs: &[(&Claims, &[Digest])]) -> Option<String> {
+    /// claims and rest on this collateral.
+    pub(crate) fn missed<F>(&self, proven: UnixTime, proofs: &[(&Claims, F)]) -> Option<String>
+    where
+        F: Fn(&Digest) -> bool,
+    {
         if let Some((_, why)) = self.all.as_ref().filter(|(at, _)| proven <= *at) {
             return Some(why.clone());
         }
         let mut missed = self.changes.iter().filter(|(at, _)| proven <= *at);
-        let concerns = |change: &Change| proofs.iter().any(|(claims, collateral)| change.concerns(claims, collateral));
+        let concerns = |change: &Change| proofs.iter().any(|(claims, rests_on)| change.concerns(claims, rests_on));
         missed.any(|(_, change)| concerns(change)).then(|| "collateral changed".to_owned())
     }
 }
@@ -128,14 +131,14 @@ mod tests {
             ("its own chip's certificate", claims("genoa", "amd-genoa"), chip.digest(), false),
             ("of the product of a first list", claims("milan", "amd-milan"), chip.digest(), true),
         ] {
-            assert_eq!(change.concerns(&claims, &[collateral]), concerned, "{what}");
+            assert_eq!(change.concerns(&claims, |digest| *digest == collateral), concerned, "{what}");
         }
         assert!(Change::between(&now, &now).is_empty());
         // A list that is replaced concerns those that were held against it.
         let newer: Shelf = now.items().cloned().chain([item("amd/milan/vcek/crl", b"newer")]).collect();
         let change = Change::between(&now, &newer);
-        assert!(change.concerns(&claims("milan", "amd-milan"), &[list.digest()]));
-        assert!(!change.concerns(&claims("milan", "amd-milan"), &[]));
+        assert!(change.concerns(&claims("milan", "amd-milan"), |digest| *digest == list.digest()));
+        assert!(!change.concerns(&claims("milan", "amd-milan"), |_| false));
     }
 
     #[test]
@@ -146,8 +149,9 @@ mod tests {
         assert!(calls.is_empty());
         calls.by(at, Change::between(&before, &Shelf::empty()));
         let tdx = claims("tdx", "intel-sgx-root");
-        let (collateral, genoa) = ([old.digest()], claims("genoa", "amd-genoa"));
-        let proofs = [(&genoa, &[][..]), (&tdx, &collateral[..])];
+        let (old, genoa) = (old.digest(), claims("genoa", "amd-genoa"));
+        let by = |collateral: Option<Digest>| move |digest: &Digest| collateral == Some(*digest);
+        let proofs = [(&genoa, by(None)), (&tdx, by(Some(old)))];
         let missed = |calls: &Calls, proven: UnixTime| calls.missed(proven, &proofs);
         assert_eq!(calls.missed(at, &proofs[..1]), None, "the other proof is concerned");
         assert!(missed(&calls, at.minus(5)).is_some() && missed(&calls, at).is_some());

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use legation_core::{Bytes, Digest, PublicKey, Rejection, TenantId};
+use legation_core::{Bytes, Digest, PublicKey, Region, Rejection, TenantId};
 use legation_policy::reference::{NAME_RULE, is_name};
 use legation_verifier::config::CollateralConfig;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,10 @@ pub struct ManagerConfig {
     /// Enclaves that one chip may hold at once, each in a slot of its own.
     #[serde(default = "slots_per_chip")]
     pub slots_per_chip: u16,
+    /// Where this manager is. With it, round trips to agents are measured and say how far their regions are from here, where the
+    /// operator's table says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
     /// What people call this manager: needed where several have one journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

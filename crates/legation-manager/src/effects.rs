@@ -7,8 +7,8 @@ use std::{
 };
 
 use legation_core::{EnclaveId, LeaseId, Rejection, RevocationEpoch};
-use legation_net::message::{Offer, ToAgent, Upstream};
-use legation_pool::OfferParts;
+use legation_net::message::ToAgent;
+use legation_pool::{EnlistParts, OfferParts};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -17,13 +17,17 @@ use crate::revocations::{Pushed, RevocationsView, SignedRevocations};
 /// What is to be sent to one agent, or done to its channel.
 pub(crate) enum ToLink {
     Say(ToAgent),
+    /// An offer, whose passports are yet to be read.
+    Offer(Box<OfferParts>),
+    /// A call to join a swarm, likewise.
+    Enlist(Box<EnlistParts>),
     /// The list of what is revoked, as it is when this is done: lists are long, and only the latest counts.
     Revocations,
     Close(Rejection),
 }
 
 /// Open channels to attested agents. The queue of a link is bounded by the leases its enclave may hold: an offer or a
-/// cancellation each; so an unbounded queue cannot grow without bound.
+/// cancellation each, and of seats a call to join; so an unbounded queue cannot grow without bound.
 #[derive(Clone, Default)]
 pub(crate) struct Effects {
     links: Arc<Mutex<Links>>,
@@ -73,25 +77,11 @@ impl Effects {
     }
 
     pub(crate) fn offer(&self, enclave: EnclaveId, parts: OfferParts) {
-        let offer = Offer {
-            term: parts.term,
-            seq: parts.seq,
-            allocation: parts.allocation,
-            appointment: (*parts.appointment).clone(),
-            request: (*parts.request).clone(),
-            grants: parts.grants,
-            keys: parts.keys,
-            upstream: parts
-                .upstream
-                .into_iter()
-                .map(|u| Upstream {
-                    report: u.report,
-                    passport: (*u.passport).clone(),
-                    appointment: (*u.appointment).clone(),
-                })
-                .collect(),
-        };
-        self.send(enclave, ToLink::Say(ToAgent::Offer(Box::new(offer))));
+        self.send(enclave, ToLink::Offer(Box::new(parts)));
+    }
+
+    pub(crate) fn enlist(&self, enclave: EnclaveId, parts: EnlistParts) {
+        self.send(enclave, ToLink::Enlist(Box::new(parts)));
     }
 
     pub(crate) fn cancel(&self, enclave: EnclaveId, lease: LeaseId) {

@@ -10,17 +10,13 @@ use std::{
     time::Duration,
 };
 
-use legation_core::{
-    Digest, EnclaveId, Rejection,
-    statement::{Outcome, Passport},
-    task::OutputRef,
-};
+use legation_core::{Digest, EnclaveId, Rejection, statement::Outcome, task::OutputRef};
 use legation_keys::Entropy;
 use legation_net::{
     Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, Sender, Standing, StreamId,
-    message::{Reported, ToAgent, ToManager},
+    message::{Enlist, Offer, Reported, ToAgent, ToManager},
 };
-use legation_pool::{Command, Pool};
+use legation_pool::{Brief, Command, EnlistParts, OfferParts, Pool};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     task::AbortHandle,
@@ -37,6 +33,7 @@ use crate::{
     metrics::Metrics,
     objects::{Incoming as IncomingObject, Objects},
     refusals::Refusals,
+    round_trips::RoundTrips,
 };
 
 /// Objects one agent may fetch at once.
@@ -47,6 +44,8 @@ const STORES_MAX: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a report waits for the objects it names, which come on streams of their own.
 const OBJECT_WAIT: Duration = Duration::from_secs(30);
+/// How long an offer waits for a store that does not answer.
+const ARCHIVE_WAIT: Duration = Duration::from_secs(5);
 /// Leases one agent may say it still works on.
 const RUNNING_MAX: usize = 4096;
 /// Pause before a loss that could not be recorded is tried again.
@@ -57,6 +56,8 @@ const REATTEST_SPREAD_MAX: Duration = Duration::from_secs(60);
 const REATTEST_APART: Duration = Duration::from_millis(20);
 /// How long a channel may take to end that is turned away.
 const TURN_AWAY_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked how far an agent is.
+const ROUND_TRIP_LOOK: Duration = Duration::from_secs(5);
 /// Reports of one agent that are being taken at once.
 const REPORTS_MAX: usize = 512;
 
@@ -76,6 +77,8 @@ pub(crate) struct Gate {
     pub(crate) called: Mutex<Calls>,
     /// Whether agents are let in: while this manager leads. Channels of one such time end with it.
     pub(crate) open: watch::Sender<bool>,
+    /// How far agents are.
+    pub(crate) round_trips: RoundTrips,
 }
 
 impl Gate {
@@ -109,9 +112,9 @@ impl Gate {
     pub(crate) async fn collateral_changed(&self, change: Change) {
         self.called().by((self.clock)(), change.clone());
         let concerned = move |pool: &Pool| {
-            let concerns = |passport: &Passport| change.concerns(&passport.claims, &passport.collateral);
+            let concerns = |p: &Brief| change.concerns(&p.typical().claims, |digest| pool.rests_on(p, digest));
             let all = pool.enclaves().iter();
-            all.filter(|(_, e)| e.proofs().any(|p| concerns(&p.passport))).map(|(id, _)| *id).collect::<Vec<_>>()
+            all.filter(|(_, e)| e.proofs().any(concerns)).map(|(id, _)| *id).collect::<Vec<_>>()
         };
         match self.leader.ask(concerned).await {
             Ok(enclaves) => drop(self.reattest(enclaves, "collateral changed")),
@@ -154,8 +157,9 @@ impl Gate {
         }
         let missed = move |pool: &Pool| {
             let known = pool.enclaves().get(&enclave)?;
-            let proofs = known.proofs().map(|proof| (&proof.passport.claims, proof.passport.collateral.as_slice()));
-            let proven = known.proofs().map(|proof| proof.passport.issued).max()?;
+            let rests_on = |proof| move |digest: &Digest| pool.rests_on(proof, digest);
+            let proofs = known.proofs().map(|proof| (&proof.typical().claims, rests_on(proof)));
+            let proven = known.proofs().map(|proof| proof.issued).max()?;
             calls.missed(proven, &proofs.collect::<Vec<_>>())
         };
         if let Ok(Some(why)) = self.leader.ask(missed).await {
@@ -253,6 +257,8 @@ impl Connection {
         let gate = self.gate.clone();
         let mut stores = Stores::new();
         let mut open = gate.open.subscribe();
+        let mut look = tokio::time::interval(ROUND_TRIP_LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let end = loop {
             let next = tokio::select! {
                 next = self.receiver.recv() => match next {
@@ -262,6 +268,10 @@ impl Connection {
                 () = closed(&mut open) => {
                     self.sender.revoke(gate.standby());
                     break self.sender.closed().await;
+                }
+                _ = look.tick() => {
+                    self.measure();
+                    continue;
                 }
             };
             let handled = match next {
@@ -292,10 +302,20 @@ impl Connection {
         }
     }
 
+    /// Notes how far a present agent is.
+    fn measure(&self) {
+        if let (Some((enclave, _)), Standing::Attested(passport), Some(took)) =
+            (&self.present, &self.standing, self.sender.round_trip())
+        {
+            self.gate.round_trips.note(*enclave, &passport.configuration.region, took);
+        }
+    }
+
     async fn leave(self, end: &ChannelError) {
         let Some((enclave, writer)) = self.present else { return };
         writer.abort();
         if self.gate.effects.detach(enclave, self.number) {
+            self.gate.round_trips.forget(enclave);
             info!(%enclave, %end, "enclave left");
             // Whoever leads now has it away already.
             if *self.gate.open.borrow() {
@@ -334,7 +354,7 @@ impl Connection {
                 self.check_tail(obeyed).await?;
                 if self.present.is_none() {
                     let orders = self.gate.effects.attach(enclave, self.number);
-                    let writer = tokio::spawn(write(self.sender.clone(), self.gate.effects.clone(), orders));
+                    let writer = tokio::spawn(write(self.gate.clone(), enclave, self.sender.clone(), orders));
                     self.present = Some((enclave, writer));
                     self.gate.effects.tell_revocations(enclave);
                 }
@@ -351,6 +371,19 @@ impl Connection {
                     // Closing makes it a loss, which is tried until it is recorded.
                     Err(why) if transient(&why) => Err(why),
                     _ => Ok(()),
+                }
+            }
+            ToManager::Join(membership) => {
+                let enclave = self.enclave()?;
+                let round = membership.round;
+                match self.gate.leader.apply(Command::Join { enclave, membership }).await {
+                    Err(why) if transient(&why) => Err(why),
+                    // The round may have been followed by another meanwhile.
+                    Err(why) => {
+                        info!(%enclave, round, %why, "a member is not taken");
+                        Ok(())
+                    }
+                    Ok(_) => Ok(()),
                 }
             }
             ToManager::Report(reported) => {
@@ -437,12 +470,12 @@ impl Connection {
 }
 
 /// Writes what the leader decides for one enclave, in order.
-async fn write(sender: Sender, effects: Effects, mut orders: mpsc::UnboundedReceiver<ToLink>) {
+async fn write(gate: Arc<Gate>, enclave: EnclaveId, sender: Sender, mut orders: mpsc::UnboundedReceiver<ToLink>) {
     let mut told = None;
     while let Some(order) = orders.recv().await {
         match order {
             ToLink::Revocations => {
-                let latest = effects.signed_revocations();
+                let latest = gate.effects.signed_revocations();
                 let Some(signed) = latest.filter(|signed| told != Some(signed.list.epoch)) else { continue };
                 told = Some(signed.list.epoch);
                 if sender.send_control(&signed.message()).await.is_err() {
@@ -454,7 +487,62 @@ async fn write(sender: Sender, effects: Effects, mut orders: mpsc::UnboundedRece
                     return;
                 }
             }
+            ToLink::Offer(parts) => {
+                let Some(offer) = offer(&gate, enclave, &parts).await else { continue };
+                if sender.send_control(&ToAgent::Offer(Box::new(offer))).await.is_err() {
+                    return;
+                }
+            }
+            ToLink::Enlist(parts) => {
+                let Some(enlist) = enlist(&gate, enclave, &parts).await else { continue };
+                if sender.send_control(&ToAgent::Enlist(Box::new(enlist))).await.is_err() {
+                    return;
+                }
+            }
             ToLink::Close(why) => sender.revoke(why),
+        }
+    }
+}
+
+/// A call to join a swarm with the passports of its members. Where it cannot be made the seat is refused in the agent's place.
+async fn enlist(gate: &Gate, enclave: EnclaveId, parts: &EnlistParts) -> Option<Enlist> {
+    let lease = parts.seating.seat(enclave)?.member.lease;
+    let deadline = tokio::time::Instant::now() + ARCHIVE_WAIT;
+    loop {
+        match gate.leader.archive().enlist(parts).await {
+            Ok(enlist) => return Some(enlist),
+            Err(why) if why.check == "archive.store" && tokio::time::Instant::now() < deadline => {
+                warn!(%enclave, %lease, %why, "a call to join a swarm waits for the journal");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(why) => {
+                tracing::error!(%enclave, %lease, %why, "a call to join a swarm cannot be made");
+                let _ = gate.leader.apply(Command::Refuse { enclave, lease, why }).await;
+                return None;
+            }
+        }
+    }
+}
+
+/// An offer with the passports that it rests on. One that cannot be made is refused in the agent's place, so that its task hears why.
+async fn offer(gate: &Gate, enclave: EnclaveId, parts: &OfferParts) -> Option<Offer> {
+    let lease = parts.allocation.lease;
+    let deadline = tokio::time::Instant::now() + ARCHIVE_WAIT;
+    loop {
+        match gate.leader.archive().offer(parts).await {
+            Ok(offer) => return Some(offer),
+            Err(why) if why.check == "archive.store" && tokio::time::Instant::now() < deadline => {
+                warn!(%enclave, %lease, %why, "an offer waits for the journal");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(why) => {
+                tracing::error!(%enclave, %lease, %why, "an offer cannot be made");
+                let refused = gate.leader.apply(Command::Refuse { enclave, lease, why }).await;
+                if let Err(why) = refused {
+                    info!(%enclave, %lease, %why, "the lease is left to its end");
+                }
+                return None;
+            }
         }
     }
 }

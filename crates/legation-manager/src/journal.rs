@@ -216,11 +216,26 @@ pub trait Journal: Snapshots {
     /// The store failed.
     fn snapshots(&mut self) -> Result<Box<dyn Snapshots>, JournalError>;
 
+    /// Another door to single records, for a thread of its own.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn archive(&mut self) -> Result<Box<dyn Records>, JournalError>;
+
     /// Whether nobody else can have this store open, so that a term needs no renewing.
     fn is_exclusive(&self) -> bool;
 
     /// What people call the kind of store.
     fn kind(&self) -> &'static str;
+}
+
+/// Single records. Stores never drop one: the pool keeps proofs in brief, and says where the whole ones are. Calls block.
+pub trait Records: Send {
+    /// Those of these positions that are there, ascending, each once.
+    ///
+    /// # Errors
+    /// The store failed, or a record cannot be read.
+    fn records(&mut self, at: &[Seq]) -> Result<Vec<Record>, JournalError>;
 }
 
 /// Checks that a batch may follow `last` when `newest` is the newest term. An earlier term is the greater fault: its writer is told

@@ -26,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     Clock,
+    archive::{Archive, CACHE_MAX},
     effects::Effects,
     journal::{Advertised, Candidate, Journal, JournalError},
     leadership::{Claimant, Leadership, Timing},
@@ -75,6 +76,7 @@ pub struct Leader {
     appraisal: watch::Receiver<Option<Arc<Policy>>>,
     changes: Arc<Changes>,
     standing: Arc<Standing>,
+    archive: Archive,
     own: Advertised,
 }
 
@@ -114,11 +116,12 @@ impl Leader {
         let claimant = Claimant { candidate, signer: parts.signer.clone(), appointment: parts.appointment.clone() };
         let parts = Arc::new(parts);
         let (appraisal, appraisal_watch) = watch::channel(None);
-        let (snapshots, saver) = mpsc::sync_channel(0);
+        let (snapshots, saver) = mpsc::sync_channel(1);
         let (changes, pipe) = (Arc::new(Changes::default()), Arc::new(Pipe::default()));
         let delivery = Delivery { parts: parts.clone(), changes: changes.clone(), appraisal, snapshots };
         let delivery = Arc::new(delivery);
         let mut store = journal.snapshots()?;
+        let archive = Archive::new(journal.archive()?, CACHE_MAX);
         let woken = jobs.clone();
         let mut keeper = Keeper {
             journal,
@@ -144,7 +147,7 @@ impl Leader {
                 std::thread::sleep(TICK);
             }
         })?;
-        Ok((Self { jobs, appraisal: appraisal_watch, changes, standing, own }, leads))
+        Ok((Self { jobs, appraisal: appraisal_watch, changes, standing, archive, own }, leads))
     }
 
     /// A leader over this journal without channels or an API, for benchmarks and tests: offers and cancellations go nowhere. A snapshot
@@ -219,6 +222,11 @@ impl Leader {
         });
         self.jobs.try_send(Job::Question(question)).map_err(|e| busy(&e))?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Where proofs are whole that the pool has in brief.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
     }
 
     /// Watches a task for changes.

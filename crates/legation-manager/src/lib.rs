@@ -7,6 +7,7 @@
 //! verifiers (`doors`) about them; [`api`] is the clients'; `effects` is what the pool decided, on its way out.
 
 pub mod api;
+pub mod archive;
 mod attestation;
 mod calls;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod recovery;
 mod refusals;
 mod reign;
 mod revocations;
+mod round_trips;
 mod seed;
 mod store;
 mod turnstile;

@@ -35,6 +35,7 @@ use crate::{
     own::{self, Own},
     refusals::Refusals,
     reign::Reign,
+    round_trips::{self, RoundTrips},
     seed, store,
     turnstile::Turnstile,
 };
@@ -224,6 +225,7 @@ impl Manager {
             spreading: std::sync::Mutex::new(None),
             called: std::sync::Mutex::default(),
             open,
+            round_trips: RoundTrips::default(),
         });
         let reign =
             Reign { leader: leader.clone(), config: config.clone(), appraisers: own.appraisers, gate: gate.clone() };
@@ -238,6 +240,7 @@ impl Manager {
             tokio::spawn(reign.run(leads)),
             tokio::spawn(keep(own.keeper.clone(), stopped)),
             tokio::spawn(follow_collateral(own.keeper, gate.clone())),
+            tokio::spawn(round_trips::follow(gate.clone(), config.region.clone())),
             serve_http(api, api::router(app.clone()), stop.clone()),
             serve_http(admin, api::admin(app), stop.clone()),
         ];

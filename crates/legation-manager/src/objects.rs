@@ -275,7 +275,7 @@ impl Outgoing {
 }
 
 #[cfg(test)]
-#[expect(dead_code, clippy::print_stderr, reason = "shared with other tests, which use more of it")]
+#[expect(clippy::print_stderr, reason = "says loudly what it skips")]
 #[path = "../tests/it/postgres.rs"]
 mod server;
 

@@ -135,6 +135,7 @@ impl Channel {
             renewals: Mutex::new(Renewals::new(session, credential, peer.credential)),
             renewed: watch::Sender::new(0),
             urgent: urgent_tx,
+            pinged: AtomicU64::new(0),
             round_trip_micros: AtomicU64::new(u64::MAX),
         });
         let queues = Queues { urgent, control, data };
@@ -182,7 +183,8 @@ impl Sender {
         self.0.shared.standing.borrow().clone()
     }
 
-    /// Time from the last answered ping to its answer; nothing before the first.
+    /// Time from a ping to its answer, near the least of late; nothing before the first. A peer can make it longer by answering
+    /// late; not shorter, but by guessing what a ping on its way says.
     pub fn round_trip(&self) -> Option<Duration> {
         self.0.shared.round_trip()
     }

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     /// Renewals that are over.
     pub(crate) renewed: watch::Sender<u64>,
     pub(crate) urgent: mpsc::Sender<Encoded>,
+    /// What the ping that was not answered yet says; zero when there is none.
+    pub(crate) pinged: AtomicU64,
     pub(crate) round_trip_micros: AtomicU64,
 }
 
@@ -127,6 +129,18 @@ impl Shared {
             u64::MAX => None,
             micros => Some(Duration::from_micros(micros)),
         }
+    }
+
+    /// Takes the answer to the last ping, once. A new least counts at once, a longer one by an eighth: what a busy peer or a full
+    /// line adds passes.
+    fn answered(&self, token: u64) {
+        if token == 0 || self.pinged.compare_exchange(token, 0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let took = self.micros().saturating_sub(token);
+        let before = self.round_trip_micros.load(Ordering::Relaxed);
+        let now = if took < before { took } else { before.saturating_add(took.saturating_sub(before) / 8) };
+        self.round_trip_micros.store(now, Ordering::Relaxed);
     }
 
     fn renewals(&self) -> MutexGuard<'_, Renewals> {
@@ -293,9 +307,7 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>, inbox: &Inbox, 
                 Ok(())
             }
             Frame::Pong(token) => {
-                if let Some(micros) = shared.micros().checked_sub(token) {
-                    shared.round_trip_micros.store(micros, Ordering::Relaxed);
-                }
+                shared.answered(token);
                 Ok(())
             }
             Frame::Hello(json) => {
@@ -407,7 +419,9 @@ async fn watch(shared: &Shared) -> ChannelError {
         tokio::select! {
             _ = goodbye.changed() => {}
             _ = ping.tick() => {
-                let _ = shared.urge(Encoded::ping(shared.micros()));
+                let token = shared.micros().max(1);
+                shared.pinged.store(token, Ordering::Relaxed);
+                let _ = shared.urge(Encoded::ping(token));
             }
             _ = check.tick() => look(shared, &mut watcher),
             () = revoked(&mut watcher) => look(shared, &mut watcher),

@@ -16,6 +16,8 @@
 //!   | Fetch -------------------------------->|<- data frames of that stream
 //!   |<------------- Revocations | Reattest   |
 //!   | Heeded | AskChallenge ---------------->|
+//!   |<---------------------------- Enlist    |  the members of a swarm's round, with this agent among them
+//!   | Join | Refuse ------------------------>|
 //!   | Refuse | data frames, then Report ---->|  journalled, then
 //!   |<---------------------- Acknowledged    |  (until then the agent keeps the report and sends it again)
 //! ```
@@ -25,6 +27,7 @@ use legation_core::{
     claims::Evidence,
     encoding::{b64, b64_list},
     statement::{Aggregate, Allocation, Appointment, Grant, KeyAttestation, Passport, Report, Request},
+    swarm::{Membership, Seating},
     task::WrappedKey,
 };
 use serde::{Deserialize, Serialize};
@@ -80,7 +83,9 @@ pub enum ToAgent {
     },
     /// Run this.
     Offer(Box<Offer>),
-    /// Stop this.
+    /// Judge these, and join them. Answered by `Join`, or by `Refuse` under the promise of the seat.
+    Enlist(Box<Enlist>),
+    /// Stop this; of a seat, it has ended.
     Cancel {
         /// Under which promise.
         lease: LeaseId,
@@ -117,6 +122,35 @@ pub struct Offer {
     pub keys: Vec<WrappedKey>,
     /// Reports of the fragments whose outputs are read, in order.
     pub upstream: Vec<Upstream>,
+}
+
+/// Everything a member needs in order to judge the round of a swarm that it has a seat in: at most as many members as a swarm
+/// may have ([`legation_core::swarm::MEMBERS_MAX`]).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enlist {
+    /// Term of the manager: an older one than obeyed before is refused.
+    pub term: Term,
+    /// Journal position of this.
+    pub seq: Seq,
+    /// The manager's word on who has seats.
+    pub seating: Signed<Seating>,
+    /// Why the manager may be believed.
+    pub appointment: Signed<Appointment>,
+    /// The client's word.
+    pub request: Signed<Request>,
+    /// The members, in the order of the seating, the reader among them.
+    pub members: Vec<Peer>,
+}
+
+/// A member with what makes it believable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its passport.
+    pub passport: Signed<Passport>,
+    /// Appointment of the verifier that signed that.
+    pub appointment: Signed<Appointment>,
 }
 
 /// A report with what makes it believable.
@@ -175,6 +209,8 @@ pub enum ToManager {
         /// Why.
         why: Rejection,
     },
+    /// Has judged the members of a round, and works with them.
+    Join(Box<Signed<Membership>>),
     /// Ran what was offered.
     Report(Box<Reported>),
     /// Send the object with this digest on this stream.

@@ -24,6 +24,7 @@ use crate::{
     meter::Metered,
     pool::{Env, Pool},
     queue::Chances,
+    reserve::ReservationTerms,
     text::cut,
 };
 
@@ -273,6 +274,12 @@ impl Accounts {
         book.leases = book.leases.saturating_add(1);
     }
 
+    /// A fragment that waited goes into a seat, which is counted already.
+    pub(crate) fn dequeue(&mut self, tenant: &TenantId) {
+        let book = &mut self.entry(tenant).book;
+        book.queued = book.queued.saturating_sub(1);
+    }
+
     /// A lease ended.
     pub(crate) fn give_back(&mut self, tenant: &TenantId, demand: &Demand, cost_max: MicroUsd) {
         let book = &mut self.entry(tenant).book;
@@ -281,6 +288,19 @@ impl Accounts {
         book.memory = book.memory.saturating_sub(demand.memory);
         book.gpus = book.gpus.saturating_sub(demand.gpus);
         book.leases = book.leases.saturating_sub(1);
+    }
+
+    /// What is committed for a reservation changes.
+    pub(crate) fn hold(&mut self, tenant: &TenantId, before: MicroUsd, after: MicroUsd) {
+        let book = &mut self.entry(tenant).book;
+        book.committed = book.committed.saturating_sub(before).saturating_add(after);
+    }
+
+    /// A reservation was charged for the time that it was held.
+    pub(crate) fn charge_for_time(&mut self, tenant: &TenantId, charged: MicroUsd) {
+        let entry = self.entry(tenant);
+        entry.book.spent = entry.book.spent.saturating_add(charged);
+        entry.forgotten.0 = entry.forgotten.0.saturating_add(charged);
     }
 
     /// A fragment was run.
@@ -355,6 +375,31 @@ impl Pool {
         Headroom { refused: over(&terms.quota, book, demand), left: left(terms, book) }
     }
 
+    /// Whether a tenant may have seats like these, and could pay for them.
+    pub(crate) fn check_seats(&self, terms: &ReservationTerms) -> Result<(), Rejection> {
+        let seats = u64::from(terms.seats);
+        let Demand { cpu, memory, gpus, .. } = terms.demand;
+        let all = Demand {
+            cpu: Millicores(cpu.0.saturating_mul(seats)),
+            memory: Bytes(memory.0.saturating_mul(seats)),
+            gpus: Milligpus(gpus.0.saturating_mul(seats)),
+            ..terms.demand
+        };
+        let others = Book { leases: seats.saturating_sub(1), ..Book::default() };
+        match over(&self.accounts.of(&terms.tenant).terms.quota, &others, &all) {
+            Some(why) => Err(why.fix("reserve fewer or smaller seats, or have the operator raise the quota")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a tenant could pay so much beside what is spent and committed.
+    pub(crate) fn check_left(&self, tenant: &TenantId, cost: MicroUsd) -> Result<(), Rejection> {
+        match self.account(tenant).left.filter(|left| cost > *left) {
+            Some(left) => Err(over_budget(left, cost)),
+            None => Ok(()),
+        }
+    }
+
     /// Why a tenant's account has no room for a lease of this demand at this cost, if so: `account.quota`, `account.budget`.
     pub fn quota_refuses(&self, tenant: &TenantId, demand: &Demand, cost_max: MicroUsd) -> Option<Rejection> {
         self.headroom(tenant, demand).refuses(cost_max)
@@ -383,6 +428,34 @@ impl Pool {
             }
             let Some(floor) = self.accounts.floor(&fragment.demand) else { continue };
             affordable(index.0, fragment, floor, request.budget, left)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a swarm may be asked for at all: what all of its seats together need, no wait would mend.
+    pub(crate) fn check_swarm_account(&self, request: &Signed<Request>) -> Result<(), Rejection> {
+        let Some(terms) = &request.swarm else { return Ok(()) };
+        let (seat, members) = (terms.seat_of(request), u64::from(terms.members));
+        let all = Demand {
+            cpu: Millicores(seat.demand.cpu.0.saturating_mul(members)),
+            memory: Bytes(seat.demand.memory.0.saturating_mul(members)),
+            gpus: Milligpus(seat.demand.gpus.0.saturating_mul(members)),
+            ..seat.demand
+        };
+        let account = &self.accounts.of(&request.tenant).terms;
+        let held = Book { leases: members.saturating_sub(1), ..Book::default() };
+        if let Some(why) = over(&account.quota, &held, &all) {
+            let fix = format!(
+                "the {members} seats together need more than the account may have: ask for fewer or smaller ones"
+            );
+            return Err(why.fix(fix));
+        }
+        let Some(floor) = self.accounts.floor(&all) else { return Ok(()) };
+        if request.budget < floor {
+            return Err(Rejection::new("request.budget", "budget of the request")
+                .expected(format!("{floor} at least: {members} seats for all of their time, where they cost least"))
+                .got(request.budget)
+                .fix("raise the budget, or ask for fewer seats or for less time"));
         }
         Ok(())
     }
@@ -453,6 +526,7 @@ impl Pool {
             Some(tenant) => drop(self.accounts.own.insert(tenant.clone(), account)),
             None => self.accounts.default = account,
         }
+        self.list_pushable();
     }
 }
 

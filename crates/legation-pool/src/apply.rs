@@ -1,9 +1,11 @@
 //! The door: one command in, events and effects out. A table of one-line arms; each noun has its own file.
 
 use legation_core::{
-    EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, Revocable, Seq, Signed, Signer, TaskId, TenantId, Term, UnixTime,
+    EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, ReservationId, Revocable, Seq, Signed, Signer, TaskId, TenantId,
+    Term, UnixTime,
     claims::{CollateralItem, Evidence},
     statement::{Aggregate, Appointment, Grant, Office, Passport, Report, Request},
+    swarm::Membership,
     task::WrappedKey,
 };
 
@@ -15,6 +17,7 @@ use crate::{
     event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
     pool::{Env, Pool},
     queue::Chances,
+    reserve::ReservationTerms,
     task::SKEW,
 };
 
@@ -110,10 +113,56 @@ pub enum Command {
         /// Keys of what it left.
         keys: Vec<WrappedKey>,
     },
+    /// An enclave joins the round of a swarm that it was asked to join.
+    Join {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// Its word.
+        membership: Box<Signed<Membership>>,
+    },
     /// The client gives a task up.
     Cancel {
         /// Which.
         task: TaskId,
+    },
+    /// The operator has nothing new placed on an enclave; what runs there goes on.
+    Cordon {
+        /// Which.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+        /// By whom.
+        author: String,
+    },
+    /// The operator takes that back, or lets in again what was decommissioned.
+    Uncordon {
+        /// Which.
+        enclave: EnclaveId,
+        /// By whom.
+        author: String,
+    },
+    /// The operator takes an enclave out: its work moves at once, and it stays out.
+    Decommission {
+        /// Which.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+        /// By whom.
+        author: String,
+    },
+    /// A tenant, or the operator for one, has seats set aside.
+    Reserve {
+        /// What.
+        terms: Box<ReservationTerms>,
+        /// By whom.
+        author: String,
+    },
+    /// A reservation is given up.
+    CancelReservation {
+        /// Which.
+        reservation: ReservationId,
+        /// By whom.
+        author: String,
     },
     /// The operator makes a reference value, or makes one anew.
     AddReference {
@@ -150,6 +199,11 @@ pub enum Command {
         rows: Vec<RoundTrip>,
         /// By whom.
         author: String,
+    },
+    /// Channels to agents say how far regions are from the manager's.
+    MeasureDistances {
+        /// Round trips, each once.
+        rows: Vec<RoundTrip>,
     },
     /// The operator sets an account: the default one where no tenant is named.
     SetAccount {
@@ -236,6 +290,9 @@ impl Pool {
             Command::Arrived { enclave, running } => self.arrived(enclave, &running, env, out),
             Command::Lost { enclave, why } => self.lost(enclave, &why, env, out),
             Command::Drain { enclave } => self.drain(enclave, env, out),
+            Command::Cordon { enclave, why, author } => self.keep_back(enclave, &why, &author, env, out),
+            Command::Uncordon { enclave, author } => self.lift(enclave, &author, env, out),
+            Command::Decommission { enclave, why, author } => self.decommission(enclave, &why, &author, env, out),
             Command::Revoke { what, why } => self.revoke(what, &why, env, out),
             Command::Withdraw { enclave, verifier, why } => self.withdraw(enclave, verifier, &why, env, out),
             Command::Submit { request, grants, idempotency } => self.submit(*request, grants, idempotency, env, out),
@@ -244,13 +301,19 @@ impl Pool {
             Command::Report { enclave, report, aggregate, keys } => {
                 self.reported(enclave, *report, aggregate.map(|a| *a), keys, env, out)
             }
+            Command::Join { enclave, membership } => self.joined(enclave, *membership, env, out),
             Command::Cancel { task } => self.cancel(task, env, out),
+            Command::Reserve { terms, author } => self.reserve(*terms, &author, env, out),
+            Command::CancelReservation { reservation, author } => {
+                self.cancel_reservation(reservation, &author, env, out)
+            }
             Command::AddReference { value, author, replace } => self.add_reference(*value, &author, replace, env, out),
             Command::ExpireReference { name, end, author, force } => {
                 self.expire_reference(&name, end, &author, force, env, out)
             }
             Command::SetPolicy { scope, text, author } => self.set_policy(scope, text, &author, env, out),
             Command::SetDistances { rows, author } => self.set_distances(rows, &author, env, out),
+            Command::MeasureDistances { rows } => self.measure_distances(rows, env, out),
             Command::SetAccount { tenant, terms, as_of, author } => {
                 self.set_account(tenant, terms, as_of, &author, env, out)
             }
@@ -307,7 +370,9 @@ impl Pool {
         out.chances = Chances::All;
         self.expire_tasks(env, out)?;
         self.lapse(env, out)?;
-        self.expire_leases(env, out)
+        self.expire_swarms(env, out)?;
+        self.expire_leases(env, out)?;
+        self.tend_reservations(env, out)
     }
 }
 

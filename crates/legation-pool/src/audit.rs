@@ -5,11 +5,16 @@
 //! 3. what a task spent and committed is the sum of its parts and within its budget;
 //! 4. nobody who is revoked or cordoned holds a lease, and whoever rests on what is revoked is revoked;
 //! 5. what a tenant's book says is the sum over its tasks, those that are forgotten included, and its leases;
-//! 6. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+//! 6. seats of swarms are held as leases are, without fragments, and swarms are as `swarm.rs` says;
+//! 7. what makes way makes way for somebody who waits, and a place is kept for one;
+//! 8. seats of reservations are where these say, and who sits there fits; nobody else is promised their room when they begin;
+//! 9. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legation_core::{Bytes, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores, TenantId};
+use legation_core::{
+    Bytes, EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores, TenantId, task::Demand,
+};
 
 use crate::{
     account::Book,
@@ -32,27 +37,43 @@ impl Pool {
         self.audit_enclaves()?;
         self.audit_tasks()?;
         self.audit_leases()?;
+        self.audit_swarms()?;
         self.audit_accounts()?;
         self.audit_indexes()?;
+        self.audit_claims()?;
+        self.audit_reservations()?;
         self.audit_classes()
     }
 
+    /// What enclaves set aside: leases outside of seats, and seats.
+    fn held(&self) -> impl Iterator<Item = (LeaseId, EnclaveId, Demand)> + '_ {
+        let plain = self.leases.iter().filter(|(_, l)| l.seat.is_none()).map(|(id, l)| (*id, l.enclave, l.demand));
+        let seats = self.seats.keys().filter_map(|id| self.seat_holds(*id).map(|(_, s, d)| (*id, s.enclave, d)));
+        plain.chain(seats)
+    }
+
     fn audit_enclaves(&self) -> Result<(), String> {
+        let revoked = self.revoked.list();
         for (id, enclave) in &self.enclaves {
-            let held: Vec<_> = self.leases.iter().filter(|(_, l)| l.enclave == *id).collect();
-            let names: BTreeSet<LeaseId> = held.iter().map(|(name, _)| **name).collect();
-            let cpu: Millicores = held.iter().map(|(_, l)| l.demand.cpu).sum();
-            let memory: Bytes = held.iter().map(|(_, l)| l.demand.memory).sum();
+            let held: Vec<_> = self.held().filter(|(_, of, _)| of == id).collect();
+            let names: BTreeSet<LeaseId> = held.iter().map(|(name, ..)| *name).collect();
+            let cpu: Millicores = held.iter().map(|(_, _, d)| d.cpu).sum();
+            let memory: Bytes = held.iter().map(|(_, _, d)| d.memory).sum();
             let all = enclave.capacity();
             let counted = names == enclave.leases && cpu == enclave.cpu_leased && memory == enclave.memory_leased;
             unless(counted, || format!("what is leased of {id} is not the sum of its leases"))?;
             let within = names.len() as u64 <= u64::from(all.slots) && cpu <= all.cpu && memory <= all.memory;
             unless(within, || format!("more is leased of {id} than it offers"))?;
             unless(enclave.revoked.is_none() || names.is_empty(), || format!("{id} is revoked and holds leases"))?;
-            unless(*id == enclave.passport().enclave_id(), || format!("{id} is filed under another name"))?;
             unless(enclave.cordon.is_none() || names.is_empty(), || format!("{id} is cordoned and holds leases"))?;
-            let covered = enclave.proofs.all().any(|p| self.revoked.of(&p.passport).is_some());
+            let rests = |proof| revoked.iter().any(|r| enclave.rests_on(*id, proof, &r.what));
+            let covered = enclave.proofs.all().any(rests);
             unless(!covered || enclave.revoked.is_some(), || format!("{id} rests on what is revoked"))?;
+            // Of who is away and has nothing to do, or takes no work anyway, nobody asks.
+            let asked = enclave.is_trusted() && !(enclave.is_away() && enclave.leases.is_empty());
+            let until = enclave.proofs.until().filter(|until| asked && *until >= self.at);
+            let looked = until.is_none_or(|until| self.lapses.looks_at(until.0, enclave.host.0));
+            unless(looked, || format!("nobody looks when the proofs of {id} are over"))?;
         }
         let slot = |id| self.enclaves.get(id).map(Enclave::slot);
         let known = self.by_slot.iter().all(|(name, id)| slot(id).as_ref() == Some(name));
@@ -67,8 +88,13 @@ impl Pool {
             unless(*id == task.id(), || format!("task {id} is filed under another name"))?;
             let live = task.state == TaskState::Live;
             let charged: MicroUsd = task.fragments.iter().filter_map(|f| f.done.as_ref()).map(|d| d.charged).sum();
-            unless(charged == task.spent, || format!("task {id} spent other than it was charged"))?;
+            let seats = task.swarm.as_ref().map_or(MicroUsd::ZERO, |s| s.charged);
+            unless(charged.saturating_add(seats) == task.spent, || {
+                format!("task {id} spent other than it was charged")
+            })?;
             let committed: MicroUsd = self.leases.values().filter(|l| l.fragment.task == *id).map(|l| l.cost_max).sum();
+            let seats = task.swarm.iter().flat_map(|s| s.seats.values()).map(|s| s.cost_max);
+            let committed = seats.fold(committed, MicroUsd::saturating_add);
             unless(committed == task.committed, || format!("task {id} committed other than its leases"))?;
             let total = task.spent.checked_add(task.committed);
             unless(total.is_some_and(|t| t <= task.request.budget), || format!("task {id} is over its budget"))?;
@@ -95,16 +121,18 @@ impl Pool {
     fn audit_leases(&self) -> Result<(), String> {
         let mut holders: BTreeMap<FragmentId, LeaseId> = BTreeMap::new();
         for (id, lease) in &self.leases {
-            let other = holders.insert(lease.fragment, *id);
-            unless(other.is_none(), || format!("{id} and another are for the same fragment"))?;
             let state = self
                 .tasks
                 .get(&lease.fragment.task)
                 .and_then(|t| t.fragments.get(usize::try_from(lease.fragment.index.0).ok()?));
-            let phased = state.is_some_and(|s| s.phase == Phase::Leased { lease: *id });
+            let other = holders.insert(lease.fragment, *id);
+            let repeated = state.is_some_and(|s| s.copy.is_some() && lease.seat.is_some());
+            unless(other.is_none() || repeated, || format!("{id} and another are for the same fragment"))?;
+            let phased = state.is_some_and(|s| s.leases().any(|own| own == *id));
             unless(phased, || format!("{id} is for a fragment that does not know it"))?;
             let enclave = self.enclaves.get(&lease.enclave);
-            unless(enclave.is_some_and(|e| e.leases.contains(id)), || {
+            let counted = lease.seat.unwrap_or(*id);
+            unless(enclave.is_some_and(|e| e.leases.contains(&counted)), || {
                 format!("{id} is of an enclave that does not know it")
             })?;
             unless(*id <= self.last_lease, || format!("{id} was never counted"))?;
@@ -123,14 +151,20 @@ impl Pool {
                 book.queued += task.fragments.iter().filter(|f| f.phase == Phase::Queued).count() as u64;
             }
         }
-        for lease in self.leases.values() {
-            let Some(task) = self.tasks.get(&lease.fragment.task) else { continue };
+        let plain = self.leases.values().filter(|l| l.seat.is_none()).map(|l| (l.fragment.task, l.demand, l.cost_max));
+        let seats = self.seats.keys().filter_map(|id| self.seat_holds(*id).map(|(task, s, d)| (task, d, s.cost_max)));
+        for (task, demand, cost_max) in plain.chain(seats) {
+            let Some(task) = self.tasks.get(&task) else { continue };
             let book = counted.entry(&task.request.tenant).or_default();
-            book.committed = book.committed.saturating_add(lease.cost_max);
-            book.cpu = book.cpu.saturating_add(lease.demand.cpu);
-            book.memory = book.memory.saturating_add(lease.demand.memory);
-            book.gpus = book.gpus.saturating_add(lease.demand.gpus);
+            book.committed = book.committed.saturating_add(cost_max);
+            book.cpu = book.cpu.saturating_add(demand.cpu);
+            book.memory = book.memory.saturating_add(demand.memory);
+            book.gpus = book.gpus.saturating_add(demand.gpus);
             book.leases += 1;
+        }
+        for booking in self.reservations.values().filter(|b| b.ended.is_none()) {
+            let book = counted.entry(&booking.terms.tenant).or_default();
+            book.committed = book.committed.saturating_add(booking.held());
         }
         for (tenant, entry) in self.accounts.entries() {
             let mut book = counted.remove(tenant).unwrap_or_default();
@@ -142,20 +176,24 @@ impl Pool {
     }
 
     fn audit_indexes(&self) -> Result<(), String> {
+        let ends: BTreeSet<_> = self.leases.iter().map(|(id, l)| (l.until, *id)).collect();
+        unless(ends == self.ends, || "the ends of leases are not those of the leases".to_owned())?;
         let looked = self.leases.iter().all(|(id, l)| self.deadlines.looks_at(l.deadline().0, *id));
         unless(looked, || "nobody looks at a lease when its time is over".to_owned())?;
         let live = || self.tasks.iter().filter(|(_, t)| t.state == TaskState::Live);
         let expiries: BTreeSet<_> = live().map(|(id, t)| (t.request.expires, *id)).collect();
         unless(expiries == self.expiries, || "expiries are not those of the live tasks".to_owned())?;
         let queue: BTreeMap<_, _> = live()
+            .filter(|(_, t)| t.swarm.is_none())
             .flat_map(|(task, t)| {
                 let queued = t.request.indexed().zip(&t.fragments).filter(|(_, f)| f.phase == Phase::Queued);
                 queued.map(|((index, spec), f)| {
-                    ((f.queued_at, FragmentId { task: *task, index }), Class::of_fragment(&t.request, spec))
+                    (FragmentId { task: *task, index }, (Class::of_fragment(&t.request, spec), f.age()))
                 })
             })
             .collect();
-        unless(queue == self.queue, || "the queue is not what waits for an enclave".to_owned())?;
+        unless(queue == *self.queue.places(), || "the queue is not what waits for an enclave".to_owned())?;
+        self.queue.audit()?;
         let ended: BTreeSet<_> =
             self.tasks.iter().filter(|(_, t)| t.state != TaskState::Live).map(|(id, _)| *id).collect();
         let listed = ended.len() == self.ended.len() && self.ended.iter().all(|id| ended.contains(id));

@@ -10,10 +10,11 @@ use legation_core::{Digest, EnclaveId, Region, Seq, UnixTime};
 
 use crate::{
     distance::Distances,
-    enclave::{Enclave, Presence},
-    index::{ClassId, HostId, Index, RegionId, Terms},
+    enclave::Enclave,
+    fair::Offered,
+    index::{ClassId, HostId, Index, RegionId, Terms, push_tight},
+    kind::Kind,
     pool::Pool,
-    proofs::Current,
     queue::Class as Shape,
     rank,
 };
@@ -25,13 +26,13 @@ const NEAR_MAX: usize = 1024;
 /// Seconds that verdicts about classes are remembered: policies may speak of the time.
 const REMEMBERED_SECONDS: u64 = 30;
 
-/// An enclave's number in the index.
+/// An enclave's number in the index, and the second after which it is looked at next, as far as that is known (`lapse.rs`).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Handle(pub(crate) HostId);
+pub(crate) struct Handle(pub(crate) HostId, pub(crate) u64);
 
 impl Default for Handle {
     fn default() -> Self {
-        Self(HostId(u32::MAX))
+        Self(HostId(u32::MAX), u64::MAX)
     }
 }
 
@@ -41,26 +42,21 @@ impl PartialEq for Handle {
     }
 }
 
-/// What makes enclaves alike: the kind of their proof, and the appointment of its verifier.
+/// What makes enclaves alike: the kind of their proof, by all that can be asked about it and the appointment of its verifier.
 type Key = (Digest, Digest);
-
-/// One class.
-#[derive(Clone, Debug)]
-pub(crate) struct Kind {
-    key: Key,
-    /// The proof of one of its members: the others differ in what nobody can ask about.
-    pub(crate) exemplar: Arc<Current>,
-}
 
 /// The classes, and who is in them.
 #[derive(Default)]
 pub(crate) struct Classes {
     index: Index,
     by_key: BTreeMap<Key, ClassId>,
-    kinds: Vec<Option<Kind>>,
+    kinds: Vec<Option<Arc<Kind>>>,
     by_region: BTreeMap<Region, RegionId>,
     regions: Vec<Region>,
     hosts: Vec<EnclaveId>,
+    /// What each of them counts for.
+    shares: Vec<Offered>,
+    offered: Offered,
     memo: Mutex<Memo>,
 }
 
@@ -174,7 +170,7 @@ impl Classes {
     }
 
     pub(crate) fn kind(&self, class: ClassId) -> Option<&Kind> {
-        self.kinds.get(class.0 as usize)?.as_ref()
+        self.kinds.get(class.0 as usize)?.as_deref()
     }
 
     pub(crate) fn enclave(&self, host: HostId) -> Option<EnclaveId> {
@@ -186,9 +182,37 @@ impl Classes {
         self.by_key.values().copied()
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        self.index.weight() + self.hosts.capacity() * size_of::<EnclaveId>()
+    }
+
     /// How many classes there are.
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// What all known enclaves offer together.
+    pub(crate) fn offered(&self) -> &Offered {
+        &self.offered
+    }
+
+    /// Has an enclave count for so much.
+    fn count(&mut self, host: HostId, share: Offered) {
+        let at = host.0 as usize;
+        if self.shares.len() <= at {
+            self.shares.resize(at + 1, Offered::default());
+        }
+        let before = std::mem::replace(&mut self.shares[at], share);
+        let all = &mut self.offered;
+        for (sum, before, after) in [
+            (&mut all.cpu, before.cpu, share.cpu),
+            (&mut all.memory, before.memory, share.memory),
+            (&mut all.gpus, before.gpus, share.gpus),
+            (&mut all.slots, before.slots, share.slots),
+        ] {
+            *sum = sum.saturating_sub(before).saturating_add(after);
+        }
     }
 
     /// Whether anybody takes work at all.
@@ -228,9 +252,8 @@ impl Classes {
         id
     }
 
-    fn class(&mut self, current: &Current) -> ClassId {
-        let passport = &current.proof.passport;
-        let key = (current.kind, current.proof.appointment.digest());
+    fn class(&mut self, kind: &Arc<Kind>) -> ClassId {
+        let (passport, key) = (kind.typical(), kind.key());
         if let Some(known) = self.by_key.get(&key) {
             return *known;
         }
@@ -247,7 +270,7 @@ impl Classes {
         if self.kinds.len() <= at {
             self.kinds.resize(at + 1, None);
         }
-        self.kinds[at] = Some(Kind { key, exemplar: Arc::new(current.clone()) });
+        self.kinds[at] = Some(kind.clone());
         self.by_key.insert(key, id);
         id
     }
@@ -259,7 +282,7 @@ impl Classes {
                 continue;
             }
             if let Some(kind) = self.kinds.get_mut(class.0 as usize).and_then(Option::take) {
-                self.by_key.remove(&kind.key);
+                self.by_key.remove(&kind.key());
                 self.index.drop_class(class);
             }
             // Its number may be another's soon.
@@ -277,28 +300,30 @@ impl Classes {
         let mut empty = Vec::new();
         if handle == Handle::default().0 {
             handle = self.index.add_host(enclave.total());
-            enclave.host = Handle(handle);
+            enclave.host = Handle(handle, u64::MAX);
             let at = handle.0 as usize;
-            if self.hosts.len() <= at {
-                self.hosts.resize(at + 1, id);
+            match self.hosts.get_mut(at) {
+                Some(known) => *known = id,
+                // Numbers are given without gaps.
+                None => push_tight(&mut self.hosts, id),
             }
-            self.hosts[at] = id;
         } else {
             empty = self.index.leave(handle);
         }
-        let currents: Vec<_> = enclave.proofs.current().to_vec();
-        for current in &currents {
-            let class = self.class(current);
-            let (from, until) = current.holds();
-            self.index.join(handle, class, from.0, until.0);
+        for proof in enclave.proofs.current() {
+            let class = self.class(&proof.kind);
+            self.index.join(handle, class, proof.issued.0, proof.expires.0);
         }
         self.drop_empty(empty);
+        let (total, slots) = (enclave.total(), enclave.capacity().slots);
+        let [cpu, memory, gpus] = [total.cpu, total.memory, total.gpus].map(u128::from);
+        self.count(handle, Offered { cpu, memory, gpus, slots: u128::from(slots) });
         self.room(enclave);
     }
 
     /// Notes what an enclave has left, and whether it takes work.
     pub(crate) fn room(&mut self, enclave: &Enclave) {
-        let open = enclave.presence == Presence::Here && enclave.is_trusted();
+        let open = enclave.is_open();
         if enclave.host.0 != Handle::default().0 {
             self.index.set_room(enclave.host.0, enclave.room(), open);
         }
@@ -307,6 +332,7 @@ impl Classes {
     /// Forgets an enclave.
     pub(crate) fn leave(&mut self, enclave: &Enclave) {
         if enclave.host.0 != Handle::default().0 {
+            self.count(enclave.host.0, Offered::default());
             let empty = self.index.drop_host(enclave.host.0);
             self.drop_empty(empty);
         }
@@ -322,6 +348,8 @@ impl Clone for Classes {
             by_region: self.by_region.clone(),
             regions: self.regions.clone(),
             hosts: self.hosts.clone(),
+            shares: self.shares.clone(),
+            offered: self.offered,
             memo: Mutex::default(),
         }
     }
@@ -357,7 +385,7 @@ impl Pool {
     /// Makes the index anew from the books.
     pub(crate) fn reindex_all(&mut self) {
         self.classes = Classes::default();
-        for (id, enclave) in &mut self.enclaves {
+        for (id, enclave) in self.enclaves.iter_mut() {
             enclave.host = Handle::default();
             self.classes.enter(*id, enclave);
         }

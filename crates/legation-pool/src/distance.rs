@@ -1,4 +1,5 @@
-//! How far regions are from each other: measured round trips, as the operator gives them.
+//! How far regions are from each other: round trips as the operator gives them, and those that managers measure to their agents
+//! where the operator says nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,9 @@ use crate::{
 pub const REGIONS_MAX: usize = 512;
 /// Longest round trip, in milliseconds.
 const MS_MAX: u32 = 60_000;
+/// A measured round trip counts anew when it differs from the one before by more than this share of it, and by more than so many
+/// milliseconds: the journal is no log of jitter.
+const MOVED: (u32, u32) = (4, 2);
 
 /// One measured round trip.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,30 +34,70 @@ pub struct RoundTrip {
     pub ms: u32,
 }
 
+/// Who says how long a round trip takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The operator's table.
+    Operator,
+    /// Channels to agents, as the leading manager measures them.
+    Channels,
+}
+
+/// A round trip that counts, and who says so.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KnownRoundTrip {
+    /// From there.
+    pub from: Region,
+    /// To there.
+    pub to: Region,
+    /// And back, in milliseconds, rounded up.
+    pub ms: u32,
+    /// By whom.
+    pub source: Source,
+}
+
+type Rows = BTreeMap<Region, BTreeMap<Region, u32>>;
+
+fn find(rows: &Rows, from: &Region, to: &Region) -> Option<u32> {
+    let known = |a, b| rows.get(a).and_then(|row| row.get(b)).copied();
+    known(from, to).or_else(|| known(to, from))
+}
+
 /// Every round trip that is known.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Distances {
-    rows: BTreeMap<Region, BTreeMap<Region, u32>>,
+    rows: Rows,
+    /// What channels say.
+    #[serde(default)]
+    measured: Rows,
 }
 
 impl Distances {
     /// Milliseconds of a round trip; of one within a region that nobody measured, 1.
     pub(crate) fn ms(&self, from: &Region, to: &Region) -> Option<u32> {
-        let known = |a, b| self.rows.get(a).and_then(|row: &BTreeMap<Region, u32>| row.get(b)).copied();
-        known(from, to).or_else(|| known(to, from)).or_else(|| (from == to).then_some(1))
+        let measured = || find(&self.measured, from, to);
+        find(&self.rows, from, to).or_else(measured).or_else(|| (from == to).then_some(1))
     }
 
-    pub(crate) fn list(&self) -> Vec<RoundTrip> {
-        let row = |(from, row): (&Region, &BTreeMap<Region, u32>)| -> Vec<_> {
-            row.iter().map(|(to, ms)| RoundTrip { from: from.clone(), to: to.clone(), ms: *ms }).collect()
+    fn list(&self) -> Vec<KnownRoundTrip> {
+        let all = |rows: &Rows, source| -> Vec<KnownRoundTrip> {
+            let row = |(from, row): (&Region, &BTreeMap<Region, u32>)| -> Vec<_> {
+                let one =
+                    |(to, ms): (&Region, &u32)| KnownRoundTrip { from: from.clone(), to: to.clone(), ms: *ms, source };
+                row.iter().map(one).collect()
+            };
+            rows.iter().flat_map(row).collect()
         };
-        self.rows.iter().flat_map(row).collect()
+        let mut known = all(&self.rows, Source::Operator);
+        known.extend(all(&self.measured, Source::Channels));
+        known
     }
 }
 
 impl Pool {
-    /// Every round trip that is known.
-    pub fn distances(&self) -> Vec<RoundTrip> {
+    /// Every round trip that is known: where both say something, the operator's counts.
+    pub fn distances(&self) -> Vec<KnownRoundTrip> {
         self.distances.list()
     }
 
@@ -84,7 +128,7 @@ impl Pool {
                 .expected("each once")
                 .got(format!("{} to {} twice", row.from, row.to)));
         }
-        if self.distances == table(&rows) {
+        if self.distances.rows == table(&rows) {
             return Ok(());
         }
         out.chances = Chances::All;
@@ -92,15 +136,60 @@ impl Pool {
     }
 
     pub(crate) fn absorb_distances(&mut self, rows: &[RoundTrip]) {
-        self.distances = table(rows);
+        self.distances.rows = table(rows);
+        self.classes.distances_changed();
+    }
+
+    /// Takes what channels say of how far their ends are; what has not moved enough is left as it is, and so is what does not fit.
+    pub(crate) fn measure_distances(
+        &mut self,
+        rows: Vec<RoundTrip>,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        let measured = &self.distances.measured;
+        let moved = |row: &RoundTrip| match find(measured, &row.from, &row.to) {
+            Some(before) => row.ms.abs_diff(before) > (before / MOVED.0).max(MOVED.1),
+            None => true,
+        };
+        let mut rows: Vec<_> = rows.into_iter().filter(|row| row.ms <= MS_MAX && moved(row)).collect();
+        let mut regions: BTreeSet<Region> =
+            measured.keys().chain(measured.values().flat_map(BTreeMap::keys)).cloned().collect();
+        rows.retain(|row| {
+            let mut more = regions.clone();
+            more.extend([row.from.clone(), row.to.clone()]);
+            let fits = more.len() <= REGIONS_MAX;
+            if fits {
+                regions = more;
+            }
+            fits
+        });
+        if rows.is_empty() {
+            return Ok(());
+        }
+        out.chances = Chances::All;
+        out.record(self, env, Event::DistancesMeasured { rows })
+    }
+
+    pub(crate) fn absorb_measured(&mut self, rows: &[RoundTrip]) {
+        for RoundTrip { from, to, ms } in rows {
+            // One direction is kept: a round trip has none.
+            if let Some(row) = self.distances.measured.get_mut(to)
+                && let Some(known) = row.get_mut(from)
+            {
+                *known = *ms;
+                continue;
+            }
+            self.distances.measured.entry(from.clone()).or_default().insert(to.clone(), *ms);
+        }
         self.classes.distances_changed();
     }
 }
 
-fn table(rows: &[RoundTrip]) -> Distances {
-    let mut known = Distances::default();
+fn table(rows: &[RoundTrip]) -> Rows {
+    let mut known = Rows::default();
     for RoundTrip { from, to, ms } in rows {
-        known.rows.entry(from.clone()).or_default().insert(to.clone(), *ms);
+        known.entry(from.clone()).or_default().insert(to.clone(), *ms);
     }
     known
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, KeyId, LeaseId, Millicores, Milligpus, Rejection, Revocation, RevocationEpoch, Signed,
-    UnixTime,
-    claims::{Capacity, CollateralItem, Configuration, Evidence, Rate},
+    Bytes, Digest, EnclaveId, FragmentId, KeyId, LeaseId, Millicores, Milligpus, Rejection, Revocable, Revocation,
+    RevocationEpoch, Signed, UnixTime,
+    claims::{Capacity, Claims, CollateralItem, Evidence, Rate},
     statement::{Appointment, Office, PASSPORT_LIFE_MAX, Passport, Tier},
     task::Demand,
 };
@@ -13,11 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::{Change, holds},
+    brief::{Brief, Piece},
+    chip::Chip,
     classes::Handle,
     event::{Effect, Event, LeaseEnd},
     index::{Amount, Room},
     pool::{Env, Pool},
-    proofs::{Proof, Proofs, VERIFIERS_MAX},
+    proofs::{Proofs, VERIFIERS_MAX},
+    retire::Hold,
     text::cut,
 };
 
@@ -65,21 +68,25 @@ pub(crate) const COLLATERAL_KEPT: usize = 256;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Enclave {
     pub(crate) proofs: Proofs,
-    /// What it offers and costs and the digest of its sealing key, at hand: placement looks at many enclaves, and passports
-    /// are large. All its passports say the same.
-    capacity: Capacity,
-    rate: Rate,
+    /// Its chip and the digest of its sealing key: all its passports say the same.
+    chip: Chip,
     sealing: Digest,
     /// It takes no more offers, until it boots anew.
     draining: bool,
     /// Whether it can be reached.
     pub presence: Presence,
     /// Why it is no longer trusted, if so.
-    pub revoked: Option<Revocation>,
+    pub revoked: Option<Box<Revocation>>,
     /// Why nothing is placed on it until it proves itself anew, if so.
-    pub cordon: Option<Cordon>,
+    pub cordon: Option<Box<Cordon>>,
     /// The last passport that was taken back and that its verifier has not given anew.
-    pub withdrawal: Option<Withdrawal>,
+    pub withdrawal: Option<Box<Withdrawal>>,
+    /// Why nothing new is placed on it, as its operator says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Box<Hold>>,
+    /// The fragment that it is kept for: nothing else is placed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<FragmentId>,
     /// What is leased of it.
     pub leases: BTreeSet<LeaseId>,
     /// Compute that is leased.
@@ -96,35 +103,34 @@ pub struct Enclave {
 }
 
 impl Enclave {
-    pub(crate) fn new(proof: Proof, now: UnixTime) -> Self {
-        let Configuration { capacity, rate, .. } = proof.passport.configuration;
-        let gpus = proof.passport.claims.gpus.len();
+    pub(crate) fn new(passport: &Passport, proof: Brief, now: UnixTime) -> Self {
         Self {
-            capacity,
-            rate,
-            sealing: proof.passport.sealing.digest(),
+            chip: Chip::new(&passport.claims.chip.value),
+            sealing: passport.sealing.digest(),
             proofs: Proofs::new(proof),
             draining: false,
             presence: Presence::Away { since: now },
             revoked: None,
             cordon: None,
             withdrawal: None,
+            hold: None,
+            claimed: None,
             leases: BTreeSet::new(),
             cpu_leased: Millicores::ZERO,
             memory_leased: Bytes::ZERO,
-            gpus_left: vec![WHOLE; gpus],
+            gpus_left: vec![WHOLE; passport.claims.gpus.len()],
             gpus_leased: BTreeMap::new(),
             host: Handle::default(),
         }
     }
 
     /// Takes a new proof: whatever it was cordoned for is over.
-    pub(crate) fn renew(&mut self, proof: Proof) {
-        let verifier = proof.passport.verifier_id();
+    pub(crate) fn renew(&mut self, proof: Brief) {
+        let verifier = proof.verifier();
         self.withdrawal.take_if(|w| w.verifier == verifier);
         self.cordon = None;
         // Accelerators may come and go; what leases have of them stays theirs.
-        self.gpus_left = vec![WHOLE; proof.passport.claims.gpus.len()];
+        self.gpus_left = vec![WHOLE; proof.typical().claims.gpus.len()];
         for (gpu, share) in self.gpus_leased.values().flatten() {
             if let Some(left) = self.gpus_left.get_mut(*gpu) {
                 *left = left.saturating_sub(*share);
@@ -134,31 +140,58 @@ impl Enclave {
     }
 
     /// The newest of its proofs that count; when none does, the newest it had.
-    pub fn proof(&self) -> &Proof {
+    pub fn proof(&self) -> &Brief {
         self.proofs.newest()
     }
 
     /// The proof whose passport has this digest, if it is kept and was not taken back.
-    pub fn proof_by(&self, passport: Digest) -> Option<&Proof> {
+    pub fn proof_by(&self, passport: Digest) -> Option<&Brief> {
         self.proofs.by(passport)
     }
 
     /// Proofs of it that count while their passports hold, one of each verifier, the freshest first.
-    pub fn proofs(&self) -> impl Iterator<Item = &Proof> {
-        self.proofs.current().iter().map(|c| &c.proof)
+    pub fn proofs(&self) -> impl Iterator<Item = &Brief> {
+        self.proofs.current().iter()
     }
 
-    /// The proof that [`Self::proof`] gives, by its passport.
-    pub fn passport(&self) -> &Signed<Passport> {
-        &self.proofs.newest().passport
+    /// What requirements, policies, prices and ranking see of the proof that [`Self::proof`] gives.
+    pub fn typical(&self) -> &Passport {
+        self.proof().typical()
     }
 
-    pub(crate) fn slot(&self) -> (String, u16) {
-        slot_of(self.passport())
+    /// The claims of that proof, as far as people are shown them: without what its report bound.
+    pub(crate) fn claims(&self) -> Claims {
+        let mut claims = self.typical().claims.clone();
+        claims.chip.value = self.chip.name();
+        for (gpu, chip) in claims.gpus.iter_mut().zip(self.proof().gpus()) {
+            gpu.value.chip = chip.name();
+        }
+        claims
+    }
+
+    pub(crate) fn chip(&self) -> &Chip {
+        &self.chip
+    }
+
+    /// What names its slot of its chip.
+    pub(crate) fn slot(&self) -> Digest {
+        self.chip.slot(self.typical().configuration.slot)
+    }
+
+    /// Whether a proof of it, whose name is `id`, rests on something.
+    pub(crate) fn rests_on(&self, id: EnclaveId, proof: &Brief, what: &Revocable) -> bool {
+        match what {
+            Revocable::Enclave(enclave) => *enclave == id,
+            Revocable::Chip(chip) => {
+                let chip = Chip::new(chip);
+                self.chip == chip || proof.gpus().contains(&chip)
+            }
+            what => what.covers(proof.typical()),
+        }
     }
 
     /// Digest of its sealing key: what names it as the recipient of a wrapped key.
-    pub(crate) fn sealing(&self) -> Digest {
+    pub fn sealing(&self) -> Digest {
         self.sealing
     }
 
@@ -179,12 +212,12 @@ impl Enclave {
 
     /// What it offers in all.
     pub fn capacity(&self) -> Capacity {
-        self.capacity
+        self.typical().configuration.capacity
     }
 
     /// What it costs.
     pub(crate) fn rate(&self) -> Rate {
-        self.rate
+        self.typical().configuration.rate
     }
 
     /// Whether `demand` fits into what is left.
@@ -229,7 +262,16 @@ impl Enclave {
 
     /// Whether it could take anything at all.
     pub(crate) fn has_room(&self) -> bool {
-        self.presence == Presence::Here && self.is_trusted() && self.has_slot()
+        self.is_open() && self.has_slot()
+    }
+
+    /// Whether it takes work of anybody: it is here, trusted, and kept neither back nor for somebody.
+    pub(crate) fn is_open(&self) -> bool {
+        self.presence == Presence::Here && self.is_trusted() && self.claimed.is_none() && self.hold.is_none()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Whether work may be placed on it at all: neither revoked nor cordoned.
@@ -278,9 +320,15 @@ pub(crate) fn amount(demand: &Demand) -> Amount {
     Amount { cpu: demand.cpu.0, memory: demand.memory.0, gpus: demand.gpus.0 }
 }
 
-/// Chip and slot of an enclave: one live identity each.
-pub(crate) fn slot_of(passport: &Passport) -> (String, u16) {
-    (passport.claims.chip.value.clone(), passport.configuration.slot)
+/// What names chip and slot of an enclave: one live identity each.
+pub(crate) fn slot_of(passport: &Passport) -> Digest {
+    Chip::new(&passport.claims.chip.value).slot(passport.configuration.slot)
+}
+
+/// Accelerators that claims name: model and chip.
+fn gpus_of(passport: &Passport) -> Vec<(String, Chip)> {
+    let gpus = passport.claims.gpus.iter().map(|gpu| &gpu.value);
+    gpus.map(|gpu| (gpu.model.clone(), Chip::new(&gpu.chip))).collect()
 }
 
 impl Pool {
@@ -303,16 +351,19 @@ impl Pool {
         if let Some(revocation) = known.and_then(|e| e.revoked.as_ref()) {
             return Err(revocation.refusal());
         }
+        if let Some(retired) = self.memory.retired(&passport) {
+            return Err(retired.refusal(id));
+        }
         check_passport(&passport, &appointment, &evidence, env.now)?;
         self.check_policy(&passport, &appointment, env.now)?;
         self.check_slot(&passport)?;
         let collateral = self.new_collateral(&passport, collateral)?;
         if let Some(known) = known {
             let verifier = passport.verifier_id();
-            if known.proofs.of(verifier).is_some_and(|p| p.passport.digest() == passport.digest()) {
+            if known.proofs.of_verifier(verifier).is_some_and(|p| p.passport == passport.digest()) {
                 return Ok(());
             }
-            check_renewal(known.passport(), &passport)?;
+            check_renewal(known, &passport)?;
             if !known.proofs.has_room_for(verifier, env.now) {
                 return Err(Rejection::new("pool.verifiers", format!("verifiers of enclave {}", id.short()))
                     .expected(format!("at most {VERIFIERS_MAX} with passports that hold"))
@@ -328,7 +379,7 @@ impl Pool {
                 .got(format!("that of enclave {}, which is here", twin.short()))
                 .fix("stop the other agent on this machine first, or give this one a slot of its own; if there is no other, the chip's key has leaked"));
         }
-        self.check_gpus(&passport, twin)?;
+        self.check_gpus(id, &gpus_of(&passport), twin)?;
         if known.is_none() {
             self.check_enclaves_max(twin, env.now)?;
         }
@@ -345,27 +396,6 @@ impl Pool {
                 collateral,
             },
         )?;
-        Ok(())
-    }
-
-    /// A GPU is in one machine: who claims one of an enclave that is here is refused. `twin` makes way for it.
-    fn check_gpus(&self, passport: &Passport, twin: Option<EnclaveId>) -> Result<(), Rejection> {
-        let id = passport.enclave_id();
-        for gpu in passport.claims.gpus.iter().map(|gpu| &gpu.value) {
-            let other = self.enclaves.iter().find(|(other, enclave)| {
-                **other != id
-                    && Some(**other) != twin
-                    && !enclave.is_away()
-                    && enclave.revoked.is_none()
-                    && enclave.passport().claims.gpus.iter().any(|theirs| theirs.value.chip == gpu.chip)
-            });
-            if let Some((other, _)) = other {
-                return Err(Rejection::new("pool.gpu", format!("{} GPU of enclave {}", gpu.model, id.short()))
-                    .expected("a GPU that no other live enclave claims")
-                    .got(format!("that of enclave {}, which is here", other.short()))
-                    .fix("give each machine GPUs of its own; if no other has it, a machine shows a GPU that is not its own"));
-            }
-        }
         Ok(())
     }
 
@@ -406,13 +436,9 @@ impl Pool {
         if self.collateral.len() <= self.collateral_kept {
             return;
         }
-        let named: BTreeSet<Digest> = self
-            .enclaves
-            .values()
-            .flat_map(|e| e.proofs.all().chain([e.proofs.newest()]))
-            .flat_map(|proof| proof.passport.collateral.iter().copied())
-            .collect();
-        self.collateral.retain(|digest, _| named.contains(digest));
+        let kept = self.enclaves.values().flat_map(|e| e.proofs.kept());
+        let named: BTreeSet<Piece> = kept.flat_map(|proof| proof.pieces()).copied().collect();
+        self.collateral.retain(|_, piece| named.contains(piece));
         self.collateral_kept = self.collateral.len().saturating_mul(2).max(COLLATERAL_KEPT);
     }
 
@@ -440,33 +466,46 @@ impl Pool {
         away.min().map(|(_, _, id)| id)
     }
 
-    pub(crate) fn absorb_attested(&mut self, proof: Proof, now: UnixTime) {
-        let id = proof.passport.enclave_id();
-        self.accounts.note_rate(proof.passport.configuration.rate);
-        if let Some(before) = self.by_slot.insert(slot_of(&proof.passport), id).filter(|b| *b != id)
+    /// Whether a proof rests on this piece of collateral.
+    pub fn rests_on(&self, proof: &Brief, collateral: &Digest) -> bool {
+        self.collateral.get(collateral).is_some_and(|piece| proof.pieces().contains(piece))
+    }
+
+    pub(crate) fn absorb_attested(&mut self, passport: &Passport, proof: Brief, now: UnixTime) {
+        let id = passport.enclave_id();
+        self.accounts.note_rate(passport.configuration.rate);
+        if let Some(before) = self.by_slot.insert(slot_of(passport), id).filter(|b| *b != id)
             && self.enclaves.get(&before).is_some_and(|e| e.revoked.is_none())
             && let Some(gone) = self.enclaves.remove(&before)
         {
+            self.memory.keep(before, &gone, self.seq);
             self.classes.leave(&gone);
         }
-        self.lapses.put(proof.passport.expires.0, id);
+        self.shown.note(id, &proof);
         if let Some(enclave) = self.enclaves.get_mut(&id) {
             enclave.renew(proof);
+            self.shown.sweep(&self.enclaves);
             self.reindex(id);
+            self.look_at(id);
             return;
         }
         if self.enclaves.len() >= self.limits.enclaves_max
             && let Some(oldest) = self.forgettable(now)
             && let Some(forgotten) = self.enclaves.remove(&oldest)
         {
+            self.memory.keep(oldest, &forgotten, self.seq);
             self.classes.leave(&forgotten);
             let slot = forgotten.slot();
             if self.by_slot.get(&slot) == Some(&oldest) {
                 self.by_slot.remove(&slot);
             }
         }
-        self.enclaves.insert(id, Enclave::new(proof, now));
+        let mut enclave = Enclave::new(passport, proof, now);
+        self.memory.recall(id, &mut enclave);
+        self.enclaves.insert(id, enclave);
+        self.shown.sweep(&self.enclaves);
         self.reindex(id);
+        self.look_at(id);
     }
 
     /// An attested channel is open: the enclave can be offered work. Leases of it that it no longer knows are offered again;
@@ -482,10 +521,12 @@ impl Pool {
         if let Some(revocation) = &known.revoked {
             return Err(revocation.refusal());
         }
-        let held = known.leases.clone();
+        let held = self.work_at(enclave);
         let cordon = known.cordon.as_ref().map(|cordon| cordon.why.clone());
         if known.is_away() {
-            self.check_gpus(known.passport(), None)?;
+            let gpus = known.typical().claims.gpus.iter().map(|gpu| gpu.value.model.clone());
+            let gpus: Vec<_> = gpus.zip(known.proof().gpus().iter().cloned()).collect();
+            self.check_gpus(enclave, &gpus, None)?;
             out.record(self, env, Event::Arrived { enclave })?;
         }
         // Its passport may hold yet by its dates: it does not know.
@@ -501,19 +542,29 @@ impl Pool {
         for lease in running.iter().filter(|l| !held.contains(l)) {
             out.effects.push(Effect::Cancel { enclave, lease: *lease });
         }
+        let swarms: BTreeSet<_> =
+            self.known(enclave)?.leases.iter().filter_map(|lease| self.seat_task(*lease)).collect();
+        out.effects.extend(
+            swarms
+                .into_iter()
+                .filter(|task| self.is_asked_to_join(*task, enclave))
+                .map(|task| Effect::Enlist { enclave, task }),
+        );
         Ok(())
     }
 
     pub(crate) fn absorb_arrived(&mut self, id: EnclaveId, now: UnixTime) -> Option<()> {
         let enclave = self.enclaves.get_mut(&id)?;
         enclave.arrive();
-        let held = enclave.leases.clone();
-        let until = enclave.proofs.until().unwrap_or(now);
-        self.lapses.put(until.0, id);
+        self.look_at(id);
         self.reindex_room(id);
         // What ended while nobody led may be reported yet.
         let grace = now.plus(self.limits.return_seconds);
-        for lease in held {
+        let seats: Vec<_> = self.seats_where(Some(id), |_, _| true);
+        for (lease, _) in seats {
+            self.seat_mut(lease)?.return_by = None;
+        }
+        for lease in self.work_at(id) {
             self.move_deadline(lease, |l| {
                 if l.return_by.take().is_some() {
                     l.grace = Some(grace);
@@ -598,10 +649,10 @@ fn check_passport(
 }
 
 /// What one boot of an enclave cannot change: keys are wrapped to it, prices agreed and capacity leased by its passport.
-fn check_renewal(before: &Passport, after: &Passport) -> Result<(), Rejection> {
-    let same = before.sealing == after.sealing
-        && before.configuration == after.configuration
-        && before.claims.chip.value == after.claims.chip.value;
+fn check_renewal(before: &Enclave, after: &Passport) -> Result<(), Rejection> {
+    let same = before.sealing == after.sealing.digest()
+        && before.typical().configuration == after.configuration
+        && before.chip == Chip::new(&after.claims.chip.value);
     if same {
         Ok(())
     } else {

@@ -21,6 +21,7 @@ use crate::{
     place::{self, Choice},
     pool::Pool,
     queue::Class,
+    swarm::SwarmEstimate,
     task::{Attempt, Phase, Task},
     wanted,
 };
@@ -42,6 +43,9 @@ pub struct Estimate {
     pub budget: MicroUsd,
     /// The account it would be charged to, as it is.
     pub account: AccountView,
+    /// The seats of its swarm, if it asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmEstimate>,
 }
 
 /// What a fragment would come to.
@@ -68,23 +72,28 @@ pub enum Outlook {
         /// Where it would be placed, if anywhere.
         place: Option<Place>,
     },
+    /// It would be run by whichever member of the swarm is free.
+    InSwarm {
+        /// Fragments that it reads, if it does.
+        behind: Vec<FragmentIndex>,
+    },
     /// It would wait for an enclave.
     Queued {
         /// The most frequent reason that rules an enclave out; where there is no enclave at all, that.
         why: Rejection,
         /// How many enclaves each reason rules out, most frequent first.
         passed_over: Vec<PassedOver>,
-        /// Fragments that wait already.
+        /// Fragments that go before it, as things are now.
         ahead: u64,
         /// When there is room, as far as that is known.
         wait: Option<Wait>,
     },
 }
 
-/// How long until an enclave that could take a fragment has room for it; others that wait may be first.
+/// How long until a fragment is placed, behind those that go before it: see `wait.rs` for when it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Wait {
-    /// Seconds, if what stands in the way takes all of its time.
+    /// Seconds at most, if what stands in the way takes all of its time and nobody comes who may go before.
     pub seconds_max: u64,
     /// Seconds, if modules run as long as they did before; what never ran takes all of its time.
     pub seconds_expected: u64,
@@ -147,12 +156,15 @@ impl Pool {
                 .fix("see `legation task show`"));
         }
         self.check_submission(&request, grants, now)?;
+        if let Some(estimate) = self.estimate_swarm(&request, now) {
+            return Ok(estimate);
+        }
         let known = self.accounts.entries().contains_key(&request.tenant);
         let mut task = Task::new(&request, None, self.seq);
-        let mut held = Vec::new();
+        let (mut held, mut also) = (Vec::new(), Vec::new());
         let mut fragments = Vec::new();
         for (index, fragment) in request.indexed() {
-            let outlook = self.outlook(&mut task, index, fragment, &mut held, now);
+            let outlook = self.outlook(&mut task, index, fragment, (&mut held, &mut also), now);
             fragments.push(FragmentEstimate { fragment: index, name: fragment.name.clone(), outlook });
         }
         for one in held.iter().rev() {
@@ -170,6 +182,7 @@ impl Pool {
             fragments,
             budget: request.budget,
             account: self.account(&request.tenant),
+            swarm: None,
         })
     }
 
@@ -178,7 +191,7 @@ impl Pool {
         task: &mut Task,
         index: FragmentIndex,
         fragment: &Fragment,
-        held: &mut Vec<Held>,
+        (held, also): (&mut Vec<Held>, &mut Vec<Demand>),
         now: UnixTime,
     ) -> Outlook {
         let choice = match self.no_allocations(now) {
@@ -200,13 +213,17 @@ impl Pool {
                 self.hold(task, index, fragment, &choice, held);
                 Outlook::Placed(place)
             }
-            Err(why) => self.queued(task, index, fragment, why, now),
+            Err(why) => {
+                let outlook = self.queued(task, index, (why, also), now);
+                also.push(fragment.demand);
+                outlook
+            }
         }
     }
 
-    fn place_of(&self, task: &Task, fragment: &Fragment, choice: &Choice, now: UnixTime) -> Option<Place> {
+    pub(crate) fn place_of(&self, task: &Task, fragment: &Fragment, choice: &Choice, now: UnixTime) -> Option<Place> {
         let enclave = self.enclaves.get(&choice.enclave)?;
-        let passport = enclave.passport();
+        let passport = enclave.typical();
         let cost_max = wanted::cost_max(choice.price_hour, &fragment.demand);
         let past = self.history.of(&task.request.tenant, fragment.module);
         let expected = past.and_then(|past| past.mean_micros()).map(|micros| {
@@ -248,7 +265,7 @@ impl Pool {
         };
         if let Some(enclave) = self.enclaves.get_mut(&one.enclave) {
             enclave.take(lease, &one.demand);
-            let configuration = &enclave.passport().configuration;
+            let configuration = &enclave.typical().configuration;
             if let Some(state) = task.fragments.get_mut(index.0 as usize) {
                 state.phase = Phase::Leased { lease };
                 state.attempts.push(Attempt {
@@ -277,76 +294,38 @@ impl Pool {
         self.accounts.give_back(&request.tenant, &one.demand, one.cost_max);
     }
 
-    /// Why a fragment would wait, and for how long.
-    fn queued(&self, task: &Task, index: FragmentIndex, fragment: &Fragment, why: Rejection, now: UnixTime) -> Outlook {
+    /// Why a fragment would wait, and for how long, behind those of its task that would wait, too.
+    pub(crate) fn queued(
+        &self,
+        task: &Task,
+        index: FragmentIndex,
+        (why, also): (Rejection, &[Demand]),
+        now: UnixTime,
+    ) -> Outlook {
         let mut reasons: BTreeMap<String, (u32, Rejection)> = BTreeMap::new();
-        let mut wait: Option<Wait> = None;
-        for (id, enclave, verdict) in place::survey(self, task, index, now) {
+        for (_, _, verdict) in place::survey(self, task, index, now) {
             let Err(why) = verdict else { continue };
-            if why.check == wanted::CAPACITY {
-                let own = enclave.leases.iter().map(|lease| (*lease, id));
-                wait = wait
-                    .into_iter()
-                    .chain(self.room_at(own, fragment, enclave.capacity(), now))
-                    .min_by_key(|w| (w.seconds_expected, w.seconds_max));
-            }
             reasons.entry(why.check.clone()).or_insert_with(|| (0, why)).0 += 1;
         }
         let mut reasons: Vec<_> = reasons.into_iter().collect();
         reasons.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
         let passed_over =
             reasons.iter().map(|(check, (enclaves, _))| PassedOver { check: check.clone(), enclaves: *enclaves });
+        let waiting = self.waiting(task, index, (None, also), now);
         Outlook::Queued {
             passed_over: passed_over.collect(),
             why: match reasons.into_iter().next() {
                 Some((_, (_, first))) if self.may_allocate(now) => first,
                 _ => why,
             },
-            ahead: self.queue.len() as u64,
-            wait,
+            ahead: waiting.map_or(self.queue.len() as u64, |waiting| waiting.ahead),
+            wait: waiting.and_then(|waiting| waiting.wait),
         }
-    }
-
-    /// When the leases of an enclave leave room for a demand: they end one after the other, the earliest first.
-    fn room_at(
-        &self,
-        leases: impl Iterator<Item = (LeaseId, EnclaveId)>,
-        fragment: &Fragment,
-        capacity: legation_core::claims::Capacity,
-        now: UnixTime,
-    ) -> Option<Wait> {
-        let mut ends = Vec::new();
-        for (id, _) in leases {
-            // What this very request would hold there ends when nobody knows.
-            let lease = self.leases.get(&id)?;
-            let task = self.tasks.get(&lease.fragment.task)?;
-            let module = task.request.fragment(lease.fragment.index)?.module;
-            let mean = self.history.of(&task.request.tenant, module).and_then(|past| past.mean_micros());
-            let expected = mean.map_or(lease.until, |micros| lease.from.plus(micros.div_ceil(1_000_000)));
-            ends.push((expected.max(now).min(lease.until.max(now)), lease.until.max(now), lease.demand));
-        }
-        ends.sort_unstable_by_key(|(expected, until, _)| (*expected, *until));
-        let demand = &fragment.demand;
-        if demand.cpu > capacity.cpu || demand.memory > capacity.memory || capacity.slots == 0 {
-            return None;
-        }
-        let mut latest = now;
-        for gone in 1..=ends.len() {
-            let (expected, until, _) = ends.get(gone - 1)?;
-            latest = latest.max(*until);
-            let rest = || ends.iter().skip(gone).map(|(_, _, demand)| demand);
-            let cpu: legation_core::Millicores = rest().map(|d| d.cpu).chain([demand.cpu]).sum();
-            let memory: legation_core::Bytes = rest().map(|d| d.memory).chain([demand.memory]).sum();
-            if cpu <= capacity.cpu && memory <= capacity.memory && rest().count() < capacity.slots as usize {
-                return Some(Wait { seconds_max: latest.since(now), seconds_expected: expected.since(now) });
-            }
-        }
-        None
     }
 }
 
 /// Where there is no enclave to say why.
-fn nobody() -> Rejection {
+pub(crate) fn nobody() -> Rejection {
     Rejection::new("place.nobody", "enclaves of the pool")
         .expected("one that could take the fragment")
         .got("none")
@@ -359,7 +338,7 @@ impl Outlook {
         match self {
             Self::Placed(place) => Some(place),
             Self::Behind { place, .. } => place.as_ref(),
-            Self::Queued { .. } => None,
+            Self::Queued { .. } | Self::InSwarm { .. } => None,
         }
     }
 }

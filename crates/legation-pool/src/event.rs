@@ -1,20 +1,29 @@
 //! What happened, as the journal keeps it, and what is to be done about it.
 
 use legation_core::{
-    Digest, EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection, Revocation, Seq, Signed, TaskId,
-    TenantId, Term, UnixTime,
+    Digest, EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection, ReservationId,
+    Revocation, Seq, Signed, TaskId, TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
+    prefer::Priority,
     statement::{Aggregate, Allocation, Appointment, Grant, Passport, Report, Request},
+    swarm::{Membership, Seating},
     task::WrappedKey,
 };
 use legation_policy::{ReferenceValue, Scope};
 use serde::{Deserialize, Serialize};
 
-use crate::{account::AccountTerms, distance::RoundTrip, meter::Metered, task::TaskState};
+use crate::{
+    account::AccountTerms,
+    distance::RoundTrip,
+    meter::Metered,
+    reserve::{Booking, ReservationEnd},
+    task::TaskState,
+};
 
 /// Version of the records this program writes. Unknown versions stop the start. Since version 3 reports are metered, and there
-/// are accounts, and distances.
-pub const RECORD_VERSION: u32 = 3;
+/// are accounts, and distances. Since version 4 distances are measured, work is pushed aside, places are reserved, enclaves are
+/// cordoned by their operator, and swarms seated.
+pub const RECORD_VERSION: u32 = 4;
 /// The oldest version that this program reads: what later ones added may be absent in it.
 pub const RECORD_VERSION_OLDEST: u32 = 2;
 
@@ -82,6 +91,31 @@ pub enum Event {
         /// The enclave.
         enclave: EnclaveId,
     },
+    /// The operator has nothing new placed on an enclave.
+    Cordoned {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+        /// By whom.
+        author: String,
+    },
+    /// The operator takes that back, or lets in again what was decommissioned.
+    Uncordoned {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// By whom.
+        author: String,
+    },
+    /// The operator took an enclave out: it is forgotten and stays out.
+    Decommissioned {
+        /// The enclave.
+        enclave: EnclaveId,
+        /// Why, in words.
+        why: String,
+        /// By whom.
+        author: String,
+    },
     /// Something is no longer trusted: whatever rests on it falls with it.
     Revoked {
         /// What, as of which epoch, and why.
@@ -129,6 +163,24 @@ pub enum Event {
         /// The promise.
         allocation: Box<Signed<Allocation>>,
     },
+    /// A place is kept for a fragment, and what runs there makes way for it: less urgent work of accounts that allow it.
+    Claimed {
+        /// For which fragment.
+        fragment: FragmentId,
+        /// Where.
+        enclave: EnclaveId,
+        /// What makes way.
+        victims: Vec<LeaseId>,
+        /// Their last second.
+        until: UnixTime,
+    },
+    /// A place is no longer kept: what has not ended there goes on.
+    Unclaimed {
+        /// For which fragment it was.
+        fragment: FragmentId,
+        /// The check that it does not pass.
+        why: String,
+    },
     /// A promise ended without a result.
     LeaseEnded {
         /// Which.
@@ -150,6 +202,25 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metered: Option<Metered>,
     },
+    /// A swarm was given seats: all of one round, at once.
+    SwarmSeated {
+        /// Who has them.
+        seating: Box<Signed<Seating>>,
+    },
+    /// A member joined a round: it judged the others and signed the list.
+    SwarmJoined {
+        /// Its word.
+        membership: Box<Signed<Membership>>,
+    },
+    /// Seats of a swarm were given back, together.
+    SeatsEnded {
+        /// Whose.
+        task: TaskId,
+        /// Which, and what each cost.
+        seats: Vec<(LeaseId, MicroUsd)>,
+        /// Why.
+        why: LeaseEnd,
+    },
     /// An account was set: the default one where no tenant is named.
     AccountSet {
         /// Whose.
@@ -161,6 +232,31 @@ pub enum Event {
         topped_up: Option<MicroUsd>,
         /// By whom.
         author: String,
+    },
+    /// Seats were set aside for a tenant; the reservation has the number of this record.
+    Reserved {
+        /// What, for whom, from when until when, and where.
+        booking: Box<Booking>,
+    },
+    /// A seat whose enclave is gone was moved.
+    Reseated {
+        /// Of which reservation.
+        reservation: ReservationId,
+        /// Which of its seats, counted from zero.
+        seat: u32,
+        /// Where it is now.
+        enclave: EnclaveId,
+        /// What an hour of it costs there.
+        price_hour: MicroUsd,
+    },
+    /// A reservation ended.
+    ReservationEnded {
+        /// Which.
+        reservation: ReservationId,
+        /// How.
+        why: ReservationEnd,
+        /// What it cost beside the work in its seats.
+        charged: MicroUsd,
     },
     /// A reference value was made, or made anew.
     ReferenceAdded {
@@ -193,6 +289,11 @@ pub enum Event {
         rows: Vec<RoundTrip>,
         /// By whom.
         author: String,
+    },
+    /// Channels to agents say how far regions are from the manager's; not in records before version 4.
+    DistancesMeasured {
+        /// What changed.
+        rows: Vec<RoundTrip>,
     },
     /// A task came to its end.
     TaskEnded {
@@ -228,17 +329,36 @@ pub enum LeaseEnd {
         /// Why.
         why: Rejection,
     },
+    /// More urgent work took its place, as both accounts allow: nobody failed, and the fragment goes first of its tenant.
+    Preempted {
+        /// For which fragment.
+        by: FragmentId,
+        /// Whose.
+        tenant: TenantId,
+        /// How urgent that is.
+        priority: Priority,
+    },
     /// The task ended.
     TaskEnded,
+    /// Another member of the swarm was faster.
+    Superseded,
+    /// It did not join its swarm in time.
+    NotJoined,
+    /// Its seat, or its whole swarm, was given up.
+    Dissolved {
+        /// Why, in words.
+        why: String,
+    },
 }
 
 impl LeaseEnd {
     /// Whether the enclave is passed over for this fragment from now on.
     pub fn blames_enclave(&self) -> bool {
         match self {
-            Self::Expired | Self::EnclaveLost { .. } | Self::Refused { .. } | Self::Revoked => true,
+            Self::Expired | Self::EnclaveLost { .. } | Self::Refused { .. } | Self::Revoked | Self::NotJoined => true,
             // One that lapsed is passed over until it proves itself anew, and then no worse than before.
-            Self::NotGranted | Self::Lapsed { .. } | Self::TaskEnded => false,
+            Self::NotGranted | Self::Lapsed { .. } | Self::Preempted { .. } | Self::TaskEnded => false,
+            Self::Superseded | Self::Dissolved { .. } => false,
         }
     }
 }
@@ -252,7 +372,13 @@ impl std::fmt::Display for LeaseEnd {
             Self::Refused { why } => write!(f, "the enclave refused: {why}"),
             Self::Revoked => f.write_str("the enclave was revoked"),
             Self::Lapsed { why } => write!(f, "the enclave is no longer proven ({})", why.check),
+            Self::Preempted { by, tenant, priority } => {
+                write!(f, "more urgent work took its place: {by} of {tenant}, priority {priority}")
+            }
             Self::TaskEnded => f.write_str("the task ended"),
+            Self::Superseded => f.write_str("another was faster"),
+            Self::NotJoined => f.write_str("it did not join the swarm in time"),
+            Self::Dissolved { why } => write!(f, "its seat was given up ({why})"),
         }
     }
 }
@@ -267,7 +393,14 @@ pub enum Effect {
         /// Which.
         lease: LeaseId,
     },
-    /// Tell an enclave to stop.
+    /// Ask an enclave to join the last round of a swarm.
+    Enlist {
+        /// Whom.
+        enclave: EnclaveId,
+        /// Whose swarm.
+        task: TaskId,
+    },
+    /// Tell an enclave to stop, or that its seat has ended.
     Cancel {
         /// Whom.
         enclave: EnclaveId,
@@ -306,6 +439,9 @@ impl Event {
             Self::Arrived { .. } => "arrived",
             Self::Left { .. } => "left",
             Self::Draining { .. } => "draining",
+            Self::Cordoned { .. } => "cordoned",
+            Self::Uncordoned { .. } => "uncordoned",
+            Self::Decommissioned { .. } => "decommissioned",
             Self::Revoked { .. } => "revoked",
             Self::Lapsed { .. } => "lapsed",
             Self::Barred { .. } => "barred",
@@ -313,13 +449,22 @@ impl Event {
             Self::Submitted { .. } => "submitted",
             Self::Granted { .. } => "granted",
             Self::Leased { .. } => "leased",
+            Self::Claimed { .. } => "claimed",
+            Self::Unclaimed { .. } => "unclaimed",
             Self::LeaseEnded { .. } => "lease-ended",
             Self::Reported { .. } => "reported",
+            Self::Reserved { .. } => "reserved",
+            Self::Reseated { .. } => "reseated",
+            Self::ReservationEnded { .. } => "reservation-ended",
             Self::ReferenceAdded { .. } => "reference-added",
             Self::ReferenceExpired { .. } => "reference-expired",
             Self::PolicySet { .. } => "policy-set",
             Self::DistancesSet { .. } => "distances-set",
+            Self::DistancesMeasured { .. } => "distances-measured",
             Self::AccountSet { .. } => "account-set",
+            Self::SwarmSeated { .. } => "swarm-seated",
+            Self::SwarmJoined { .. } => "swarm-joined",
+            Self::SeatsEnded { .. } => "seats-ended",
             Self::TaskEnded { .. } => "task-ended",
         }
     }
@@ -331,7 +476,10 @@ impl Event {
             Self::Granted { grant, .. } => Some(grant.task),
             Self::Leased { allocation } => Some(allocation.task),
             Self::Reported { report, .. } => Some(report.task),
-            Self::TaskEnded { task, .. } => Some(*task),
+            Self::SwarmSeated { seating } => Some(seating.task),
+            Self::SwarmJoined { membership } => Some(membership.task),
+            Self::Claimed { fragment, .. } | Self::Unclaimed { fragment, .. } => Some(fragment.task),
+            Self::TaskEnded { task, .. } | Self::SeatsEnded { task, .. } => Some(*task),
             _ => None,
         }
     }
@@ -341,6 +489,7 @@ impl Event {
         match self {
             Self::Leased { allocation } => Some(allocation.fragment),
             Self::Reported { report, .. } => Some(report.fragment),
+            Self::Claimed { fragment, .. } | Self::Unclaimed { fragment, .. } => Some(fragment.index),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use legation_core::{
-    Digest, EnclaveId, FragmentIndex, MicroUsd, ProviderId, Region, Rejection, TaskId, UnixTime,
+    Digest, EnclaveId, FragmentId, FragmentIndex, MicroUsd, ProviderId, Region, Rejection, TaskId, UnixTime,
     claims::TeeKind,
     requirement::Candidate,
     statement::Placement,
@@ -19,6 +19,7 @@ use crate::{
     enclave::Enclave,
     place,
     pool::Pool,
+    preempt::{Claim, Preemption},
     rank::{self, Weighed},
     relax::{self, Relaxation},
     task::{Attempt, Phase, Task, TaskState, unknown},
@@ -47,10 +48,16 @@ pub struct Explanation {
     pub phase: Phase,
     /// Its tries so far.
     pub attempts: Vec<Attempt>,
-    /// Why the last choice was made.
-    pub placement: Option<Placement>,
+    /// Why each of them was chosen, in their order: as the allocations say.
+    pub placements: Vec<Placement>,
     /// What it waits for beside an enclave, if anything.
     pub missing: Option<Rejection>,
+    /// For whom it makes way, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted: Option<Preemption>,
+    /// The place that is being cleared for it, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
     /// Whether anybody could take it now, later, or never as the pool is known. Nothing of what has run.
     pub outlook: Option<Prospect>,
     /// Every class of enclaves as of now: those that could take it first, then by price.
@@ -163,8 +170,10 @@ impl Pool {
                 require: format!("({}) and ({})", task.request.require, fragment.require),
                 phase: state.phase.clone(),
                 attempts: state.attempts.clone(),
-                placement: state.allocations.last().map(|a| a.why.clone()),
+                placements: state.allocations.iter().map(|a| a.why.clone()).collect(),
                 missing,
+                preempted: lease.and_then(|l| l.preempted.clone()),
+                claim: self.claim(FragmentId { task: id, index }).cloned(),
                 outlook: (state.phase != Phase::Done).then_some(outlook),
                 classes,
                 classes_left_out,
@@ -209,10 +218,10 @@ impl Field {
         let mut field = Self::default();
         let Some(mut wanted) = Wanted::new(pool, task, index, now) else { return field };
         for (id, enclave, verdict) in place::survey(pool, task, index, now) {
-            let passport = enclave.passport();
+            let passport = enclave.typical();
             let configuration = &passport.configuration;
             let (provider, region, tee) = (&configuration.provider, &configuration.region, passport.claims.tee.value);
-            let kinds = enclave.proofs.current().iter().map(|c| c.kind).collect();
+            let kinds = enclave.proofs.current().iter().map(|c| c.kind.digest()).collect();
             let class = field.classes.entry((provider.clone(), region.clone(), tee, kinds)).or_insert_with(|| Class {
                 verdict: ClassVerdict {
                     provider: provider.clone(),
@@ -286,24 +295,24 @@ fn satisfies(pool: &Pool, task: &Task, fragment: &Fragment, enclave: &Enclave, n
         task.request.require.check(&candidate).is_ok() && fragment.require.check(&candidate).is_ok()
     };
     let prefer = &task.request.prefer;
-    let ms = prefer.near.as_ref().and_then(|near| pool.distances.ms(near, rank::region(enclave.passport())));
+    let ms = prefer.near.as_ref().and_then(|near| pool.distances.ms(near, rank::region(enclave.typical())));
     let near = rank::distance(prefer, &Weighed::new(prefer.weights), ms).is_some();
     let proofs = enclave.proofs.current();
     let proven = proofs.iter().any(|c| {
-        c.proof.appointment.covers_tenant(&task.request.tenant)
-            && pool.policy_refuses(&task.request.tenant, c, now).is_none()
-            && meets(&c.proof.passport)
+        c.appointment().covers_tenant(&task.request.tenant)
+            && pool.policy_refuses(&task.request.tenant, &c.kind, now).is_none()
+            && meets(c.typical())
     });
     fits && near
         && cost.is_some_and(|cost| cost <= task.request.budget)
-        && (proven || proofs.is_empty() && meets(enclave.passport()))
+        && (proven || proofs.is_empty() && meets(enclave.typical()))
 }
 
 /// Those who could take a fragment, best first, with what makes their rank.
 fn ranking(pool: &Pool, mut eligible: Vec<(EnclaveId, Standing)>) -> Vec<RankedEnclave> {
     eligible.sort_by_key(|(id, standing)| (standing.effective, *id));
     let ranked = |(id, standing): (EnclaveId, Standing)| {
-        let configuration = &pool.enclaves.get(&id)?.passport().configuration;
+        let configuration = &pool.enclaves.get(&id)?.typical().configuration;
         Some(RankedEnclave {
             enclave: id,
             provider: configuration.provider.clone(),

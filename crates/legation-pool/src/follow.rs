@@ -5,6 +5,7 @@
 use legation_core::{FragmentId, LeaseId, Seq, Term, UnixTime};
 
 use crate::{
+    brief::Piece,
     enclave::{Presence, slot_of},
     event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
     pool::{Corrupt, Pool},
@@ -44,11 +45,16 @@ impl Pool {
         };
         match event {
             Event::TermBegan { .. } => Ok(()),
-            Event::Attested { passport, .. } => {
+            Event::Attested { passport, collateral, .. } => {
                 let id = passport.enclave_id();
+                let known = |d| self.collateral.contains_key(d) || collateral.iter().any(|item| item.digest() == *d);
+                unless(passport.collateral.iter().all(known), "a passport rests on collateral that no record holds")?;
+                let fits = Piece::new(seq, collateral.len()).is_some();
+                unless(fits, "a record holds more collateral than can be counted")?;
                 let known = self.enclaves.get(&id);
                 let trusted = known.is_none_or(|e| e.revoked.is_none()) && self.revoked.of(passport).is_none();
                 unless(trusted, "an enclave attests that is revoked")?;
+                unless(self.memory.retired(passport).is_none(), "an enclave attests that was decommissioned")?;
                 let twin = self.by_slot.get(&slot_of(passport)).filter(|t| **t != id);
                 let idle = twin.and_then(|t| self.enclaves.get(t)).is_none_or(|e| e.leases.is_empty());
                 unless(idle, "an enclave that holds leases is replaced")
@@ -59,7 +65,14 @@ impl Pool {
             Event::Left { enclave: id, .. } => {
                 unless(!matches!(enclave(*id)?.presence, Presence::Away { .. }), "an enclave leaves that is away")
             }
-            Event::Draining { enclave: id } => enclave(*id).map(|_| ()),
+            Event::Draining { enclave: id } | Event::Cordoned { enclave: id, .. } => enclave(*id).map(|_| ()),
+            Event::Uncordoned { enclave: id, .. } => match self.retired().contains_key(id) {
+                true => Ok(()),
+                false => enclave(*id).map(|_| ()),
+            },
+            Event::Decommissioned { enclave: id, .. } => {
+                unless(enclave(*id)?.leases.is_empty(), "an enclave that holds leases is decommissioned")
+            }
             Event::Revoked { revocation } => {
                 unless(self.revoked.get(&revocation.what).is_none(), "something is revoked twice")?;
                 let next = self.revoked.epoch().0.checked_add(1);
@@ -73,19 +86,37 @@ impl Pool {
             Event::Barred { enclave: id, .. } => {
                 unless(enclave(*id)?.is_trusted(), "an enclave is barred that is revoked or cordoned")
             }
-            Event::Withdrawn { enclave: id, verifier, .. } => {
-                unless(enclave(*id)?.proofs.of(*verifier).is_some(), "a passport is taken back that was not given")
-            }
+            Event::Withdrawn { enclave: id, verifier, .. } => unless(
+                enclave(*id)?.proofs.of_verifier(*verifier).is_some(),
+                "a passport is taken back that was not given",
+            ),
             Event::Submitted { request, .. } => {
                 let known = self.tasks.get(&legation_core::TaskId::new(request.digest()));
                 unless(known.is_none_or(|t| t.state != TaskState::Live), "a task is submitted twice")
             }
             Event::Granted { grant, .. } => live(grant.task).map(|_| ()),
             Event::Leased { allocation } => {
-                let phase = phase(live(allocation.task)?, allocation.fragment.0);
-                unless(phase == Some(&Phase::Queued), "a fragment is leased that does not wait for an enclave")?;
+                let task = live(allocation.task)?;
+                let (phase, copy) = phase(task, allocation.fragment.0);
+                let repeats = task.swarm.is_some() && matches!(phase, Some(Phase::Leased { .. })) && copy.is_none();
+                let waits = phase == Some(&Phase::Queued) || repeats;
+                unless(waits, "a fragment is leased that does not wait for an enclave")?;
+                self.seat_takes(allocation).or_else(|what| unless(false, what))?;
                 unless(self.last_lease.0.checked_add(1) == Some(allocation.lease.0), "leases are not counted by one")?;
                 enclave(allocation.enclave).map(|_| ())
+            }
+            Event::Claimed { fragment, enclave: id, victims, .. } => {
+                let (phase, _) = phase(live(fragment.task)?, fragment.index.0);
+                let free = enclave(*id)?.claimed.is_none() && !self.claims.contains_key(fragment);
+                unless(phase == Some(&Phase::Queued) && free, "a place is claimed twice, or for what does not wait")?;
+                for victim in victims {
+                    let held = lease(*victim)?;
+                    unless(held.enclave == *id && held.preempted.is_none(), "a lease makes way elsewhere, or twice")?;
+                }
+                Ok(())
+            }
+            Event::Unclaimed { fragment, .. } => {
+                unless(self.claims.contains_key(fragment), "a claim ends that nobody has")
             }
             Event::LeaseEnded { lease: id, .. } => self
                 .tasks
@@ -101,7 +132,29 @@ impl Pool {
                     held.fragment == fragment && held.enclave == report.enclave.enclave_id(),
                     "a report is about another lease",
                 )?;
+                let (_, copy) = phase(live(report.task)?, report.fragment.0);
+                unless(copy.is_none(), "a fragment is reported that two work on")?;
                 self.proof_of(report).map(|_| ()).ok_or_else(|| unknown("the passport of a report".to_owned()))
+            }
+            Event::SwarmSeated { seating } => {
+                live(seating.task)?;
+                self.seating_may_follow(seating).or_else(|what| unless(false, what))?;
+                seating.seats.iter().try_for_each(|s| enclave(s.member.enclave).map(|_| ()))
+            }
+            Event::SwarmJoined { membership } => {
+                live(membership.task)?;
+                unless(self.joins(membership), "who joins a swarm has no seat in its last round, or joins again")
+            }
+            Event::SeatsEnded { task, seats, .. } => {
+                live(*task)?;
+                let held = |(id, charged): &(LeaseId, legation_core::MicroUsd)| {
+                    self.seat_holds(*id)
+                        .is_some_and(|(of, seat, _)| of == *task && seat.work.is_none() && *charged <= seat.cost_max)
+                };
+                unless(
+                    !seats.is_empty() && seats.iter().all(held),
+                    "a seat ends that is not held, or works, or costs too much",
+                )
             }
             Event::ReferenceAdded { value, .. } => {
                 self.with_reference(value).map(|_| ()).map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
@@ -113,12 +166,30 @@ impl Pool {
                 .load_policy(scope, text)
                 .map(|_| ())
                 .map_err(|why| Corrupt::Impossible { seq, what: why.to_string() }),
-            Event::DistancesSet { .. } => Ok(()),
+            Event::DistancesSet { .. } | Event::DistancesMeasured { .. } => Ok(()),
+            Event::Reserved { booking } => {
+                let fresh = booking.ended.is_none() && booking.seats.iter().all(|seat| seat.lease.is_none());
+                unless(fresh, "a reservation begins with what it cannot have")?;
+                booking.seats.iter().try_for_each(|seat| enclave(seat.enclave).map(|_| ()))
+            }
+            Event::Reseated { reservation, seat, enclave: id, .. } => {
+                let known = self.reservations.get(reservation).and_then(|b| b.seats.get(*seat as usize));
+                let known = known.ok_or_else(|| unknown(format!("seat {seat} of {reservation}")))?;
+                unless(known.lease.is_none(), "a seat is moved that is taken")?;
+                enclave(*id).map(|_| ())
+            }
+            Event::ReservationEnded { reservation, .. } => {
+                let known = self.reservations.get(reservation);
+                let known = known.ok_or_else(|| unknown(reservation.to_string()))?;
+                unless(known.ended.is_none(), "a reservation ends twice")
+            }
             Event::AccountSet { terms, .. } => {
                 terms.validate().map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
             }
             Event::TaskEnded { task, state } => {
-                let held = live(*task)?.fragments.iter().any(|f| matches!(f.phase, Phase::Leased { .. }));
+                let task = live(*task)?;
+                let held = task.fragments.iter().any(|f| matches!(f.phase, Phase::Leased { .. }))
+                    || task.swarm.as_ref().is_some_and(|s| !s.seats.is_empty());
                 unless(!held, "a task ends that holds leases")?;
                 unless(*state != TaskState::Live, "a task ends alive")
             }
@@ -126,6 +197,8 @@ impl Pool {
     }
 }
 
-fn phase(task: &Task, index: u32) -> Option<&Phase> {
-    task.fragments.get(usize::try_from(index).ok()?).map(|f| &f.phase)
+/// How a fragment stands, and its second lease.
+fn phase(task: &Task, index: u32) -> (Option<&Phase>, Option<LeaseId>) {
+    let state = usize::try_from(index).ok().and_then(|at| task.fragments.get(at));
+    (state.map(|f| &f.phase), state.and_then(|f| f.copy))
 }

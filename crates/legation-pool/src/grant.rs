@@ -15,7 +15,7 @@ use crate::{
     event::Event,
     lease::Lease,
     pool::{Env, Pool},
-    task::{Phase, Task},
+    task::Task,
 };
 
 /// Most grants kept for one task.
@@ -83,13 +83,12 @@ impl Pool {
             task.grants.push(grant.clone());
         }
         task.keys.extend(keys.iter().cloned());
+        task.ungranted.rounds = 0;
         let leases: Vec<_> = grant
             .fragments
             .iter()
-            .filter_map(|index| match task.fragments.get(usize::try_from(index.0).ok()?)?.phase {
-                Phase::Leased { lease } => Some(lease),
-                _ => None,
-            })
+            .filter_map(|index| Some(task.fragments.get(usize::try_from(index.0).ok()?)?.leases()))
+            .flatten()
             .collect();
         Some(leases.into_iter().filter_map(|lease| self.offer_if_ready(lease, now)).collect())
     }

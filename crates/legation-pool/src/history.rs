@@ -11,14 +11,17 @@
 //!    (`history.submitted`);
 //! 4. whoever is promised attested before, is not revoked, and the promise is signed by the manager of the record's own term
 //!    (`history.allocation`);
-//! 5. no promise is made twice, and no fragment has two at once, or another after its report (`history.lease`);
+//! 5. no promise is made twice, and no fragment has two at once (a swarm's may have two, of two of its members), or another after
+//!    its report (`history.lease`);
 //! 6. what is promised of an enclave at once is within what it attested (`history.capacity`);
 //! 7. what ends a promise ends one that lives, and a report is taken for one that lives, of its own enclave, fragment and
 //!    allocation (`history.ended`, `history.report`);
 //! 8. a task that ended has no promises, nothing is granted, promised or reported for it, and one that completed has a completed
 //!    report of every fragment (`history.task`);
 //! 9. what a task was charged is within its budget (`history.budget`);
-//! 10. revocations are counted by one (`history.revocation`).
+//! 10. a swarm is seated whole or not at all, seats are counted as promises are and are given back before their task ends, and
+//!     its fragments are promised to members of rounds that all members joined, one at a time each (`history.swarm`);
+//! 11. revocations are counted by one (`history.revocation`).
 //!
 //! Beside the journal, what others remember is held against it: [`HistoryFacts::check_acknowledged`] for clients,
 //! [`HistoryFacts::check_obeyed`] for agents.
@@ -30,6 +33,7 @@ use legation_core::{
     Rejection, Revocable, RevocationEpoch, Seq, TaskId, Term,
     claims::Capacity,
     statement::{Allocation, Outcome, Passport, Report, Request},
+    swarm::{Member, Membership, Seating},
     task::Demand,
 };
 
@@ -63,6 +67,7 @@ pub struct TaskFacts {
     fragments: u32,
     budget: MicroUsd,
     demands: Vec<Demand>,
+    swarm: Option<SwarmFacts>,
 }
 
 /// One promise.
@@ -79,6 +84,7 @@ pub struct LeaseFacts {
     /// Record that ended it: a report, or an end without one.
     pub ended: Option<Seq>,
     allocation: Digest,
+    seat: Option<LeaseId>,
 }
 
 /// What a client was told: a task that was taken, or that completed.
@@ -112,6 +118,22 @@ struct EnclaveBook {
     revoked: bool,
 }
 
+/// A swarm: what it asks for, its rounds, and the seats that live with the promise that runs in each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct SwarmFacts {
+    members: usize,
+    seat: Demand,
+    rounds: BTreeMap<u32, RoundFacts>,
+    seats: BTreeMap<LeaseId, (EnclaveId, Option<LeaseId>)>,
+}
+
+/// A round: who was seated, and who joined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct RoundFacts {
+    members: Vec<Member>,
+    joined: BTreeSet<EnclaveId>,
+}
+
 /// A history as far as it was read.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HistoryFacts {
@@ -119,8 +141,9 @@ pub struct HistoryFacts {
     terms: Vec<TermFacts>,
     tasks: BTreeMap<TaskId, TaskFacts>,
     leases: BTreeMap<LeaseId, LeaseFacts>,
-    /// The promise that a fragment has now.
-    holders: BTreeMap<FragmentId, LeaseId>,
+    last_lease: Option<LeaseId>,
+    /// The promises that a fragment has now.
+    holders: BTreeSet<(FragmentId, LeaseId)>,
     enclaves: BTreeMap<EnclaveId, EnclaveBook>,
     named: BTreeMap<(PublicKey, String), TaskId>,
     revoked: BTreeSet<Revocable>,
@@ -193,8 +216,23 @@ impl HistoryFacts {
             }
             Event::Granted { grant, .. } => self.live(grant.task).map(|_| ()),
             Event::Leased { allocation } => self.leased(allocation, allocation.digest(), term),
+            Event::Claimed { fragment, enclave, victims, .. } => {
+                self.live(fragment.task)?;
+                let stray = victims
+                    .iter()
+                    .find(|victim| self.leases.get(victim).is_none_or(|l| l.ended.is_some() || l.enclave != *enclave));
+                match stray {
+                    None => Ok(()),
+                    Some(lease) => Err(bad("history.claim", "a promise that makes way")
+                        .expected(format!("one that lives, of {}", enclave.short()))
+                        .got(lease)),
+                }
+            }
             Event::LeaseEnded { lease, .. } => self.free(*lease, "history.ended").map(|_| ()),
             Event::Reported { report, charged, .. } => self.reported(report, *charged),
+            Event::SwarmSeated { seating } => self.seated(seating, term),
+            Event::SwarmJoined { membership } => self.joined(membership),
+            Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats),
             Event::TaskEnded { task, state } => self.task_ended(*task, state),
             // About nothing that is kept here.
             _ => Ok(()),
@@ -240,6 +278,12 @@ impl HistoryFacts {
             fragments,
             budget: request.budget,
             demands,
+            swarm: request.swarm.as_ref().map(|terms| SwarmFacts {
+                members: usize::from(terms.members),
+                seat: terms.seat_of(request).demand,
+                rounds: BTreeMap::new(),
+                seats: BTreeMap::new(),
+            }),
         };
         self.tasks.insert(task, facts);
         Ok(())
@@ -267,24 +311,30 @@ impl HistoryFacts {
                 .expected("one of its task, not done")
                 .got(fragment)
         })?;
-        // Counted upwards, so one that was used before is below.
-        unless(self.leases.last_key_value().is_none_or(|(last, _)| *last < id), || {
-            bad("history.lease", "name of a promise").expected("one never used before").got(id)
-        })?;
-        if let Some(other) = self.holders.insert(fragment, id) {
-            return Err(bad("history.lease", format!("promises for {fragment}"))
+        self.count(id)?;
+        let others: Vec<_> = self.held_for(fragment).collect();
+        let elsewhere = |other: &LeaseId| self.leases.get(other).is_some_and(|l| l.enclave != enclave);
+        let repeats = allocation.seat.is_some() && others.len() == 1 && others.iter().all(elsewhere);
+        unless(others.is_empty() || repeats, || {
+            let known = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            bad("history.lease", format!("promises for {fragment}"))
                 .expected("one at once")
-                .got(format!("{other} and {id}")));
-        }
+                .got(format!("{known} and {id}"))
+        })?;
+        self.holders.insert((fragment, id));
+        self.within_swarm(allocation)?;
         let book = self.enclaves.get_mut(&enclave).filter(|book| !book.revoked);
         let book = book.ok_or_else(|| {
             bad("history.allocation", "an enclave that is promised")
                 .expected("one that attested, not revoked")
                 .got(enclave)
         })?;
-        book.held.insert(id, demand);
-        book.within(enclave)?;
-        let facts = LeaseFacts { made: self.last, term, fragment, enclave, ended: None, allocation: name };
+        if allocation.seat.is_none() {
+            book.held.insert(id, demand);
+            book.within(enclave)?;
+        }
+        let seat = allocation.seat.map(|seat| seat.lease);
+        let facts = LeaseFacts { made: self.last, term, fragment, enclave, ended: None, allocation: name, seat };
         self.leases.insert(id, facts);
         Ok(())
     }
@@ -297,8 +347,115 @@ impl HistoryFacts {
         if let Some(book) = self.enclaves.get_mut(&lease.enclave) {
             book.held.remove(&id);
         }
-        self.holders.remove(&lease.fragment);
-        Ok(lease.clone())
+        let lease = lease.clone();
+        self.holders.remove(&(lease.fragment, id));
+        let swarm = self.tasks.get_mut(&lease.fragment.task).and_then(|task| task.swarm.as_mut());
+        if let Some((_, work)) = lease.seat.zip(swarm).and_then(|(seat, swarm)| swarm.seats.get_mut(&seat)) {
+            *work = None;
+        }
+        Ok(lease)
+    }
+
+    /// Promises are counted upwards, so one that was used before is below.
+    fn count(&mut self, id: LeaseId) -> Result<(), Rejection> {
+        let last = self.last_lease.replace(id);
+        unless(last < Some(id), || bad("history.lease", "name of a promise").expected("one never used before").got(id))
+    }
+
+    /// The promises that a fragment has.
+    fn held_for(&self, fragment: FragmentId) -> impl Iterator<Item = LeaseId> + '_ {
+        self.holders.range((fragment, LeaseId(0))..=(fragment, LeaseId(u64::MAX))).map(|(_, lease)| *lease)
+    }
+
+    fn seated(&mut self, seating: &Seating, term: Term) -> Result<(), Rejection> {
+        let leads = self.terms.last().is_some_and(|t| t.manager == seating.manager && t.term == seating.term);
+        let claim = format!("round {} of the swarm of task {}", seating.round, seating.task.short());
+        let wrong = |expected: &str| Err(bad("history.swarm", claim.clone()).expected(expected));
+        let swarm = self.live(seating.task)?.swarm.clone();
+        let Some(mut swarm) = swarm.filter(|_| leads && seating.term == term) else {
+            return wrong("one by the manager that leads, of a task that asks for a swarm");
+        };
+        let stay = seating.seats.iter().filter(|s| swarm.seats.contains_key(&s.member.lease)).count();
+        let whole = stay == swarm.seats.len() && seating.seats.len() <= swarm.members;
+        if !whole || (stay == 0 && seating.seats.len() != swarm.members) {
+            return wrong("all of its seats, and as many as it asks for when it has none");
+        }
+        let mut new: Vec<_> = seating.seats.iter().filter(|s| !swarm.seats.contains_key(&s.member.lease)).collect();
+        new.sort_by_key(|s| s.member.lease);
+        for seat in new {
+            let Member { enclave, lease, .. } = seat.member;
+            self.count(lease)?;
+            let book = self.enclaves.get_mut(&enclave).filter(|book| !book.revoked);
+            let Some(book) = book else { return wrong("enclaves that attested, not revoked") };
+            book.held.insert(lease, swarm.seat);
+            book.within(enclave)?;
+            swarm.seats.insert(lease, (enclave, None));
+        }
+        let round = RoundFacts { members: seating.members(), joined: BTreeSet::new() };
+        if swarm.rounds.insert(seating.round, round).is_some() {
+            return wrong("a round that was not seated before");
+        }
+        self.live(seating.task)?.swarm = Some(swarm);
+        Ok(())
+    }
+
+    fn joined(&mut self, membership: &Membership) -> Result<(), Rejection> {
+        let enclave = membership.enclave.enclave_id();
+        let swarm = self.live(membership.task)?.swarm.as_mut();
+        let round = swarm.and_then(|s| s.rounds.get_mut(&membership.round)).filter(|r| r.members == membership.members);
+        let joined = round.is_some_and(|r| r.members.iter().any(|m| m.enclave == enclave) && r.joined.insert(enclave));
+        unless(joined, || {
+            bad("history.swarm", "who joins a swarm").expected("a member of that round, once").got(enclave)
+        })
+    }
+
+    fn seats_ended(&mut self, task: TaskId, seats: &[(LeaseId, MicroUsd)]) -> Result<(), Rejection> {
+        for (lease, charged) in seats {
+            let known = self.live(task)?;
+            let seat = known.swarm.as_mut().and_then(|swarm| swarm.seats.remove(lease));
+            let seat = seat.filter(|(_, work)| work.is_none());
+            let (enclave, _) = seat.ok_or_else(|| {
+                bad("history.swarm", "a seat that ends").expected("one that lives, with nothing in it").got(lease)
+            })?;
+            known.charged = known.charged.saturating_add(*charged);
+            let (charged, budget) = (known.charged, known.budget);
+            unless(charged <= budget, || {
+                bad("history.budget", format!("what task {} was charged", task.short())).expected(budget).got(charged)
+            })?;
+            if let Some(book) = self.enclaves.get_mut(&enclave) {
+                book.held.remove(lease);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a swarm's fragment is promised is a member that has nothing else, of a round that all joined; what is of no swarm
+    /// has no seat.
+    fn within_swarm(&mut self, allocation: &Allocation) -> Result<(), Rejection> {
+        let swarm = self.live(allocation.task)?.swarm.as_mut();
+        let (swarm, seat) = match (swarm, allocation.seat) {
+            (None, None) => return Ok(()),
+            (Some(swarm), Some(seat)) => (swarm, seat),
+            _ => {
+                return Err(
+                    bad("history.swarm", "seat of an allocation").expected("one exactly where there is a swarm")
+                );
+            }
+        };
+        let member = swarm.rounds.get(&seat.round).is_some_and(|round| {
+            let listed = round.members.iter().any(|m| m.enclave == allocation.enclave && m.lease == seat.lease);
+            listed && round.joined.len() == round.members.len()
+        });
+        let held = swarm.seats.get_mut(&seat.lease).filter(|(of, work)| *of == allocation.enclave && work.is_none());
+        match held.filter(|_| member) {
+            Some((_, work)) => {
+                *work = Some(allocation.lease);
+                Ok(())
+            }
+            None => Err(bad("history.swarm", "who is promised a fragment of a swarm")
+                .expected("a free member of a formed round")
+                .got(allocation.enclave)),
+        }
     }
 
     fn reported(&mut self, report: &Report, charged: MicroUsd) -> Result<(), Rejection> {
@@ -326,11 +483,15 @@ impl HistoryFacts {
     }
 
     fn task_ended(&mut self, id: TaskId, state: &TaskState) -> Result<(), Rejection> {
-        let from = FragmentId { task: id, index: FragmentIndex(0) };
-        let to = FragmentId { task: id, index: FragmentIndex(u32::MAX) };
+        let from = (FragmentId { task: id, index: FragmentIndex(0) }, LeaseId(0));
+        let to = (FragmentId { task: id, index: FragmentIndex(u32::MAX) }, LeaseId(u64::MAX));
         let held = self.holders.range(from..=to).next().map(|(_, lease)| *lease);
         let seq = self.last;
         let task = self.live(id)?;
+        let seats = task.swarm.as_ref().map_or(0, |swarm| swarm.seats.len());
+        unless(seats == 0, || {
+            bad("history.swarm", "seats of a task that ended").expected("none: all were given back").got(seats)
+        })?;
         task.ended = Some((seq, state.clone()));
         let done = u32::try_from(task.reports.values().filter(|(_, completed)| *completed).count());
         let whole = *state != TaskState::Completed || done == Ok(task.fragments);

@@ -68,7 +68,7 @@ pub struct Terms {
     pub gpus: bool,
 }
 
-/// How a search weighs, all in percent; see [`crate::rank`] for what the numbers mean.
+/// How a search weighs, all in percent; see `rank.rs` for what the numbers mean.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Weighing {
     /// Whether price counts.
@@ -230,6 +230,14 @@ pub struct Index {
     generation: u64,
 }
 
+/// Adds to a list that is to take little more than it holds: it grows by an eighth.
+pub(crate) fn push_tight<T>(all: &mut Vec<T>, one: T) {
+    if all.len() == all.capacity() {
+        all.reserve_exact(all.len() / 8 + 16);
+    }
+    all.push(one);
+}
+
 /// The price that orders classes: of one core with four GiB.
 fn reference(core_hour: u64, gib_hour: u64) -> u64 {
     core_hour.saturating_add(gib_hour.saturating_mul(4))
@@ -344,6 +352,14 @@ impl Index {
         Self::default()
     }
 
+    /// Bytes that hosts and their memberships take; classes are few.
+    pub fn weight(&self) -> usize {
+        let free = self.free_members.capacity() + self.free_hosts.capacity();
+        self.members.capacity() * size_of::<Member>()
+            + self.hosts.capacity() * size_of::<Host>()
+            + free * size_of::<u32>()
+    }
+
     /// Members that are listed: hosts that take work and have a slot, once for each class.
     pub fn listed(&self) -> usize {
         self.listed
@@ -436,7 +452,7 @@ impl Index {
                 HostId(id)
             }
             None => {
-                self.hosts.push(host);
+                push_tight(&mut self.hosts, host);
                 HostId(u32::try_from(self.hosts.len() - 1).unwrap_or(NIL))
             }
         }
@@ -478,7 +494,7 @@ impl Index {
                 at
             }
             None => {
-                self.members.push(member);
+                push_tight(&mut self.members, member);
                 u32::try_from(self.members.len() - 1).unwrap_or(NIL)
             }
         };

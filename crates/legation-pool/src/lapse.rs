@@ -1,11 +1,14 @@
 //! Lapse: an enclave whose every proof is over, was taken back, or is refused by the pool's policy as it is now, is cordoned
 //! and its work moves at once. A new passport restores it.
 
-use legation_core::{EnclaveId, KeyId, Rejection, UnixTime};
+use std::collections::BTreeSet;
+
+use legation_core::{EnclaveId, KeyId, Rejection, TenantId, UnixTime};
 
 use crate::{
     apply::Change,
-    enclave::{Cordon, Withdrawal},
+    classes::Handle,
+    enclave::{Cordon, Enclave, Withdrawal},
     event::{Effect, Event, LeaseEnd},
     pool::{Env, Pool},
     text::cut_rejection,
@@ -18,11 +21,15 @@ impl Pool {
     /// Cordons whoever has lapsed and can be reached or holds leases. Of others nobody asks, and no record is made.
     pub(crate) fn lapse(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         // Only those whose passports end are looked at; an enclave that is away and idle, when it comes back.
-        let due = self.lapses.take(env.now.0);
-        let known = due.into_iter().filter_map(|id| self.enclaves.get(&id).map(|e| (id, e)));
+        let hosts = self.lapses.take(env.now.0).into_iter();
+        let due: BTreeSet<EnclaveId> = hosts.filter_map(|host| self.classes.enclave(host)).collect();
+        let (over, not_yet): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|id| self.enclaves.get(id).is_some_and(|e| e.proofs.are_over_at(env.now)));
+        not_yet.into_iter().for_each(|id| self.look_at(id));
+        let known = over.into_iter().filter_map(|id| self.enclaves.get(&id).map(|e| (id, e)));
         let lapsed = known
             .filter(|(_, e)| e.is_trusted() && e.proofs.are_over_at(env.now) && !(e.is_away() && e.leases.is_empty()));
-        let lapsed: Vec<_> = lapsed.map(|(id, e)| (id, e.proofs.until().unwrap_or(e.passport().expires))).collect();
+        let lapsed: Vec<_> = lapsed.map(|(id, e)| (id, e.proofs.until().unwrap_or(e.proof().expires))).collect();
         for (enclave, until) in lapsed {
             let why = Rejection::new(LAPSED, format!("passports of enclave {}", enclave.short()))
                 .expected(format!("one that holds at {}", env.now))
@@ -45,6 +52,29 @@ impl Pool {
         self.end_unproven_leases(None, &LeaseEnd::Lapsed { why }, env, out)
     }
 
+    /// Has an enclave looked at once its last proof is over, unless it is looked at before that anyway.
+    pub(crate) fn look_at(&mut self, id: EnclaveId) {
+        let Some(enclave) = self.enclaves.get_mut(&id) else { return };
+        let until = enclave.proofs.until().unwrap_or(self.at).0;
+        let Handle(host, looked) = &mut enclave.host;
+        if *looked > until || !self.lapses.is_ahead(*looked) {
+            *looked = until;
+            self.lapses.put(until, *host);
+        }
+    }
+
+    /// Goes on to `now`: whoever is looked at then and is not over is looked at again later.
+    pub(crate) fn fall_due(&mut self, now: UnixTime) {
+        for host in self.lapses.fall_due(now.0) {
+            let Some(id) = self.classes.enclave(host) else { continue };
+            match self.enclaves.get(&id) {
+                Some(enclave) if enclave.proofs.are_over_at(now) => self.lapses.keep(host),
+                Some(_) => self.look_at(id),
+                None => {}
+            }
+        }
+    }
+
     fn cordon(
         &mut self,
         event: Event,
@@ -54,7 +84,7 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         out.record(self, env, event)?;
-        let held = self.known(enclave)?.leases.clone();
+        let held = self.work_at(enclave);
         self.end_leases_of(enclave, &LeaseEnd::Lapsed { why }, env, out)?;
         if !self.known(enclave)?.is_away() {
             out.effects.extend(held.into_iter().map(|lease| Effect::Cancel { enclave, lease }));
@@ -72,7 +102,7 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         let known = self.known(enclave)?;
-        if known.proofs.of(verifier).is_none() {
+        if known.proofs.of_verifier(verifier).is_none() {
             return Ok(());
         }
         let why = cut_rejection(why);
@@ -104,16 +134,16 @@ impl Pool {
         let held = self.leases.iter().filter(|(_, l)| enclave.is_none_or(|only| l.enclave == only));
         let unproven = held.filter(|(_, lease)| {
             let task = self.tasks.get(&lease.fragment.task);
-            let proofs = self.enclaves.get(&lease.enclave).map(|e| e.proofs.current());
-            !task.zip(proofs).is_some_and(|(task, proofs)| {
-                proofs.iter().any(|c| {
-                    env.now <= c.proof.passport.expires
-                        && c.proof.appointment.covers_tenant(&task.request.tenant)
-                        && !self.is_refused(c, env.now)
-                })
-            })
+            let enclave = self.enclaves.get(&lease.enclave);
+            !task.zip(enclave).is_some_and(|(task, e)| self.is_proven_for(&task.request.tenant, e, env.now))
         });
-        let unproven: Vec<_> = unproven.map(|(id, l)| (*id, l.enclave)).collect();
+        let mut unproven: Vec<_> = unproven.map(|(id, l)| (*id, l.enclave)).collect();
+        unproven.extend(self.seats_where(enclave, |task, of| {
+            let task = self.tasks.get(&task);
+            !task
+                .zip(self.enclaves.get(&of))
+                .is_some_and(|(task, e)| self.is_proven_for(&task.request.tenant, e, env.now))
+        }));
         for (lease, enclave) in unproven {
             self.end_lease(lease, why.clone(), env, out)?;
             if self.enclaves.get(&enclave).is_some_and(|e| !e.is_away()) {
@@ -123,8 +153,18 @@ impl Pool {
         Ok(())
     }
 
+    /// Whether a proof of an enclave that is kept and not over is good for the work of a tenant.
+    fn is_proven_for(&self, tenant: &TenantId, enclave: &Enclave, now: UnixTime) -> bool {
+        enclave
+            .proofs
+            .current()
+            .iter()
+            .any(|c| now <= c.expires && c.appointment().covers_tenant(tenant) && !self.is_refused(&c.kind, now))
+    }
+
     pub(crate) fn absorb_lapsed(&mut self, enclave: EnclaveId, why: &Rejection, now: UnixTime) -> Option<()> {
-        self.enclaves.get_mut(&enclave)?.cordon = Some(Cordon { since: now, why: why.clone(), revocation: None });
+        self.enclaves.get_mut(&enclave)?.cordon =
+            Some(Box::new(Cordon { since: now, why: why.clone(), revocation: None }));
         self.reindex_room(enclave);
         Some(())
     }
@@ -137,9 +177,10 @@ impl Pool {
         now: UnixTime,
     ) -> Option<()> {
         let known = self.enclaves.get_mut(&enclave)?;
-        known.proofs.drop_where(|passport| passport.verifier_id() == verifier);
-        known.withdrawal = Some(Withdrawal { verifier, at: now, why: why.clone() });
+        known.proofs.drop_where(|proof| proof.verifier() == verifier);
+        known.withdrawal = Some(Box::new(Withdrawal { verifier, at: now, why: why.clone() }));
         self.reindex(enclave);
+        self.look_at(enclave);
         Some(())
     }
 }

@@ -11,14 +11,19 @@ use serde::{Deserialize, Serialize};
 use crate::{
     apply::Change,
     event::{Effect, Event, LeaseEnd},
+    fair::Cost,
     lapse::LAPSED,
     place::Choice,
     pool::{Env, Pool},
-    queue::Class,
+    preempt::Preemption,
+    queue::flow_of,
     task::{Attempt, Phase, TaskState},
     text::{cut, cut_rejection},
     wanted,
 };
+
+/// Why a task fails whose client stays silent.
+const NOT_GRANTED: &str = "task.not-granted";
 
 /// One promise.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -37,6 +42,9 @@ pub struct Lease {
     pub return_by: Option<UnixTime>,
     /// It is not ended before, whatever else is over: its enclave has just come back to a new manager.
     pub(crate) grace: Option<UnixTime>,
+    /// For whom it makes way, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted: Option<Preemption>,
     /// Whether grants and keys are complete, so that it was offered.
     pub offered: bool,
     /// What is set aside.
@@ -47,6 +55,8 @@ pub struct Lease {
     pub limits: Option<Box<Allowance>>,
     /// Name of the allocation that gave it.
     pub allocation: Digest,
+    /// The seat it is within, of a swarm's: nothing is set aside or charged for it beside the seat.
+    pub seat: Option<LeaseId>,
 }
 
 impl Lease {
@@ -54,6 +64,7 @@ impl Lease {
     /// ended while nobody led is not its fault.
     pub(crate) fn deadline(&self) -> UnixTime {
         let usual = if self.offered { self.until } else { self.grant_by.min(self.until) };
+        let usual = self.preempted.as_ref().map_or(usual, |preempted| preempted.until.min(usual));
         self.return_by.unwrap_or_else(|| self.grace.map_or(usual, |grace| grace.max(usual)))
     }
 }
@@ -85,9 +96,15 @@ impl Pool {
             Rejection::new("pool.term", "who leads").expected("a manager that began its term").got("none")
         })?;
         let enclave = self.enclaves.get(&choice.enclave).ok_or_else(|| defect("a chosen enclave"))?;
-        let configuration = &enclave.passport().configuration;
+        let configuration = &enclave.typical().configuration;
         let mut prev = vec![task.request.digest(), appointment.digest()];
         prev.extend(task.fragments[fragment.index.0 as usize].allocations.last().map(Signed::digest));
+        let until = lease_end(env.now, spec, self.limits.grant_seconds).plus(self.limits.lease_margin_seconds);
+        // A fragment of a swarm rests on the words of all members, and does not outlast its seat.
+        let swarm = choice.seat.zip(task.swarm.as_deref());
+        let until = swarm.and_then(|(at, s)| s.seats.get(&at.lease)).map_or(until, |seat| seat.until.min(until));
+        let round = swarm.and_then(|(at, s)| s.rounds.iter().find(|r| r.seating.round == at.round));
+        prev.extend(round.into_iter().flat_map(|r| &r.memberships).map(Signed::digest));
         let allocation = Allocation {
             manager: env.signer.public_key(),
             term: self.term,
@@ -95,7 +112,7 @@ impl Pool {
             fragment: fragment.index,
             lease: LeaseId(self.last_lease.0 + 1),
             from: env.now,
-            until: lease_end(env.now, spec, self.limits.grant_seconds).plus(self.limits.lease_margin_seconds),
+            until,
             enclave: choice.enclave,
             provider: configuration.provider.clone(),
             region: configuration.region.clone(),
@@ -108,6 +125,7 @@ impl Pool {
                 decided_by: choice.decided_by,
             },
             revocations: self.revoked.epoch(),
+            seat: choice.seat,
             prev,
         };
         let allocation = legation_core::dsse::sign(allocation, env.signer);
@@ -119,14 +137,25 @@ impl Pool {
         let task = self.tasks.get_mut(&id.task)?;
         let spec = task.request.fragment(id.index)?;
         let demand = spec.demand;
-        let cost_max = wanted::cost_max(allocation.price_hour, &demand);
+        let seat = allocation.seat.map(|at| at.lease);
+        let cost_max = if seat.is_some() { MicroUsd::ZERO } else { wanted::cost_max(allocation.price_hour, &demand) };
         let state = task.fragments.get_mut(usize::try_from(id.index.0).ok()?)?;
-        if let Some(before) = state.attempts.last() {
-            task.uses.forget(before.enclave);
+        let repeats = matches!(state.phase, Phase::Leased { .. });
+        if seat.is_none() {
+            if let Some(before) = state.attempts.last() {
+                task.uses.forget(before.enclave);
+            }
+            task.uses.note(allocation.enclave);
+            // What was pushed aside was paid for when it was placed first.
+            let cost = if state.age().later { self.classes.offered().cost(&demand) } else { Cost::default() };
+            let weight = self.accounts.of(&task.request.tenant).terms.weight;
+            self.queue.serve(&flow_of(&task.request), id, cost, weight);
         }
-        task.uses.note(allocation.enclave);
-        self.queue.remove(&(state.queued_at, id));
-        state.phase = Phase::Leased { lease: allocation.lease };
+        if repeats {
+            state.copy = Some(allocation.lease);
+        } else {
+            state.phase = Phase::Leased { lease: allocation.lease };
+        }
         state.allocations.push(allocation.clone());
         state.attempts.push(Attempt {
             lease: allocation.lease,
@@ -135,9 +164,19 @@ impl Pool {
             region: allocation.region.clone(),
             ended: None,
         });
-        task.committed = task.committed.saturating_add(cost_max);
-        self.accounts.take(&task.request.tenant, &demand, cost_max);
-        self.enclaves.get_mut(&allocation.enclave)?.take(allocation.lease, &demand);
+        match seat {
+            None => {
+                task.committed = task.committed.saturating_add(cost_max);
+                self.accounts.take(&task.request.tenant, &demand, cost_max);
+                self.enclaves.get_mut(&allocation.enclave)?.take(allocation.lease, &demand);
+            }
+            Some(seat) => {
+                task.swarm.as_mut()?.seats.get_mut(&seat)?.work = Some(allocation.lease);
+                if !repeats {
+                    self.accounts.dequeue(&task.request.tenant);
+                }
+            }
+        }
         let lease = Lease {
             fragment: id,
             enclave: allocation.enclave,
@@ -146,30 +185,43 @@ impl Pool {
             grant_by: allocation.from.plus(self.limits.grant_seconds),
             return_by: None,
             grace: None,
+            preempted: None,
             offered: false,
             demand,
             cost_max,
             limits: allocation.limits.clone().map(Box::new),
             allocation: allocation.digest(),
+            seat,
         };
         self.deadlines.put(lease.deadline().0, allocation.lease);
+        self.ends.insert((lease.until, allocation.lease));
         self.leases.insert(allocation.lease, lease);
         self.reindex_room(allocation.enclave);
         self.last_lease = allocation.lease;
+        self.note_pushable(allocation.lease);
+        self.sit_down(id, allocation.lease, allocation.enclave, cost_max);
+        self.give_up_claim(id);
         Some(self.offer_if_ready(allocation.lease, now))
     }
 
     /// Frees what a lease held; the caller says what becomes of the fragment.
     pub(crate) fn free(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
+        self.ends.remove(&(lease.until, id));
+        if let Some(seat) = lease.seat {
+            self.seat_mut(seat)?.work = None;
+            return Some(lease);
+        }
         if let Some(enclave) = self.enclaves.get_mut(&lease.enclave) {
             enclave.give_back(id, &lease.demand);
             self.classes.room(enclave);
         }
         if let Some(task) = self.tasks.get_mut(&lease.fragment.task) {
             task.committed = task.committed.saturating_sub(lease.cost_max);
+            self.pushable.remove(&(task.request.prefer.priority, id));
             self.accounts.give_back(&task.request.tenant, &lease.demand, lease.cost_max);
         }
+        self.stand_up(lease.fragment, id, lease.cost_max);
         Some(lease)
     }
 
@@ -177,15 +229,25 @@ impl Pool {
         let lease = self.free(id)?;
         let task = self.tasks.get_mut(&lease.fragment.task)?;
         let live = task.state == TaskState::Live;
+        if *why == LeaseEnd::NotGranted {
+            task.ungranted.note(id, self.last_lease);
+        }
         let state = task.fragments.get_mut(usize::try_from(lease.fragment.index.0).ok()?)?;
-        if let Some(attempt) = state.attempts.last_mut() {
+        if let Some(attempt) = state.attempts.iter_mut().rev().find(|a| a.lease == id) {
             attempt.ended = Some(why.clone());
+        }
+        // While it is repeated, the other lease goes on.
+        if let Some(copy) = state.copy.take() {
+            if copy != id {
+                state.phase = Phase::Leased { lease: copy };
+            }
+            return Some(());
         }
         if live {
             state.phase = Phase::Queued;
             state.queued_at = seq;
             self.accounts.queue(&task.request.tenant, 1);
-            self.queue.insert((seq, lease.fragment), Class::of(&task.request, lease.fragment.index)?);
+            self.enqueue(lease.fragment)?;
         }
         Some(())
     }
@@ -198,23 +260,40 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        let Some(fragment) = self.leases.get(&id).map(|l| l.fragment) else { return Ok(()) };
+        if let Some(task) = self.seat_task(id) {
+            return self.end_seats(task, &[id], why, env, out);
+        }
+        let Some((fragment, seat)) = self.leases.get(&id).map(|l| (l.fragment, l.seat)) else { return Ok(()) };
+        // A member that failed a fragment is replaced.
+        let failed = seat.filter(|_| why.blames_enclave()).map(|seat| (seat, why.clone()));
         out.record(self, env, Event::LeaseEnded { lease: id, why })?;
         let Some(task) = self.tasks.get(&fragment.task) else { return Ok(()) };
         let state = &task.fragments[fragment.index.0 as usize];
         // One whose proofs ran out did nothing wrong, and where verifiers are silent they all do: that is waited for.
-        let ran_out = |end: &LeaseEnd| matches!(end, LeaseEnd::Lapsed { why } if why.check == LAPSED);
-        let tried = state.attempts.iter().filter(|a| !a.ended.as_ref().is_some_and(ran_out)).count();
+        // Nor did one that made way.
+        let blameless = |end: &LeaseEnd| match end {
+            LeaseEnd::Lapsed { why } => why.check == LAPSED,
+            LeaseEnd::Preempted { .. } | LeaseEnd::Superseded => true,
+            _ => false,
+        };
+        let tried = state.attempts.iter().filter(|a| !a.ended.as_ref().is_some_and(blameless)).count();
         let spec = task.request.fragment(fragment.index).map(|f| cut(&f.name)).unwrap_or_default();
         if task.state == TaskState::Live && tried as u64 >= u64::from(self.limits.attempts_max) {
             let last =
                 state.attempts.last().and_then(|a| a.ended.as_ref()).map(ToString::to_string).unwrap_or_default();
             let reason = format!("fragment {} `{spec}` was tried {tried} times; the last time, {last}", fragment.index);
             self.end_task(fragment.task, TaskState::Failed { reason }, env, out)?;
+        } else if task.state == TaskState::Live && task.ungranted.rounds >= self.limits.ungranted_max {
+            let times = task.ungranted.rounds;
+            let reason = format!("{NOT_GRANTED}: its client did not grant in time, {times} times in a row");
+            self.end_task(fragment.task, TaskState::Failed { reason }, env, out)?;
         } else {
             out.effects.push(Effect::TaskChanged { task: fragment.task });
         }
-        Ok(())
+        match failed {
+            Some((seat, why)) => self.end_seats(fragment.task, &[seat], why, env, out),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn end_leases_of(
@@ -249,6 +328,9 @@ impl Pool {
                 l if l.return_by.is_some_and(|r| r < env.now) => {
                     LeaseEnd::EnclaveLost { why: "it did not return to the new manager".into() }
                 }
+                Lease { preempted: Some(p), .. } if p.until < env.now => {
+                    LeaseEnd::Preempted { by: p.by, tenant: p.tenant.clone(), priority: p.priority }
+                }
                 l if !l.offered => LeaseEnd::NotGranted,
                 _ => LeaseEnd::Expired,
             };
@@ -267,7 +349,9 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        self.held_by(lease, enclave)?;
+        if self.seat_holds(lease).is_none_or(|(_, seat, _)| seat.enclave != enclave) {
+            self.held_by(lease, enclave)?;
+        }
         self.end_lease(lease, LeaseEnd::Refused { why: cut_rejection(why) }, env, out)?;
         Ok(())
     }

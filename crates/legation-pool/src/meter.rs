@@ -151,7 +151,7 @@ impl Pool {
         let bill = self.leases.get(&report.lease).and_then(|lease| {
             let task = self.tasks.get(&report.task)?;
             let spec = task.request.fragment(report.fragment)?;
-            let rate = self.enclaves.get(&lease.enclave)?.passport().configuration.rate;
+            let rate = self.enclaves.get(&lease.enclave)?.rate();
             let micros = counted_micros(report, lease, now);
             let charged = rate.charge(lease.demand.cpu, lease.demand.memory, micros).min(lease.cost_max);
             Some((meter(report, lease, task, spec, now), charged))

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use legation_core::{
     Digest, Envelope, LeaseId, Receipt, Rejection, Seq, Signed, TaskId, Term,
     claims::{CollateralItem, Evidence},
-    statement::{Allocation, Appointment, Grant, Outcome, Passport, Report, Request},
+    statement::{Allocation, Appointment, Grant, Outcome, Report, Request},
     task::WrappedKey,
 };
 
 use crate::{
+    archive::Archive,
+    brief::{Brief, Proof},
     pool::Pool,
     task::{Done, Task, unknown},
 };
@@ -40,10 +42,39 @@ pub struct OfferParts {
 pub struct UpstreamParts {
     /// The report.
     pub report: Signed<Report>,
-    /// Passport of its enclave.
-    pub passport: Arc<Signed<Passport>>,
-    /// Appointment of the passport's verifier.
-    pub appointment: Arc<Signed<Appointment>>,
+    /// Where the passport of its enclave is, and the appointment of its verifier.
+    pub proof: Brief,
+}
+
+/// What the pool's books have for a receipt, and where the rest is.
+#[derive(Clone, Debug, Default)]
+pub struct ReceiptOutline {
+    /// Statements that give the results.
+    pub roots: Vec<Digest>,
+    /// Statements of this task, without passports.
+    pub envelopes: Vec<Envelope>,
+    /// Proofs behind its reports, each once.
+    pub proofs: Vec<Brief>,
+}
+
+impl ReceiptOutline {
+    /// With the proofs, whole.
+    ///
+    /// # Errors
+    /// As [`Brief::whole`].
+    pub fn whole<A: Archive + ?Sized>(self, archive: &A) -> Result<ReceiptParts, Rejection> {
+        let Self { roots, envelopes, proofs } = self;
+        let mut parts = ReceiptParts { roots, envelopes, ..ReceiptParts::default() };
+        for proof in proofs {
+            let Proof { passport, appointment, evidence, collateral } = proof.whole(archive)?;
+            parts.envelopes.extend([passport.envelope().clone(), appointment.envelope().clone()]);
+            parts.evidence.push(evidence);
+            parts
+                .collateral
+                .extend(collateral.into_iter().filter(|item| !parts.collateral.contains(item)).collect::<Vec<_>>());
+        }
+        Ok(parts)
+    }
 }
 
 /// Everything a receipt is assembled from.
@@ -79,11 +110,7 @@ impl Pool {
         let upstream = fragment
             .upstream()
             .filter_map(|up| task.done(up))
-            .map(|done| UpstreamParts {
-                report: done.report.clone(),
-                passport: done.proof.passport.clone(),
-                appointment: done.proof.appointment.clone(),
-            })
+            .map(|done| UpstreamParts { report: done.report.clone(), proof: done.proof.clone() })
             .collect();
         Ok(OfferParts {
             term: self.term,
@@ -103,9 +130,9 @@ impl Pool {
     ///
     /// # Errors
     /// The task is unknown or not at its end.
-    pub fn receipt_parts(&self, id: TaskId) -> Result<ReceiptParts, Rejection> {
+    pub fn receipt_outline(&self, id: TaskId) -> Result<ReceiptOutline, Rejection> {
         let task = self.tasks.get(&id).ok_or_else(|| unknown(id))?;
-        let mut parts = ReceiptParts { envelopes: vec![task.request.envelope().clone()], ..ReceiptParts::default() };
+        let mut parts = ReceiptOutline { envelopes: vec![task.request.envelope().clone()], ..Default::default() };
         parts.envelopes.extend(self.managers.iter().chain(&self.manager).map(|a| a.envelope().clone()));
         parts.envelopes.extend(task.grants.iter().map(|g| g.envelope().clone()));
         for state in &task.fragments {
@@ -113,10 +140,18 @@ impl Pool {
             let Some(done) = &state.done else { continue };
             parts.envelopes.push(done.report.envelope().clone());
             parts.envelopes.extend(done.aggregate.iter().map(|a| a.envelope().clone()));
-            parts.envelopes.push(done.proof.passport.envelope().clone());
-            parts.envelopes.push(done.proof.appointment.envelope().clone());
-            parts.evidence.push((*done.proof.evidence).clone());
-            parts.collateral.extend(done.proof.collateral.iter().map(|c| (**c).clone()));
+            if parts.proofs.iter().all(|known: &Brief| known.passport != done.proof.passport) {
+                parts.proofs.push(done.proof.clone());
+            }
+        }
+        if let Some(swarm) = &task.swarm {
+            for round in &swarm.rounds {
+                parts.envelopes.push(round.seating.envelope().clone());
+                parts.envelopes.extend(round.memberships.iter().map(|m| m.envelope().clone()));
+            }
+            let known = |proof: &&Brief| parts.proofs.iter().all(|known| known.passport != proof.passport);
+            let more: Vec<_> = swarm.proofs.values().filter(known).cloned().collect();
+            parts.proofs.extend(more);
         }
         parts.roots = roots(task);
         if parts.roots.is_empty() {
@@ -131,9 +166,10 @@ impl Pool {
     /// The receipt of a task that builds on no other.
     ///
     /// # Errors
-    /// As [`Self::receipt_parts`]; or the task builds on others, so that its client must assemble the receipt.
-    pub fn receipt(&self, id: TaskId) -> Result<Receipt, Rejection> {
-        let parts = self.receipt_parts(id)?;
+    /// As [`Self::receipt_outline`] and [`Brief::whole`]; or the task builds on others, so that its client must assemble the
+    /// receipt.
+    pub fn receipt<A: Archive + ?Sized>(&self, id: TaskId, archive: &A) -> Result<Receipt, Rejection> {
+        let parts = self.receipt_outline(id)?.whole(archive)?;
         Receipt::assemble(id, self.revoked.epoch(), parts.roots, parts.envelopes, parts.evidence, parts.collateral)
     }
 }

@@ -5,7 +5,7 @@
 //! 3. `place.policy`: the rules of placement of both permit it, where there are any.
 //! 4. `limits.*`: what they let it use is no less than it asks for.
 //!
-//! The answer is a function of the enclave's kind ([`Current::kind`]), of what the rules can see of the fragment
+//! The answer is a function of the enclave's kind (`kind.rs`), of what the rules can see of the fragment
 //! ([`Policy::sees`]), of the demand, of the policies and, where [`Pool::placing_depends_on_time`], of the time. It is
 //! remembered by the first two for as long as policies stay what they are, and for [`REMEMBERED_SECONDS`].
 
@@ -23,9 +23,9 @@ use legation_policy::{Asked, Policy, Scope};
 
 use crate::{
     enclave::Enclave,
+    kind::Kind,
     policy::{PLACE, REMEMBERED_SECONDS},
     pool::Pool,
-    proofs::Current,
     wanted,
 };
 
@@ -59,23 +59,23 @@ impl fmt::Debug for Permits {
 }
 
 impl Pool {
-    /// What work of `request` may use on an enclave by this proof of it, or why it may not be there.
+    /// What work of `request` may use on an enclave with a proof of this kind, or why it may not be there.
     pub(crate) fn permits(
         &self,
         request: &Request,
         fragment: &Fragment,
-        proof: &Current,
+        kind: &Kind,
         price_hour: MicroUsd,
         now: UnixTime,
     ) -> Result<Allowance, Rejection> {
-        if let Some(why) = self.policy_refuses(&request.tenant, proof, now) {
+        if let Some(why) = self.policy_refuses(&request.tenant, kind, now) {
             return Err(why);
         }
-        request.data.check(&proof.proof.passport)?;
+        request.data.check(kind.typical())?;
         let mut allowance = Allowance::default();
         let asked = || Asked::of(request, fragment, price_hour, wanted::cost_max(price_hour, &fragment.demand));
         for (scope, policy) in self.placing(&request.tenant) {
-            allowance = allowance.and(&self.permitted_by(scope, policy, &asked(), proof, now)?);
+            allowance = allowance.and(&self.permitted_by(scope, policy, &asked(), kind, now)?);
         }
         allowance.check_work(&fragment.demand)?;
         Ok(allowance)
@@ -110,10 +110,10 @@ impl Pool {
         scope: Scope,
         policy: &Policy,
         asked: &Asked<'_>,
-        proof: &Current,
+        kind: &Kind,
         now: UnixTime,
     ) -> Result<Allowance, Rejection> {
-        let key = (scope, proof.kind, policy.sees(asked));
+        let key = (scope, kind.digest(), policy.sees(asked));
         let mut known = self.permits.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (as_of, verdicts) = &mut *known;
         if *as_of != self.policies_changed() || verdicts.len() >= REMEMBERED_MAX {
@@ -125,8 +125,7 @@ impl Pool {
         {
             return verdict.clone();
         }
-        let passport: &legation_core::statement::Passport = &proof.proof.passport;
-        let verdict = policy.place(passport.into(), asked, now);
+        let verdict = policy.place(kind.typical().into(), asked, now);
         let verdict = verdict.map_err(|why| Rejection { check: PLACE.to_owned(), ..why });
         verdicts.insert(key, (now, verdict.clone()));
         verdict
@@ -144,9 +143,9 @@ impl Pool {
     ) -> Result<Option<Allowance>, Rejection> {
         let mut refusal = None;
         for proof in enclave.proofs.for_tenant(&request.tenant, now) {
-            let candidate = Candidate { passport: &proof.proof.passport, price_hour };
+            let candidate = Candidate { passport: proof.typical(), price_hour };
             let satisfied = request.require.check(&candidate).and_then(|()| fragment.require.check(&candidate));
-            match satisfied.and_then(|()| self.permits(request, fragment, proof, price_hour, now)) {
+            match satisfied.and_then(|()| self.permits(request, fragment, &proof.kind, price_hour, now)) {
                 Ok(allowance) => return Ok((!allowance.is_unlimited()).then_some(allowance)),
                 Err(why) => refusal = refusal.or(Some(why)),
             }

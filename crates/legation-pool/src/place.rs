@@ -8,9 +8,11 @@
 //! [`choose`] asks the class index and takes about a microsecond; [`survey`] asks everybody and gives reasons. Both ask the same
 //! questions ([`Wanted`]); property tests hold one against the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use legation_core::{EnclaveId, FragmentIndex, MicroUsd, Rejection, UnixTime, statement::PassedOver};
+use legation_core::{
+    EnclaveId, FragmentIndex, MicroUsd, Rejection, ReservationId, UnixTime, statement::PassedOver, swarm::SeatRef,
+};
 
 use crate::{
     classes::{Classes, Screen},
@@ -32,6 +34,8 @@ pub(crate) struct Choice {
     pub(crate) eligible: u32,
     pub(crate) passed_over: Vec<PassedOver>,
     pub(crate) decided_by: String,
+    /// The seat, of a fragment that goes to a member of its swarm.
+    pub(crate) seat: Option<SeatRef>,
 }
 
 /// No enclave for a fragment.
@@ -65,6 +69,15 @@ pub(crate) fn choose(
     now: UnixTime,
 ) -> Result<Choice, Nothing> {
     let mut wanted = Wanted::new(pool, task, index, now).ok_or(Nothing { for_anyone: false })?;
+    if let Some(reservation) = task.request.prefer.reservation {
+        return choose_seat(pool, &mut wanted, reservation);
+    }
+    choose_for(wanted, shape)
+}
+
+/// The best enclave for what is wanted, wherever it is.
+pub(crate) fn choose_for(mut wanted: Wanted<'_>, shape: Shape) -> Result<Choice, Nothing> {
+    let (pool, now) = (wanted.pool, wanted.now);
     let distances = distances(&wanted);
     let near = wanted.near.clone();
     let query = Query {
@@ -95,6 +108,31 @@ pub(crate) fn choose(
         eligible: tally.good,
         decided_by: decided_by(&standing, &tally),
         passed_over: tally.passed_over(),
+        seat: None,
+    })
+}
+
+/// The best free seat of a reservation.
+fn choose_seat<'a>(pool: &'a Pool, wanted: &mut Wanted<'a>, reservation: ReservationId) -> Result<Choice, Nothing> {
+    let seats = pool.reservations.get(&reservation).map(|booking| &*booking.seats).unwrap_or_default();
+    let places: BTreeSet<_> = seats.iter().map(|seat| seat.enclave).collect();
+    let (mut able, mut own) = (Vec::new(), false);
+    for (id, enclave) in places.iter().filter_map(|id| Some((*id, pool.enclaves.get(id)?))) {
+        match wanted.judge(id, enclave) {
+            Ok(standing) => able.push((standing.effective, id, standing.price_hour)),
+            Err(why) => own |= why.is_own(),
+        }
+    }
+    let eligible = u32::try_from(able.len()).unwrap_or(u32::MAX);
+    let (_, enclave, price_hour) = able.into_iter().min().ok_or(Nothing { for_anyone: !own })?;
+    Ok(Choice {
+        enclave,
+        price_hour,
+        considered: u32::try_from(places.len()).unwrap_or(u32::MAX),
+        eligible,
+        passed_over: Vec::new(),
+        decided_by: format!("price {price_hour}/h, in a seat of {reservation}"),
+        seat: None,
     })
 }
 
@@ -153,10 +191,9 @@ impl Asked<'_, '_> {
     fn admits(&mut self, class: ClassId) -> bool {
         if self.screen.known(class).is_none() {
             let Some(kind) = self.classes.kind(class) else { return false };
-            let current = &*kind.exemplar;
-            let verdict = if current.proof.appointment.covers_tenant(&self.wanted.task.request.tenant) {
-                let (price_hour, _) = self.wanted.price(current.proof.passport.configuration.rate);
-                self.wanted.admits(current, price_hour).map_err(|why| why.check)
+            let verdict = if kind.appointment().covers_tenant(&self.wanted.task.request.tenant) {
+                let (price_hour, _) = self.wanted.price(kind.typical().configuration.rate);
+                self.wanted.admits(kind, price_hour).map_err(|why| why.check)
             } else {
                 Err("place.verifier".to_owned())
             };
@@ -199,7 +236,7 @@ impl Judge for Asked<'_, '_> {
             self.screen.refuse(region, row);
             return None;
         }
-        let passport = &self.classes.kind(class)?.exemplar.proof.passport;
+        let passport = self.classes.kind(class)?.typical();
         let within = self.wanted.kind_within(passport, passport.configuration.rate);
         self.own |= within.as_ref().is_err_and(Refusal::is_own);
         within.ok()
@@ -210,7 +247,7 @@ impl Judge for Asked<'_, '_> {
             return Some(0);
         }
         let verdict = self.wanted.enclave_within(self.classes.enclave(host)?);
-        self.own |= verdict.is_err();
+        self.own |= verdict.as_ref().is_err_and(Refusal::is_own);
         verdict.ok()
     }
 }

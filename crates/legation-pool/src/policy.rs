@@ -24,8 +24,8 @@ use crate::{
     apply::Change,
     enclave::Enclave,
     event::Event,
+    kind::Kind,
     pool::{Env, Pool},
-    proofs::Current,
     queue::Chances,
     text::cut,
 };
@@ -202,12 +202,12 @@ impl Pool {
 
     /// Why a policy keeps a tenant's tasks off an enclave, if one does: `place.policy`. The pool's own is asked first:
     /// verifiers elsewhere have policies of their own, and it may have changed since.
-    pub(crate) fn policy_refuses(&self, tenant: &TenantId, proof: &Current, now: UnixTime) -> Option<Rejection> {
+    pub(crate) fn policy_refuses(&self, tenant: &TenantId, kind: &Kind, now: UnixTime) -> Option<Rejection> {
         if self.policies.kept.is_empty() {
             return None;
         }
-        let of_tenant = || self.refused_by(Scope::Tenant(tenant.clone()), proof, now);
-        let why = self.refused_by(Scope::Pool, proof, now).or_else(of_tenant)?;
+        let of_tenant = || self.refused_by(Scope::Tenant(tenant.clone()), kind, now);
+        let why = self.refused_by(Scope::Pool, kind, now).or_else(of_tenant)?;
         Some(Rejection { check: PLACE.to_owned(), ..why })
     }
 
@@ -216,14 +216,14 @@ impl Pool {
         self.policies.kept.is_empty()
     }
 
-    fn refused_by(&self, scope: Scope, proof: &Current, now: UnixTime) -> Option<Rejection> {
+    fn refused_by(&self, scope: Scope, kind: &Kind, now: UnixTime) -> Option<Rejection> {
         let policy = &self.policies.kept.get(&scope)?.policy;
-        let passport: &Passport = &proof.proof.passport;
-        if scope == Scope::Pool && is_of_tenants(&proof.proof.appointment) {
+        let passport = kind.typical();
+        if scope == Scope::Pool && is_of_tenants(kind.appointment()) {
             return self.development_refused(passport);
         }
         let mut remembered = self.policies.remembered.verdicts();
-        let key = (scope, proof.kind);
+        let key = (scope, kind.digest());
         if let Some((at, verdict)) = remembered.get(&key)
             && *at <= now
             && now.since(*at) <= REMEMBERED_SECONDS
@@ -263,9 +263,9 @@ impl Pool {
         })
     }
 
-    /// Whether the pool's policy refuses a proof now.
-    pub(crate) fn is_refused(&self, proof: &Current, now: UnixTime) -> bool {
-        self.refused_by(Scope::Pool, proof, now).is_some()
+    /// Whether the pool's policy refuses proofs of this kind now.
+    pub(crate) fn is_refused(&self, kind: &Kind, now: UnixTime) -> bool {
+        self.refused_by(Scope::Pool, kind, now).is_some()
     }
 
     /// Whether it is time to hold everybody against the pool's policy: whenever policies have changed, and every
@@ -283,7 +283,7 @@ impl Pool {
         let refused = |enclave: &Enclave| {
             let mut why = None;
             for proof in enclave.proofs.current().iter().filter(|proof| proof.holds_at(now)) {
-                why = Some(self.refused_by(Scope::Pool, proof, now)?);
+                why = Some(self.refused_by(Scope::Pool, &proof.kind, now)?);
             }
             why
         };

@@ -6,22 +6,29 @@ use std::{
 };
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, LeaseId, PublicKey, RevocationEpoch, Revoked, Seq, Signed, Signer, TaskId, Term,
-    UnixTime, claims::CollateralItem, statement::Appointment,
+    Digest, EnclaveId, FragmentId, LeaseId, PublicKey, ReservationId, RevocationEpoch, Revoked, Seq, Signed, Signer,
+    TaskId, Term, UnixTime, prefer::Priority, statement::Appointment,
 };
 
 use crate::{
     account::Accounts,
+    brief::{Behind, Brief, Piece},
     classes::Classes,
     distance::Distances,
     enclave::{Enclave, Presence},
     event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
+    fair::Queue,
+    gpus::Shown,
+    index::HostId,
+    kind::Kinds,
     lease::Lease,
     meter::History,
     permit::Permits,
     policy::Policies,
-    proofs::Proof,
-    queue::Class,
+    preempt::Claim,
+    reserve::Booking,
+    retire::Memory,
+    sharing::Sharing,
     task::Task,
     wheel::Due,
 };
@@ -35,16 +42,26 @@ pub struct Limits {
     pub live_tasks_max: usize,
     /// Ended tasks kept for questions; the oldest are forgotten (the journal keeps them).
     pub ended_tasks_kept: usize,
+    /// Fragments that wait for an enclave; one tenant has no more than half of them.
+    pub queue_max: usize,
     /// Enclaves tried for one fragment before its task fails.
     pub attempts_max: u32,
     /// Seconds a client has to grant after an enclave was found.
     pub grant_seconds: u64,
     /// Seconds a lease lasts beyond the fragment's own time limit.
     pub lease_margin_seconds: u64,
+    /// How often in a row a task's client may fail to grant in time before the task fails.
+    pub ungranted_max: u32,
+    /// Seconds that work has left that makes way for more urgent work.
+    pub preempt_grace_seconds: u64,
     /// Enclaves that one chip may hold at once, each in a slot of its own.
     pub slots_per_chip: u16,
     /// Seconds that enclaves have to return after a new manager began, before their work moves.
     pub return_seconds: u64,
+    /// Seconds that members of a swarm have to join a round of it.
+    pub join_seconds: u64,
+    /// Seconds that a swarm may have fewer members than it must before it is dissolved.
+    pub regroup_seconds: u64,
     /// Whether development machines are let in where the pool's policy admits them.
     pub allow_development: bool,
 }
@@ -55,11 +72,16 @@ impl Default for Limits {
             enclaves_max: 100_000,
             live_tasks_max: 100_000,
             ended_tasks_kept: 10_000,
+            queue_max: 100_000,
             attempts_max: 8,
             grant_seconds: 30,
             lease_margin_seconds: 15,
+            ungranted_max: 3,
+            preempt_grace_seconds: 30,
             slots_per_chip: 1,
             return_seconds: 15,
+            join_seconds: 15,
+            regroup_seconds: 60,
             allow_development: false,
         }
     }
@@ -81,24 +103,40 @@ pub struct Pool {
     /// Appointments of managers before, oldest first: allocations of known tasks may rest on them.
     pub(crate) managers: Vec<Arc<Signed<Appointment>>>,
     pub(crate) revoked: Revoked,
-    pub(crate) enclaves: BTreeMap<EnclaveId, Enclave>,
+    pub(crate) enclaves: Sharing<EnclaveId, Enclave>,
+    /// What the operator said of enclaves that are not among them.
+    pub(crate) memory: Memory,
     /// Who has which slot of which chip.
-    pub(crate) by_slot: BTreeMap<(String, u16), EnclaveId>,
-    /// Collateral behind passports, by digest.
-    pub(crate) collateral: BTreeMap<Digest, Arc<CollateralItem>>,
+    pub(crate) by_slot: BTreeMap<Digest, EnclaveId>,
+    /// What proofs have in common.
+    pub(crate) kinds: Kinds,
+    /// Who may show which accelerator.
+    pub(crate) shown: Shown,
+    /// Where collateral behind passports is, by its digest.
+    pub(crate) collateral: BTreeMap<Digest, Piece>,
     /// How many pieces of it there may be before those that no proof names are forgotten.
     pub(crate) collateral_kept: usize,
-    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) tasks: Sharing<TaskId, Task>,
     pub(crate) ended: VecDeque<TaskId>,
-    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) leases: Sharing<LeaseId, Lease>,
+    /// Leases by their last second.
+    pub(crate) ends: BTreeSet<(UnixTime, LeaseId)>,
     /// Leases by when something must happen to them at the latest.
     pub(crate) deadlines: Due<LeaseId>,
     /// Enclaves by when a passport of theirs ends.
-    pub(crate) lapses: Due<EnclaveId>,
+    pub(crate) lapses: Due<HostId>,
     pub(crate) expiries: BTreeSet<(UnixTime, TaskId)>,
     pub(crate) last_lease: LeaseId,
-    /// Fragments that wait for an enclave, first come first.
-    pub(crate) queue: BTreeMap<(Seq, FragmentId), Class>,
+    /// Places that are being cleared, by for whom.
+    pub(crate) claims: BTreeMap<FragmentId, Claim>,
+    /// Leases that may be pushed aside, the least urgent first.
+    pub(crate) pushable: BTreeSet<(Priority, LeaseId)>,
+    /// Fragments that wait for an enclave.
+    pub(crate) queue: Queue,
+    /// Live tasks that ask for swarms, first come first.
+    pub(crate) gangs: BTreeSet<(Seq, TaskId)>,
+    /// Whose swarm a seat is of.
+    pub(crate) seats: BTreeMap<LeaseId, TaskId>,
     /// What clients called their tries: body and task.
     pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
     /// Tasks that ran and were forgotten, until their requests expire.
@@ -111,6 +149,10 @@ pub struct Pool {
     pub(crate) classes: Classes,
     /// What their rules of placement said.
     pub(crate) permits: Permits,
+    /// Seats that are set aside, and those that were lately.
+    pub(crate) reservations: BTreeMap<ReservationId, Booking>,
+    /// Who has seats on each enclave.
+    pub(crate) seats_at: BTreeMap<EnclaveId, BTreeSet<ReservationId>>,
     /// What tenants may do, and do.
     pub(crate) accounts: Accounts,
     /// What past runs of modules took.
@@ -168,24 +210,34 @@ impl Pool {
             manager: None,
             managers: Vec::new(),
             revoked: Revoked::default(),
-            enclaves: BTreeMap::new(),
+            enclaves: Sharing::new(),
+            memory: Memory::default(),
             by_slot: BTreeMap::new(),
+            kinds: Kinds::default(),
+            shown: Shown::default(),
             collateral: BTreeMap::new(),
             collateral_kept: crate::enclave::COLLATERAL_KEPT,
-            tasks: BTreeMap::new(),
+            tasks: Sharing::new(),
             ended: VecDeque::new(),
-            leases: BTreeMap::new(),
+            leases: Sharing::new(),
+            ends: BTreeSet::new(),
             deadlines: Due::default(),
             lapses: Due::default(),
             expiries: BTreeSet::new(),
             last_lease: LeaseId(0),
-            queue: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            pushable: BTreeSet::new(),
+            queue: Queue::default(),
+            gangs: BTreeSet::new(),
+            seats: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             policies: Policies::default(),
             distances: Distances::default(),
             classes: Classes::default(),
             permits: Permits::default(),
+            reservations: BTreeMap::new(),
+            seats_at: BTreeMap::new(),
             accounts: Accounts::default(),
             history: History::default(),
             at: UnixTime(0),
@@ -213,17 +265,17 @@ impl Pool {
     }
 
     /// The enclaves, by name.
-    pub fn enclaves(&self) -> &BTreeMap<EnclaveId, Enclave> {
+    pub fn enclaves(&self) -> &Sharing<EnclaveId, Enclave> {
         &self.enclaves
     }
 
     /// The tasks, by name.
-    pub fn tasks(&self) -> &BTreeMap<TaskId, Task> {
+    pub fn tasks(&self) -> &Sharing<TaskId, Task> {
         &self.tasks
     }
 
     /// The leases, by name.
-    pub fn leases(&self) -> &BTreeMap<LeaseId, Lease> {
+    pub fn leases(&self) -> &Sharing<LeaseId, Lease> {
         &self.leases
     }
 
@@ -236,8 +288,8 @@ impl Pool {
         self.seq = record.seq;
         self.term = record.term;
         self.at = record.at;
-        let (enclaves, leases) = (&self.enclaves, &self.leases);
-        self.lapses.advance(record.at.0, |id| enclaves.get(&id).is_some_and(|e| e.proofs.are_over_at(record.at)));
+        self.fall_due(record.at);
+        let leases = &self.leases;
         self.deadlines.advance(record.at.0, |id| leases.contains_key(&id));
         // What `may_follow` let through is known here; the error is for a defect between the two.
         let impossible = || Corrupt::Impossible { seq: record.seq, what: "its parts do not fit".into() };
@@ -248,19 +300,21 @@ impl Pool {
         let now = record.at;
         match &record.event {
             Event::TermBegan { appointment } => self.absorb_term(appointment, now),
-            Event::Attested { passport, appointment, evidence, collateral } => {
-                for item in collateral {
-                    self.collateral.insert(item.digest(), Arc::new(item.clone()));
+            Event::Attested { passport, appointment, evidence: _, collateral } => {
+                for (nth, item) in collateral.iter().enumerate() {
+                    // What another record holds already stays where it is: proofs name that place.
+                    self.collateral.entry(item.digest()).or_insert(Piece::new(record.seq, nth)?);
                 }
-                let behind: Option<Vec<_>> =
-                    passport.collateral.iter().map(|digest| self.collateral.get(digest).cloned()).collect();
-                let proof = Proof {
-                    collateral: behind?,
-                    passport: Arc::new((**passport).clone()),
-                    appointment: Arc::new((**appointment).clone()),
-                    evidence: Arc::new((**evidence).clone()),
+                let pieces = passport.collateral.iter().map(|digest| self.collateral.get(digest).copied());
+                let proof = Brief {
+                    passport: passport.digest(),
+                    at: record.seq,
+                    issued: passport.issued,
+                    expires: passport.expires,
+                    behind: self.kinds.behind(Behind::new(pieces.collect::<Option<_>>()?, passport)),
+                    kind: self.kinds.of(passport, appointment),
                 };
-                self.absorb_attested(proof, now);
+                self.absorb_attested(passport, proof, now);
                 self.forget_collateral();
             }
             Event::Arrived { enclave } => self.absorb_arrived(*enclave, now)?,
@@ -272,7 +326,13 @@ impl Pool {
                 self.enclaves.get_mut(enclave)?.drain();
                 self.reindex_room(*enclave);
             }
+            Event::Cordoned { enclave, why, author } => self.absorb_cordoned(*enclave, why, author, now)?,
+            Event::Uncordoned { enclave, .. } => self.absorb_uncordoned(*enclave),
+            Event::Decommissioned { enclave, why, author } => {
+                self.absorb_decommissioned(*enclave, why, author, now)?;
+            }
             Event::DistancesSet { rows, .. } => self.absorb_distances(rows),
+            Event::DistancesMeasured { rows } => self.absorb_measured(rows),
             Event::Revoked { revocation } => self.absorb_revoked(revocation, now),
             Event::Lapsed { enclave, why } | Event::Barred { enclave, why } => {
                 self.absorb_lapsed(*enclave, why, now)?
@@ -285,9 +345,23 @@ impl Pool {
             Event::Leased { allocation } => {
                 return self.absorb_leased(allocation, now).map(|ready| ready.into_iter().collect());
             }
+            Event::Claimed { fragment, enclave, victims, until } => {
+                self.absorb_claimed(*fragment, *enclave, victims, *until)?;
+            }
+            Event::Unclaimed { fragment, .. } => self.give_up_claim(*fragment),
             Event::LeaseEnded { lease, why } => self.absorb_lease_ended(*lease, why, record.seq)?,
             Event::Reported { report, aggregate, keys, charged, metered } => {
                 self.absorb_reported(report, aggregate.as_deref(), keys, (*metered, *charged), (record.seq, now))?;
+            }
+            Event::SwarmSeated { seating } => self.absorb_seated(seating, now)?,
+            Event::SwarmJoined { membership } => self.absorb_joined(membership)?,
+            Event::SeatsEnded { task, seats, why } => self.absorb_seats_ended(*task, seats, why, now)?,
+            Event::Reserved { booking } => self.absorb_reserved(booking, record.seq),
+            Event::Reseated { reservation, seat, enclave, price_hour } => {
+                self.absorb_reseated(*reservation, *seat, *enclave, *price_hour)?;
+            }
+            Event::ReservationEnded { reservation, why, charged } => {
+                self.absorb_reservation_ended(*reservation, why, *charged)?;
             }
             Event::AccountSet { tenant, terms, .. } => self.absorb_account(tenant.as_ref(), terms, record.seq),
             Event::ReferenceAdded { value, .. } => self.absorb_reference(value, record.seq)?,
@@ -304,7 +378,9 @@ impl Pool {
         self.managers.extend(before);
         // Kept is what an allocation of a known task rests on.
         let tasks = self.tasks.values().flat_map(|t| &t.fragments).flat_map(|f| &f.allocations);
-        let wanted: BTreeSet<Digest> = tasks.filter_map(|a| a.prev.get(1).copied()).collect();
+        let rounds = self.tasks.values().filter_map(|t| t.swarm.as_ref()).flat_map(|s| &s.rounds);
+        let seatings = rounds.filter_map(|r| r.seating.prev.get(1).copied());
+        let wanted: BTreeSet<Digest> = tasks.filter_map(|a| a.prev.get(1).copied()).chain(seatings).collect();
         let mut seen = BTreeSet::from([appointment.digest()]);
         self.managers.retain(|m| wanted.contains(&m.digest()) && seen.insert(m.digest()));
         for enclave in self.enclaves.values_mut() {
@@ -316,5 +392,6 @@ impl Pool {
         for lease in open {
             self.move_deadline(lease, |l| l.return_by = Some(return_by));
         }
+        self.keep_seats(return_by);
     }
 }

@@ -56,7 +56,7 @@ impl Pool {
     /// # Errors
     /// The enclave is unknown, or its evidence lacks what tells one image from another.
     pub fn image_of(&self, enclave: EnclaveId) -> Result<ReferenceKind, Rejection> {
-        ReferenceKind::image_of(&self.known(enclave)?.passport().claims)
+        ReferenceKind::image_of(&self.known(enclave)?.typical().claims)
     }
 
     /// Policies in force that use a reference value.

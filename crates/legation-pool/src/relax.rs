@@ -93,7 +93,7 @@ pub(crate) fn relaxations(pool: &Pool, task: &Task, index: FragmentIndex, now: U
 }
 
 /// Whose word is nobody's: a request that is only tried is never sent, journalled or believed.
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl Signer for Nobody {
     fn public_key(&self) -> PublicKey {
@@ -125,6 +125,7 @@ impl<'a> WhatIf<'a> {
             attempts: f.attempts.clone(),
             allocations: Vec::new(),
             done: None,
+            copy: None,
             queued_at: f.queued_at,
         });
         let task = Task {
@@ -135,8 +136,10 @@ impl<'a> WhatIf<'a> {
             keys: Vec::new(),
             spent: task.spent,
             committed: task.committed,
+            swarm: None,
             uses: task.uses.clone(),
             idempotency: None,
+            ungranted: task.ungranted,
         };
         let original = pool.tasks.get(&task.id()).map(|known| &*known.request)?;
         Some(Self { pool, original, task, index, now, tries: TRIES_MAX, found: Vec::new() })
@@ -201,7 +204,7 @@ impl<'a> WhatIf<'a> {
             for (_, enclave, verdict) in place::survey(self.pool, &self.task, self.index, self.now) {
                 let Ok(standing) = verdict else { continue };
                 all = all.saturating_add(1);
-                let candidate = Candidate { passport: enclave.passport(), price_hour: standing.price_hour };
+                let candidate = Candidate { passport: enclave.typical(), price_hour: standing.price_hour };
                 let Some(moved) = require.admitting(conjunct, &candidate) else { continue };
                 let (many, _) = moves.entry((moved.change, moved.to.clone())).or_insert((0, moved));
                 *many = many.saturating_add(1);

@@ -23,14 +23,13 @@ use legation_core::{
 
 use crate::{
     apply::Change,
+    brief::Brief,
     enclave::Enclave,
     event::{Event, LeaseEnd},
     grant::check_wrapped,
     lease::Lease,
     meter::{self, Metered},
     pool::{Env, Pool},
-    proofs::Proof,
-    queue::Class,
     task::{Done, Phase, SKEW, Task, TaskState, unknown},
     text::{cut, cut_rejection},
 };
@@ -69,6 +68,7 @@ impl Pool {
             return self.end_lease(report.lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, out);
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
+        self.supersede(FragmentId { task, index: fragment }, report.lease, env, out)?;
         let (metered, charged) = self.bill(&report, env.now);
         let (report, aggregate) = (Box::new(report), aggregate.map(Box::new));
         out.record(self, env, Event::Reported { report, aggregate, keys, charged, metered: Some(metered) })?;
@@ -117,10 +117,12 @@ impl Pool {
         (seq, now): (Seq, UnixTime),
     ) -> Option<()> {
         let proof = self.proof_of(report)?.clone();
+        let chip = self.enclaves.get(&report.enclave.enclave_id())?.chip().clone();
         let charged = bill.1;
         // Records of version 2 do not say: it follows from the report.
         let metered = bill.0.unwrap_or_else(|| self.bill(report, now).0);
-        self.free(report.lease)?;
+        let lease = self.free(report.lease)?;
+        self.note_worked(lease.fragment, charged);
         let tenant = self.tasks.get(&report.task)?.request.tenant.clone();
         self.accounts.charge(&tenant, charged, &metered);
         self.note_run(&tenant, report, &metered, seq);
@@ -133,9 +135,11 @@ impl Pool {
             aggregate: aggregate.cloned(),
             keys: keys.to_vec(),
             proof,
+            chip,
             charged,
             metered,
         });
+        let mut ready = Vec::new();
         if report.outcome == Outcome::Completed {
             let request = task.request.clone();
             for (index, fragment) in request.indexed() {
@@ -145,16 +149,16 @@ impl Pool {
                     state.phase = Phase::Queued;
                     state.queued_at = seq;
                     self.accounts.queue(&tenant, 1);
-                    let class = Class::of_fragment(&request, fragment);
-                    self.queue.insert((seq, FragmentId { task: report.task, index }), class);
+                    ready.push(FragmentId { task: report.task, index });
                 }
             }
         }
+        ready.into_iter().try_for_each(|fragment| self.enqueue(fragment))?;
         Some(())
     }
 
-    /// The passport that a report of a live lease names, with what is behind it.
-    pub(crate) fn proof_of(&self, report: &Report) -> Option<&Proof> {
+    /// The proof that a report of a live lease names.
+    pub(crate) fn proof_of(&self, report: &Report) -> Option<&Brief> {
         let lease = self.leases.get(&report.lease)?;
         self.enclaves.get(&lease.enclave)?.proof_by(*report.prev.get(1)?)
     }
@@ -170,16 +174,16 @@ impl Case<'_> {
         let Some(proof) = report.prev.get(1).and_then(|p| enclave.proof_by(*p)) else {
             return Err(bad("passport the report rests on").expected("one this pool knows"));
         };
-        let passport = &proof.passport;
-        if report.finished > passport.expires || report.finished < passport.issued.minus(SKEW) {
+        let passport = proof.typical();
+        if report.finished > proof.expires || report.finished < proof.issued.minus(SKEW) {
             return Err(bad("dates of the passport the report rests on")
                 .expected(format!("to cover {}", report.finished))
-                .got(format!("{} to {}", passport.issued, passport.expires)));
+                .got(format!("{} to {}", proof.issued, proof.expires)));
         }
-        if !proof.appointment.covers_tenant(&task.request.tenant) {
+        if !proof.appointment().covers_tenant(&task.request.tenant) {
             return Err(bad("verifier of the passport the report rests on")
                 .expected(format!("one that is trusted with the work of {}", task.request.tenant))
-                .got(passport.verifier_id().short()));
+                .got(proof.verifier().short()));
         }
         let configuration = &passport.configuration;
         let price_hour = configuration.rate.per_hour(spec.demand.cpu, spec.demand.memory);

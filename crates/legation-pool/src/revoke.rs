@@ -87,25 +87,27 @@ impl Pool {
             self.drop_proofs(revocation, now);
             return;
         }
-        for enclave in self.enclaves.values_mut().filter(|e| e.revoked.is_none()) {
-            let rests = |proof: &crate::proofs::Proof| revocation.what.covers(&proof.passport);
-            if rests(enclave.proof()) || enclave.proofs.all().any(rests) {
-                enclave.revoked = Some(revocation.clone());
+        for (id, enclave) in self.enclaves.iter_mut().filter(|(_, e)| e.revoked.is_none()) {
+            if enclave.proofs.kept().iter().any(|proof| enclave.rests_on(*id, proof, &revocation.what)) {
+                enclave.revoked = Some(Box::new(revocation.clone()));
                 self.classes.room(enclave);
             }
         }
     }
 
     fn drop_proofs(&mut self, revocation: &Revocation, now: UnixTime) {
-        for (id, enclave) in &mut self.enclaves {
-            let lost = enclave.proofs.drop_where(|passport| revocation.what.covers(passport));
+        let mut fewer = Vec::new();
+        for (id, enclave) in self.enclaves.iter_mut() {
+            let lost = enclave.proofs.drop_where(|proof| revocation.what.covers(proof.typical()));
             if lost && enclave.is_trusted() && !enclave.proofs.hold_at(now) {
                 let why = revocation.refusal();
-                enclave.cordon = Some(Cordon { since: now, why, revocation: Some(revocation.epoch) });
+                enclave.cordon = Some(Box::new(Cordon { since: now, why, revocation: Some(revocation.epoch) }));
             }
             if lost {
                 self.classes.enter(*id, enclave);
+                fewer.push(*id);
             }
         }
+        fewer.into_iter().for_each(|id| self.look_at(id));
     }
 }

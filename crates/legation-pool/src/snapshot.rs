@@ -4,7 +4,8 @@
 //! version (4 bytes, big endian), CBOR { seq, term, .., enclaves, tasks, leases, .. }
 //! ```
 //! 1. Only what records made is written; indices are rebuilt from it.
-//! 2. What several things share (passports, evidence, appointments) is written once ([`shared`]), and is shared again after.
+//! 2. What several things share (kinds of proofs, requests, appointments) is written once ([`shared`]), and is shared again after.
+//!    Passports, evidence and collateral are in none: the journal has them, and stores never drop records.
 //! 3. `Pool::restore(Pool::snapshot(p)) == p`, under the same limits.
 //! 4. Statements are opened again: each signature is checked, as when the journal is read.
 //! 5. Another version is refused, not guessed at: the journal has everything.
@@ -12,21 +13,27 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use legation_core::{
-    EnclaveId, FragmentId, LeaseId, Revocation, Revoked, Seq, Signed, TaskId, Term, UnixTime, claims::CollateralItem,
+    Digest, EnclaveId, FragmentId, LeaseId, ReservationId, Revocation, Revoked, Seq, Signed, TaskId, Term, UnixTime,
     statement::Appointment,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     account::Accounts,
+    brief::Piece,
     distance::Distances,
     enclave::Enclave,
+    fair::{Clocks, Queue},
     lease::Lease,
     meter::History,
     policy::Policies,
     policy::snapshot::PoliciesImage,
     pool::{Limits, Pool},
-    queue::Class,
+    preempt::Claim,
+    queue::{Class, flow_of},
+    reserve::Booking,
+    retire::Memory,
+    sharing::Sharing,
     task::{Phase, Task, TaskState},
 };
 
@@ -35,8 +42,8 @@ pub(crate) mod shared;
 use shared::Same;
 
 /// Version of the snapshots this program writes and reads. A change of what is in one makes a new one; old snapshots are then
-/// passed over.
-pub const SNAPSHOT_VERSION: u32 = 1;
+/// passed over. Since version 2 proofs are in brief.
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// Why a snapshot cannot be written or used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,18 +74,22 @@ struct Image<'a> {
     manager: Option<Same<Signed<Appointment>>>,
     managers: Vec<Same<Signed<Appointment>>>,
     revoked: Vec<Revocation>,
-    collateral: Vec<Same<CollateralItem>>,
+    collateral: &'a BTreeMap<Digest, Piece>,
     collateral_kept: usize,
     policies: PoliciesImage,
-    enclaves: &'a BTreeMap<EnclaveId, Enclave>,
-    by_slot: &'a BTreeMap<(String, u16), EnclaveId>,
+    enclaves: &'a Sharing<EnclaveId, Enclave>,
+    memory: &'a Memory,
+    by_slot: &'a BTreeMap<Digest, EnclaveId>,
     tasks: Vec<&'a Task>,
     ended: &'a VecDeque<TaskId>,
     forgotten: &'a BTreeSet<(UnixTime, TaskId)>,
-    leases: &'a BTreeMap<LeaseId, Lease>,
+    leases: &'a Sharing<LeaseId, Lease>,
     last_lease: LeaseId,
+    claims: &'a BTreeMap<FragmentId, Claim>,
     distances: &'a Distances,
+    reservations: &'a BTreeMap<ReservationId, Booking>,
     accounts: &'a Accounts,
+    clocks: Clocks,
     history: &'a History,
 }
 
@@ -92,18 +103,22 @@ struct Owned {
     manager: Option<Same<Signed<Appointment>>>,
     managers: Vec<Same<Signed<Appointment>>>,
     revoked: Vec<Revocation>,
-    collateral: Vec<Same<CollateralItem>>,
+    collateral: BTreeMap<Digest, Piece>,
     collateral_kept: usize,
     policies: PoliciesImage,
-    enclaves: BTreeMap<EnclaveId, Enclave>,
-    by_slot: BTreeMap<(String, u16), EnclaveId>,
+    enclaves: Sharing<EnclaveId, Enclave>,
+    memory: Memory,
+    by_slot: BTreeMap<Digest, EnclaveId>,
     tasks: Vec<Task>,
     ended: VecDeque<TaskId>,
     forgotten: BTreeSet<(UnixTime, TaskId)>,
-    leases: BTreeMap<LeaseId, Lease>,
+    leases: Sharing<LeaseId, Lease>,
     last_lease: LeaseId,
+    claims: BTreeMap<FragmentId, Claim>,
     distances: Distances,
+    reservations: BTreeMap<ReservationId, Booking>,
     accounts: Accounts,
+    clocks: Clocks,
     history: History,
 }
 
@@ -122,22 +137,32 @@ impl Pool {
             managers,
             revoked,
             enclaves,
+            memory,
             by_slot,
+            kinds: _,
+            shown: _,
             collateral,
             collateral_kept,
             tasks,
             ended,
             leases,
+            ends: _,
             deadlines: _,
             lapses: _,
             expiries: _,
             last_lease,
-            queue: _,
+            claims,
+            pushable: _,
+            queue,
+            gangs: _,
+            seats: _,
             idempotency: _,
             forgotten,
             policies,
             permits: _,
             distances,
+            reservations,
+            seats_at: _,
             accounts,
             history,
             classes: _,
@@ -150,18 +175,22 @@ impl Pool {
             manager: manager.clone().map(Same),
             managers: managers.iter().cloned().map(Same).collect(),
             revoked: revoked.list(),
-            collateral: collateral.values().cloned().map(Same).collect(),
+            collateral,
             collateral_kept: *collateral_kept,
             policies: policies.image(),
             enclaves,
+            memory,
             by_slot,
             tasks: tasks.values().collect(),
             ended,
             forgotten,
             leases,
             last_lease: *last_lease,
+            claims,
             distances,
+            reservations,
             accounts,
+            clocks: queue.clocks(),
             history,
         };
         let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
@@ -200,34 +229,47 @@ impl Pool {
             manager: owned.manager.map(|same| same.0),
             managers: owned.managers.into_iter().map(|same| same.0).collect(),
             revoked: owned.revoked.into_iter().collect::<Revoked>(),
-            collateral: owned.collateral.into_iter().map(|same| (same.0.digest(), same.0)).collect(),
+            collateral: owned.collateral,
             collateral_kept: owned.collateral_kept,
             policies,
             enclaves: owned.enclaves,
+            memory: owned.memory,
             by_slot: owned.by_slot,
             tasks: owned.tasks.into_iter().map(|task| (task.id(), task)).collect(),
             ended: owned.ended,
             forgotten: owned.forgotten,
             leases: owned.leases,
             last_lease: owned.last_lease,
+            claims: owned.claims,
             distances: owned.distances,
+            reservations: owned.reservations,
             accounts: owned.accounts,
             history: owned.history,
             ..Self::new(limits)
         };
-        pool.index();
+        pool.index(owned.clocks);
         Ok(pool)
     }
 
     /// Rebuilds what only speeds things up.
-    fn index(&mut self) {
+    fn index(&mut self, clocks: Clocks) {
+        let mut waiting = Vec::new();
         for (id, lease) in &self.leases {
             self.deadlines.put(lease.deadline().0, *id);
+            self.ends.insert((lease.until, *id));
         }
-        for (id, enclave) in &self.enclaves {
-            self.lapses.put(enclave.proofs.until().unwrap_or(self.at).0, *id);
+        for (id, enclave) in self.enclaves.iter_mut() {
+            enclave.proofs.adopt(&mut self.kinds);
+            enclave.proofs.kept().iter().for_each(|proof| self.shown.note(*id, proof));
         }
+        let done = self.tasks.values_mut().flat_map(|task| &mut task.fragments).filter_map(|f| f.done.as_mut());
+        done.for_each(|done| self.kinds.adopt(&mut done.proof));
+        let swarms = self.tasks.values_mut().filter_map(|task| task.swarm.as_mut());
+        swarms.flat_map(|swarm| swarm.proofs.values_mut()).for_each(|proof| self.kinds.adopt(proof));
         self.reindex_all();
+        self.index_swarms();
+        let all: Vec<_> = self.enclaves.keys().copied().collect();
+        all.into_iter().for_each(|id| self.look_at(id));
         for (id, task) in &self.tasks {
             if let Some(named) = &task.idempotency {
                 self.idempotency.insert((task.request.client, named.key.clone()), (named.body, *id));
@@ -237,10 +279,18 @@ impl Pool {
             }
             self.expiries.insert((task.request.expires, *id));
             for ((index, spec), state) in task.request.indexed().zip(&task.fragments) {
-                if state.phase == Phase::Queued {
-                    let place = (state.queued_at, FragmentId { task: *id, index });
-                    self.queue.insert(place, Class::of_fragment(&task.request, spec));
+                if state.phase == Phase::Queued && task.swarm.is_none() {
+                    let spot = (state.age(), FragmentId { task: *id, index });
+                    let class = Class::of_fragment(&task.request, spec);
+                    waiting.push((flow_of(&task.request), class, spec.demand, spot));
                 }
+            }
+        }
+        self.queue = Queue::of(clocks, waiting);
+        self.list_pushable();
+        for (id, booking) in self.reservations.iter().filter(|(_, b)| b.ended.is_none()) {
+            for seat in &booking.seats {
+                self.seats_at.entry(seat.enclave).or_default().insert(*id);
             }
         }
     }

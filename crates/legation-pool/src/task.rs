@@ -15,12 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Change,
+    brief::Brief,
+    chip::Chip,
     event::{Effect, Event, IdempotencyKey, LeaseEnd},
     grant::{check_new, check_total},
     meter::Metered,
     pool::{Env, Pool},
-    proofs::Proof,
-    queue::Class,
+    queue::flow_of,
+    swarm::Swarm,
 };
 
 /// Longest idempotency key, in bytes.
@@ -90,8 +92,10 @@ pub struct Done {
     pub aggregate: Option<Signed<Aggregate>>,
     /// Keys of what it left, wrapped to its owner.
     pub keys: Vec<WrappedKey>,
-    /// The passport the report names, with what is behind it.
-    pub proof: Proof,
+    /// The proof the report names.
+    pub proof: Brief,
+    /// Where it was run: the enclave may be forgotten before the task is.
+    pub(crate) chip: Chip,
     /// What it cost.
     pub charged: MicroUsd,
     /// What it used.
@@ -109,6 +113,8 @@ pub struct FragmentState {
     pub allocations: Vec<Signed<Allocation>>,
     /// What it left.
     pub done: Option<Done>,
+    /// Its second lease, while it is repeated on another member of its swarm.
+    pub copy: Option<LeaseId>,
     pub(crate) queued_at: Seq,
 }
 
@@ -130,9 +136,37 @@ pub struct Task {
     pub spent: MicroUsd,
     /// What its live leases may cost at most.
     pub committed: MicroUsd,
+    /// The enclaves that work on it at once, if it asks for a swarm.
+    pub swarm: Option<Box<Swarm>>,
     /// How many fragments each enclave has or had last.
     pub(crate) uses: Uses,
     pub(crate) idempotency: Option<IdempotencyKey>,
+    /// How its client fails to grant.
+    #[serde(default)]
+    pub(crate) ungranted: Ungranted,
+}
+
+/// How often in a row a client did not grant in time. Leases that wait for it together count as one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Ungranted {
+    pub(crate) rounds: u32,
+    /// Leases up to this one belong to the rounds so far.
+    after: LeaseId,
+}
+
+impl Default for Ungranted {
+    fn default() -> Self {
+        Self { rounds: 0, after: LeaseId(0) }
+    }
+}
+
+impl Ungranted {
+    /// A lease ended that was not granted in time; `last` is the last that was given.
+    pub(crate) fn note(&mut self, lease: LeaseId, last: LeaseId) {
+        if lease > self.after {
+            *self = Self { rounds: self.rounds.saturating_add(1), after: last };
+        }
+    }
 }
 
 /// How many fragments of a task each enclave has or had last.
@@ -162,6 +196,7 @@ impl Task {
             attempts: Vec::new(),
             allocations: Vec::new(),
             done: None,
+            copy: None,
             queued_at: seq,
         });
         Self {
@@ -172,9 +207,16 @@ impl Task {
             keys: Vec::new(),
             spent: MicroUsd::ZERO,
             committed: MicroUsd::ZERO,
+            swarm: request.swarm.as_ref().map(|_| Box::new(Swarm::new(seq))),
             uses: Uses::default(),
             idempotency: idempotency.cloned(),
+            ungranted: Ungranted::default(),
         }
+    }
+
+    /// The name of one of its fragments.
+    pub(crate) fn id_of(&self, index: FragmentIndex) -> FragmentId {
+        FragmentId { task: self.id(), index }
     }
 
     /// What its work used so far.
@@ -282,7 +324,28 @@ impl Pool {
             check_new(request, grant, now)?;
         }
         check_total(grants.iter(), 0)?;
-        self.check_account(request)
+        self.check_swarm_account(request)?;
+        self.check_reservation(request, now)?;
+        self.check_account(request)?;
+        self.check_queue(request, now)
+    }
+
+    /// A queue that is full takes no more: whoever asks is told when to try again. One tenant cannot fill it.
+    fn check_queue(&self, request: &Request, now: UnixTime) -> Result<(), Rejection> {
+        let more = request.fragments.iter().filter(|f| !f.is_reducing()).count();
+        let most = self.limits.queue_max;
+        let own = self.accounts.entries().get(&request.tenant).map_or(0, |entry| entry.book.queued);
+        let own = usize::try_from(own).unwrap_or(usize::MAX);
+        let (whose, held, most) = match self.queue.len() {
+            all if all.saturating_add(more) > most => ("fragments", all, most),
+            _ if own > 0 && own.saturating_add(more) > most / 2 => ("fragments of the tenant", own, most / 2),
+            _ => return Ok(()),
+        };
+        let (seconds, ahead) = (self.retry_after(now), self.queue.len());
+        Err(Rejection::new("pool.queue", format!("{whose} that wait for an enclave"))
+            .expected(format!("at most {most} with these"))
+            .got(held.saturating_add(more))
+            .fix(format!("try again in {seconds} s, when a lease ends; {ahead} fragments wait now")))
     }
 
     /// A key means one thing to one client; what others call theirs is no matter.
@@ -317,11 +380,10 @@ impl Pool {
         }
         let task = Task::new(request, idempotency, seq);
         let queued = request.indexed().zip(&task.fragments).filter(|(_, state)| state.phase == Phase::Queued);
-        let queued: Vec<_> =
-            queued.map(|((index, fragment), _)| (index, Class::of_fragment(request, fragment))).collect();
+        let queued: Vec<_> = queued.map(|((index, _), _)| index).collect();
         self.accounts.begin(&request.tenant, queued.len() as u64);
-        for (index, class) in queued {
-            self.queue.insert((seq, FragmentId { task: id, index }), class);
+        if let Some(swarm) = &task.swarm {
+            self.gangs.insert((swarm.since, id));
         }
         if let Some(key) = idempotency {
             let before = self.idempotency.insert((request.client, key.key.clone()), (key.body, id));
@@ -332,6 +394,9 @@ impl Pool {
         }
         self.expiries.insert((request.expires, id));
         self.tasks.insert(id, task);
+        for index in queued {
+            self.enqueue(FragmentId { task: id, index });
+        }
     }
 
     pub(crate) fn live_task(&self, id: TaskId) -> Result<&Task, Rejection> {
@@ -358,17 +423,14 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        let leased = |f: &FragmentState| match f.phase {
-            Phase::Leased { lease } => Some(lease),
-            _ => None,
-        };
-        let held: Vec<_> =
-            self.tasks.get(&task).map(|known| known.fragments.iter().filter_map(leased).collect()).unwrap_or_default();
+        let leases = self.tasks.get(&task).into_iter().flat_map(|t| &t.fragments).flat_map(FragmentState::leases);
+        let held: Vec<_> = leases.collect();
         for lease in held {
             let Some(enclave) = self.leases.get(&lease).map(|l| l.enclave) else { continue };
             out.record(self, env, Event::LeaseEnded { lease, why: LeaseEnd::TaskEnded })?;
             out.effects.push(Effect::Cancel { enclave, lease });
         }
+        self.dissolve(task, env, out)?;
         out.record(self, env, Event::TaskEnded { task, state })
     }
 
@@ -378,11 +440,19 @@ impl Pool {
         // Grants stay for the receipt; keys are of no more use.
         task.keys = Vec::new();
         self.expiries.remove(&(task.request.expires, id));
-        let mut waited = 0;
-        for (index, fragment) in (0..).map(FragmentIndex).zip(&task.fragments) {
-            let left = self.queue.remove(&(fragment.queued_at, FragmentId { task: id, index }));
-            waited += u64::from(left.is_some());
+        if let Some(swarm) = &task.swarm {
+            self.gangs.remove(&(swarm.since, id));
         }
+        let (mut waited, flow) = (0, flow_of(&task.request));
+        for (index, state) in (0..).map(FragmentIndex).zip(&task.fragments) {
+            let in_queue = self.queue.take_out(&flow, FragmentId { task: id, index });
+            waited += u64::from(in_queue || (task.swarm.is_some() && state.phase == Phase::Queued));
+        }
+        let fragments = task.fragments.len();
+        for index in (0..).map(FragmentIndex).take(if self.claims.is_empty() { 0 } else { fragments }) {
+            self.give_up_claim(FragmentId { task: id, index });
+        }
+        let task = self.tasks.get(&id)?;
         self.accounts.end(&task.request.tenant, waited);
         self.ended.push_back(id);
         while self.ended.len() > self.limits.ended_tasks_kept {

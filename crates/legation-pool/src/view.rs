@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use legation_core::{
-    Allowance, EnclaveId, FragmentIndex, KeyId, LeaseId, MicroUsd, ProviderId, Region, RevocationEpoch, Seq, Signed,
-    TaskId, TenantId, Term, UnixTime,
+    Allowance, EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, MicroUsd, ProviderId, Region, Rejection,
+    RevocationEpoch, Seq, Signed, TaskId, TenantId, Term, UnixTime,
     claims::{
         Attested, Capacity, Claims, CollateralItem, Confidence, Evidence, Gpu, Rate, RevocationCheck, Source, Tcb,
         TeeKind,
@@ -16,11 +16,16 @@ use legation_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    archive::Archive,
+    brief::{Brief, Proof},
     enclave::{Cordon, Enclave, Presence, Withdrawal},
     meter::Metered,
     pool::Pool,
-    proofs::Proof,
-    task::{Attempt, Phase, Task, TaskState, unknown},
+    preempt::{Claim, Preemption},
+    retire::Hold,
+    swarm::SwarmView,
+    task::{Attempt, FragmentState, Phase, Task, TaskState, unknown},
+    wait::{WAITS_TOLD_MAX, Waiting},
 };
 
 /// An enclave as people see it.
@@ -71,6 +76,12 @@ pub struct EnclaveView {
     pub cordon: Option<Cordon>,
     /// The last passport that was taken back and not given anew.
     pub withdrawal: Option<Withdrawal>,
+    /// Why nothing new is placed on it, as its operator says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// The more urgent fragment that it is kept for, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<FragmentId>,
 }
 
 /// A claim as people see it.
@@ -181,6 +192,9 @@ pub struct TaskView {
     pub metered: Metered,
     /// Its fragments.
     pub fragments: Vec<FragmentView>,
+    /// The enclaves that work on it at once, if it asks for a swarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmView>,
 }
 
 /// A fragment as people see it.
@@ -212,6 +226,15 @@ pub struct FragmentView {
     /// What it may use where it is, where policies limit that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Allowance>,
+    /// How it stands in the queue, if it waits for an enclave; told of the first few of a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// For whom it makes way, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted: Option<Preemption>,
+    /// The place that is being cleared for it, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
     /// What it wrote.
     pub output: Option<OutputRef>,
     /// What it logged.
@@ -246,6 +269,32 @@ pub struct Needs {
     pub missing: String,
 }
 
+/// A need without the proof: that is in the journal.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Need {
+    /// Where the proof is that the client is to judge.
+    pub proof: Brief,
+    lease: LeaseId,
+    fragment: FragmentIndex,
+    allocation: Signed<Allocation>,
+    manager: Signed<Appointment>,
+    upstream: Vec<UpstreamKey>,
+    missing: String,
+}
+
+impl Need {
+    /// With the proof, as it is told.
+    ///
+    /// # Errors
+    /// As [`Brief::whole`].
+    pub fn whole<A: Archive + ?Sized>(self, archive: &A) -> Result<Needs, Rejection> {
+        let Proof { passport, appointment, evidence, collateral } = self.proof.whole(archive)?;
+        let Self { lease, fragment, allocation, manager, upstream, missing, proof: _ } = self;
+        let verifier = appointment;
+        Ok(Needs { lease, fragment, allocation, manager, passport, verifier, evidence, collateral, upstream, missing })
+    }
+}
+
 /// The key of an output that another fragment reads.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct UpstreamKey {
@@ -259,16 +308,19 @@ pub struct UpstreamKey {
 
 impl EnclaveView {
     fn of(id: EnclaveId, enclave: &Enclave, now: UnixTime) -> Self {
-        let passport = enclave.passport();
+        let passport = enclave.typical();
+        let (proof, claims) = (enclave.proof(), enclave.claims());
         let proofs: Vec<_> = enclave.proofs().map(|proof| ProofView::of(proof, now)).collect();
         Self {
             slot: passport.configuration.slot,
-            claims: claims_of(&passport.claims),
-            gpus: passport.claims.gpus.iter().map(|gpu| gpu.value.clone()).collect(),
+            claims: claims_of(&claims),
+            gpus: claims.gpus.iter().map(|gpu| gpu.value.clone()).collect(),
             overdue: proofs.iter().max_by_key(|p| p.expires).is_none_or(|p| p.overdue),
             proofs,
-            cordon: enclave.cordon.clone(),
-            withdrawal: enclave.withdrawal.clone(),
+            cordon: enclave.cordon.as_deref().cloned(),
+            withdrawal: enclave.withdrawal.as_deref().cloned(),
+            hold: enclave.hold.as_deref().cloned(),
+            claimed: enclave.claimed,
             enclave: id,
             provider: passport.configuration.provider.clone(),
             region: passport.configuration.region.clone(),
@@ -279,11 +331,11 @@ impl EnclaveView {
             capacity: enclave.capacity(),
             rate: passport.configuration.rate,
             leases: enclave.leases.len(),
-            proven: passport.issued,
-            proof_expires: passport.expires,
+            proven: proof.issued,
+            proof_expires: proof.expires,
             measurement: passport.claims.measurement.value.clone(),
             tcb: passport.ear.tcb.clone(),
-            chip: passport.claims.chip.value.clone(),
+            chip: claims.chip.value,
         }
     }
 }
@@ -325,16 +377,16 @@ fn claims_of(claims: &Claims) -> Vec<ClaimView> {
 }
 
 impl ProofView {
-    fn of(proof: &Proof, now: UnixTime) -> Self {
-        let passport: &Passport = &proof.passport;
-        let (age, life) = (now.since(passport.issued), passport.expires.since(passport.issued));
+    fn of(proof: &Brief, now: UnixTime) -> Self {
+        let passport = proof.typical();
+        let (age, life) = (now.since(proof.issued), proof.expires.since(proof.issued));
         Self {
-            verifier: passport.verifier_id(),
-            tenants: proof.appointment.scope.as_ref().and_then(|s| s.tenants.clone()),
-            issued: passport.issued,
-            expires: passport.expires,
+            verifier: proof.verifier(),
+            tenants: proof.appointment().scope.as_ref().and_then(|s| s.tenants.clone()),
+            issued: proof.issued,
+            expires: proof.expires,
             age_seconds: age,
-            holds: passport.valid_at(now),
+            holds: proof.holds_at(now),
             overdue: age.saturating_mul(10) > life.saturating_mul(9),
             status: passport.ear.status,
             policy: passport.ear.policy.clone(),
@@ -357,14 +409,17 @@ impl TaskView {
         let fragments = request.indexed().zip(&task.fragments).map(|((index, fragment), state)| {
             let done = state.done.as_ref();
             let last = state.allocations.last();
+            let held = match state.phase {
+                Phase::Leased { lease } => pool.leases.get(&lease),
+                _ => None,
+            };
             FragmentView {
                 fragment: index,
                 name: fragment.name.clone(),
                 phase: state.phase.clone(),
-                offered: match state.phase {
-                    Phase::Leased { lease } => pool.leases.get(&lease).is_some_and(|l| l.offered),
-                    _ => false,
-                },
+                offered: held.is_some_and(|l| l.offered),
+                preempted: held.and_then(|l| l.preempted.clone()),
+                claim: pool.claims.get(&FragmentId { task: id, index }).cloned(),
                 attempts: state.attempts.clone(),
                 placement: last.map(|a| a.why.clone()),
                 price_hour: last.map(|a| a.price_hour),
@@ -373,6 +428,7 @@ impl TaskView {
                 usage: done.map(|d| d.report.usage),
                 metered: done.map(|d| d.metered),
                 limits: last.and_then(|a| a.limits.clone()),
+                waiting: None,
                 output: done.and_then(|d| d.report.output.clone()),
                 log: done.and_then(|d| d.report.log.clone()),
                 keys: done.map(|d| d.keys.clone()).unwrap_or_default(),
@@ -389,6 +445,7 @@ impl TaskView {
             budget: request.budget,
             metered: task.metered(),
             fragments: fragments.collect(),
+            swarm: SwarmView::of(pool, task),
         }
     }
 }
@@ -413,7 +470,7 @@ impl Pool {
                 memory: sum.memory.saturating_add(c.memory),
                 slots: sum.slots.saturating_add(c.slots),
             }),
-            development: here().any(|e| e.passport().claims.anchor.is_development()),
+            development: here().any(|e| e.typical().claims.anchor.is_development()),
         }
     }
 
@@ -421,7 +478,7 @@ impl Pool {
     ///
     /// # Errors
     /// The enclave is unknown.
-    pub fn enclave_view(&self, id: EnclaveId, now: UnixTime) -> Result<EnclaveView, legation_core::Rejection> {
+    pub fn enclave_view(&self, id: EnclaveId, now: UnixTime) -> Result<EnclaveView, Rejection> {
         self.known(id).map(|enclave| EnclaveView::of(id, enclave, now))
     }
 
@@ -430,11 +487,27 @@ impl Pool {
         self.enclaves.iter().map(move |(id, enclave)| EnclaveView::of(*id, enclave, now))
     }
 
-    /// One task.
+    /// One task; waits are as of the last record.
     ///
     /// # Errors
     /// The task is unknown.
-    pub fn task_view(&self, id: TaskId) -> Result<TaskView, legation_core::Rejection> {
+    pub fn task_view(&self, id: TaskId) -> Result<TaskView, Rejection> {
+        let task = self.tasks.get(&id).ok_or_else(|| unknown(id))?;
+        let mut view = TaskView::of(self, id, task);
+        let waits = view.fragments.iter_mut().filter(|f| f.phase == Phase::Queued && task.state == TaskState::Live);
+        for fragment in waits.take(WAITS_TOLD_MAX) {
+            let name = FragmentId { task: id, index: fragment.fragment };
+            let spot = self.queue.place(name).map(|(_, age)| (age, name));
+            fragment.waiting = spot.and_then(|spot| self.waiting(task, name.index, (Some(spot), &[]), self.at));
+        }
+        Ok(view)
+    }
+
+    /// A task as a list shows it: without how long it waits, which takes a while to find out.
+    ///
+    /// # Errors
+    /// The task is unknown.
+    pub fn task_line(&self, id: TaskId) -> Result<TaskView, Rejection> {
         self.tasks.get(&id).map(|task| TaskView::of(self, id, task)).ok_or_else(|| unknown(id))
     }
 
@@ -447,62 +520,56 @@ impl Pool {
     ///
     /// # Errors
     /// The task is unknown.
-    pub fn needs(&self, id: TaskId, now: UnixTime) -> Result<Vec<Needs>, legation_core::Rejection> {
+    pub fn needs(&self, id: TaskId, now: UnixTime) -> Result<Vec<Need>, Rejection> {
         let task = self.tasks.get(&id).ok_or_else(|| unknown(id))?;
         let mut needs = Vec::new();
         for (index, state) in (0..).map(FragmentIndex).zip(&task.fragments) {
-            let Phase::Leased { lease: lease_id } = state.phase else { continue };
-            let Some(lease) = self.leases.get(&lease_id).filter(|l| !l.offered) else { continue };
-            let Some(missing) = self.missing(lease, now) else { continue };
-            let (Some(enclave), Some(allocation), Some(fragment)) =
-                (self.enclaves.get(&lease.enclave), state.allocations.last(), task.request.fragment(index))
-            else {
-                continue;
-            };
-            let Some(manager) = self.manager_of(allocation) else { continue };
-            // Without one, the lease ends by itself soon: nobody is asked to rely on another.
-            let Some(proof) = self.proof_to_show(task, fragment, enclave, now) else { continue };
-            let upstream = fragment.upstream().filter_map(|up| {
-                let done = task.done(up)?;
-                let output = done.report.output.clone()?;
-                let key = done.keys.iter().find(|k| k.object == output.object)?.clone();
-                Some(UpstreamKey { fragment: up, output, key })
-            });
-            needs.push(Needs {
-                lease: lease_id,
-                fragment: index,
-                allocation: allocation.clone(),
-                manager: (**manager).clone(),
-                passport: (*proof.passport).clone(),
-                verifier: (*proof.appointment).clone(),
-                evidence: (*proof.evidence).clone(),
-                collateral: proof.collateral.iter().map(|c| (**c).clone()).collect(),
-                upstream: upstream.collect(),
-                missing: missing.to_string(),
-            });
+            for lease_id in state.leases() {
+                let Some(lease) = self.leases.get(&lease_id).filter(|l| !l.offered) else { continue };
+                let Some(missing) = self.missing(lease, now) else { continue };
+                let (Some(enclave), Some(allocation), Some(fragment)) =
+                    (self.enclaves.get(&lease.enclave), allocation_of(state, lease_id), task.request.fragment(index))
+                else {
+                    continue;
+                };
+                let Some(manager) = self.manager_of(allocation) else { continue };
+                // Without one, the lease ends by itself soon: nobody is asked to rely on another.
+                let Some(proof) = self.proof_to_show(task, fragment, enclave, now) else { continue };
+                let upstream = fragment.upstream().filter_map(|up| {
+                    let done = task.done(up)?;
+                    let output = done.report.output.clone()?;
+                    let key = done.keys.iter().find(|k| k.object == output.object)?.clone();
+                    Some(UpstreamKey { fragment: up, output, key })
+                });
+                needs.push(Need {
+                    proof: proof.clone(),
+                    lease: lease_id,
+                    fragment: index,
+                    allocation: allocation.clone(),
+                    manager: (**manager).clone(),
+                    upstream: upstream.collect(),
+                    missing: missing.to_string(),
+                });
+            }
         }
         Ok(needs)
     }
 
     /// The proof by which an enclave was found good for a fragment: the freshest that its tenant may rely on and that
     /// satisfies the requirements.
-    fn proof_to_show<'a>(
+    pub(crate) fn proof_to_show<'a>(
         &self,
         task: &Task,
         fragment: &Fragment,
         enclave: &'a Enclave,
         now: UnixTime,
-    ) -> Option<&'a Proof> {
+    ) -> Option<&'a Brief> {
         let demand = &fragment.demand;
         let price_hour = enclave.rate().per_hour(demand.cpu, demand.memory);
-        let good = enclave
-            .proofs
-            .current()
-            .iter()
-            .filter(|c| c.holds_at(now) && c.proof.appointment.covers_tenant(&task.request.tenant))
-            .filter(|c| self.permits(&task.request, fragment, c, price_hour, now).is_ok());
-        let mut good = good.map(|c| &c.proof).filter(|proof| {
-            let candidate = Candidate { passport: &proof.passport, price_hour };
+        let good = enclave.proofs.for_tenant(&task.request.tenant, now);
+        let good = good.filter(|c| self.permits(&task.request, fragment, &c.kind, price_hour, now).is_ok());
+        let mut good = good.filter(|proof| {
+            let candidate = Candidate { passport: proof.typical(), price_hour };
             task.request.require.check(&candidate).is_ok() && fragment.require.check(&candidate).is_ok()
         });
         good.next()
@@ -513,4 +580,9 @@ impl Pool {
         let digest = *allocation.prev.get(1)?;
         self.managers.iter().chain(&self.manager).find(|a| a.digest() == digest)
     }
+}
+
+/// The manager's word on one of a fragment's leases.
+fn allocation_of(state: &FragmentState, lease: LeaseId) -> Option<&Signed<Allocation>> {
+    state.allocations.iter().rev().find(|a| a.lease == lease)
 }

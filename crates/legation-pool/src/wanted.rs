@@ -1,10 +1,15 @@
 //! What one fragment wants, held against a kind of enclave and against an enclave: every question of eligibility has its one
 //! answer here, for the index that decides and for the scan that explains.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use legation_core::{
-    Digest, EnclaveId, FragmentIndex, MicroUsd, ProviderId, Region, Rejection, Revocable, Revocation, UnixTime,
+    Digest, EnclaveId, FragmentId, FragmentIndex, MicroUsd, ProviderId, Region, Rejection, Revocable, Revocation,
+    UnixTime,
     claims::{Rate, TeeKind},
     prefer::{Axis, Preferences, SpreadRule},
     requirement::Candidate,
@@ -14,12 +19,16 @@ use legation_core::{
 
 use crate::{
     account::Headroom,
+    brief::Brief,
+    chip::Chip,
     classes::Near,
     enclave::{Enclave, Presence, amount},
+    event::LeaseEnd,
     index::Amount,
+    kind::Kind,
     pool::Pool,
-    proofs::Current,
     rank::{self, Parts, Weighed},
+    retire::Hold,
     task::{Attempt, Task},
 };
 
@@ -31,6 +40,13 @@ pub(crate) enum Refusal<'a> {
     Revoked(&'a Revocation),
     Cordoned(&'a Rejection),
     Draining,
+    Held(&'a Hold),
+    /// Others have it reserved, from then.
+    Reserved(UnixTime),
+    /// It is no seat of the reservation that the request names.
+    Seat(&'static str),
+    /// It is kept for a more urgent fragment.
+    Claimed(FragmentId),
     Away(UnixTime),
     Passport,
     Verifier,
@@ -61,6 +77,10 @@ impl Refusal<'_> {
             Self::Revoked(_) => "pool.revoked",
             Self::Cordoned(why) => &why.check,
             Self::Draining => "pool.draining",
+            Self::Held(_) => "pool.held",
+            Self::Reserved(_) => "place.reserved",
+            Self::Seat(_) => "place.seat",
+            Self::Claimed(_) => "pool.claimed",
             Self::Away(_) => "pool.away",
             Self::Passport => "pool.passport",
             Self::Verifier => "place.verifier",
@@ -89,7 +109,7 @@ struct Place {
     region: Region,
     /// Unknown of an enclave that is forgotten and left no report.
     tee: Option<TeeKind>,
-    chip: Option<String>,
+    chip: Option<Chip>,
 }
 
 /// What one fragment wants.
@@ -109,6 +129,8 @@ pub(crate) struct Wanted<'a> {
     left: MicroUsd,
     /// What the tenant's account has room for.
     account: Rc<Headroom>,
+    /// Of a seat: enclaves that are passed over.
+    seat: Option<&'a BTreeSet<EnclaveId>>,
     last: Option<(Rate, MicroUsd, MicroUsd)>,
     unmet: BTreeMap<Digest, Option<Rc<Rejection>>>,
 }
@@ -116,8 +138,46 @@ pub(crate) struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     pub(crate) fn new(pool: &'a Pool, task: &'a Task, index: FragmentIndex, now: UnixTime) -> Option<Self> {
         let fragment = task.request.fragment(index)?;
+        let others = if task.request.prefer.spread.is_empty() { Vec::new() } else { places(pool, task, index) };
+        Some(Self::of(pool, task, (index, fragment), others, now))
+    }
+
+    /// What a seat of a swarm wants beside the enclaves that have seats, `barred` aside: a chip of its own, whatever else.
+    pub(crate) fn seat(
+        pool: &'a Pool,
+        task: &'a Task,
+        seat: &'a Fragment,
+        taken: &[EnclaveId],
+        barred: &'a BTreeSet<EnclaveId>,
+        now: UnixTime,
+    ) -> Self {
+        let known = taken.iter().filter_map(|id| Some((*id, pool.enclaves.get(id)?)));
+        let others = known.map(|(id, enclave)| Place {
+            enclave: id,
+            provider: enclave.typical().configuration.provider.clone(),
+            region: rank::region(enclave.typical()).clone(),
+            tee: Some(enclave.typical().claims.tee.value),
+            chip: Some(enclave.chip().clone()),
+        });
+        // No fragment has such a number.
+        let index = FragmentIndex(u32::MAX);
+        Self { seat: Some(barred), ..Self::of(pool, task, (index, seat), others.collect(), now) }
+    }
+
+    fn of(
+        pool: &'a Pool,
+        task: &'a Task,
+        (index, fragment): (FragmentIndex, &'a Fragment),
+        others: Vec<Place>,
+        now: UnixTime,
+    ) -> Self {
         let prefer = &task.request.prefer;
-        Some(Self {
+        let mut account = pool.headroom(&task.request.tenant, &fragment.demand);
+        // What is committed for its reservation is what its leases there are paid from.
+        let booking = prefer.reservation.and_then(|id| pool.reservations.get(&id));
+        let held = booking.map_or(MicroUsd::ZERO, |booking| booking.held());
+        account.left = account.left.map(|left| left.saturating_add(held));
+        Self {
             pool,
             task,
             fragment,
@@ -126,12 +186,13 @@ impl<'a> Wanted<'a> {
             need: amount(&fragment.demand),
             weighed: Weighed::new(prefer.weights),
             near: prefer.near.as_ref().map(|place| pool.classes.near(place, &pool.distances)),
-            others: if prefer.spread.is_empty() { Vec::new() } else { places(pool, task, index) },
+            others,
             left: task.request.budget.saturating_sub(task.spent.saturating_add(task.committed)),
-            account: Rc::new(pool.headroom(&task.request.tenant, &fragment.demand)),
+            account: Rc::new(account),
+            seat: None,
             last: None,
             unmet: BTreeMap::new(),
-        })
+        }
     }
 
     pub(crate) fn prefer(&self) -> &'a Preferences {
@@ -153,14 +214,14 @@ impl<'a> Wanted<'a> {
     }
 
     /// Whether a kind of enclave satisfies requirements and policies: the same answer for whoever asks for the same.
-    pub(crate) fn admits(&self, current: &Current, price_hour: MicroUsd) -> Result<(), Rejection> {
+    pub(crate) fn admits(&self, kind: &Kind, price_hour: MicroUsd) -> Result<(), Rejection> {
         let request = &self.task.request;
         let requirements = [&request.require, &self.fragment.require];
         if self.pool.is_unruled(request) && requirements.iter().all(|r| r.source() == ANY) {
             return Ok(());
         }
-        self.pool.permits(request, self.fragment, current, price_hour, self.now)?;
-        let candidate = Candidate { passport: &current.proof.passport, price_hour };
+        self.pool.permits(request, self.fragment, kind, price_hour, self.now)?;
+        let candidate = Candidate { passport: kind.typical(), price_hour };
         requirements.iter().try_for_each(|r| r.check(&candidate))
     }
 
@@ -184,8 +245,23 @@ impl<'a> Wanted<'a> {
         })
     }
 
-    /// Whether an enclave is: not tried before, and within the rules of spread. What it costs beside.
+    /// Whether an enclave is: within reservations, not tried before, and within the rules of spread. What it costs beside.
     pub(crate) fn enclave_within(&self, id: EnclaveId) -> Result<u32, Refusal<'a>> {
+        self.seated(id)?;
+        if let Some(barred) = self.seat {
+            return self.seat_within(id, barred);
+        }
+        self.apart(id)
+    }
+
+    /// Asks nothing about the tenant's account from now on.
+    pub(crate) fn without_account(mut self) -> Self {
+        self.account = Rc::new(Headroom { refused: None, left: None });
+        self
+    }
+
+    /// Whether an enclave was not tried before and is within the rules of spread. What it costs beside.
+    pub(crate) fn apart(&self, id: EnclaveId) -> Result<u32, Refusal<'a>> {
         if let Some(attempt) = self.task.tried(self.index, id) {
             return Err(Refusal::Tried(attempt));
         }
@@ -193,9 +269,9 @@ impl<'a> Wanted<'a> {
         if self.others.is_empty() {
             return Ok(uses.saturating_mul(rank::USE));
         }
-        let chip = self.pool.enclaves.get(&id).map(|e| e.passport().claims.chip.value.as_str());
+        let chip = self.pool.enclaves.get(&id).map(Enclave::chip);
         let cost = self.spread(|axis, other| match axis {
-            Axis::Chip => other.chip.as_deref().zip(chip).map(|(a, b)| a == b),
+            Axis::Chip => other.chip.as_ref().zip(chip).map(|(a, b)| a == b),
             Axis::Enclave => Some(other.enclave == id),
             Axis::Provider | Axis::Tee | Axis::Region => None,
         })?;
@@ -205,9 +281,24 @@ impl<'a> Wanted<'a> {
         Ok(cost.saturating_add(if together { 0 } else { uses.saturating_mul(rank::USE) }))
     }
 
+    /// Whether an enclave may be a member beside the others: it did not fail this swarm before, and its chip is none of theirs.
+    fn seat_within(&self, id: EnclaveId, barred: &BTreeSet<EnclaveId>) -> Result<u32, Refusal<'a>> {
+        let gone = self.task.swarm.as_deref().map(|swarm| swarm.gone.as_slice()).unwrap_or_default();
+        let failed = |a: &&Attempt| a.enclave == id && a.ended.as_ref().is_some_and(LeaseEnd::blames_enclave);
+        if let Some(attempt) = gone.iter().find(failed) {
+            return Err(Refusal::Tried(attempt));
+        }
+        let chip = self.pool.enclaves.get(&id).map(Enclave::chip);
+        if barred.contains(&id) || self.others.iter().any(|o| o.enclave == id || o.chip.as_ref() == chip) {
+            return Err(Refusal::Spread(Axis::Chip, SpreadRule::Distinct));
+        }
+        Ok(0)
+    }
+
     /// Whether nothing speaks about single enclaves: no past, no other fragments.
     pub(crate) fn is_plain(&self) -> bool {
-        self.task.uses.0.is_empty() && self.others.is_empty()
+        let reserved = self.prefer().reservation.is_some() || !self.pool.seats_at.is_empty();
+        self.seat.is_none() && self.task.uses.0.is_empty() && self.others.is_empty() && !reserved
     }
 
     /// Goes through the rules of spread that `shares` can answer.
@@ -237,6 +328,18 @@ impl<'a> Wanted<'a> {
 
     /// Whether an enclave could take the fragment now, and how it would rank: what the index finds, asked of one.
     pub(crate) fn judge(&mut self, id: EnclaveId, enclave: &'a Enclave) -> Result<Standing, Refusal<'a>> {
+        let standing = self.stands(id, enclave)?;
+        if let Some(other) = enclave.claimed
+            && self.task.id_of(self.index) != other
+        {
+            return Err(Refusal::Claimed(other));
+        }
+        self.seated(id)?;
+        if enclave.fits(&self.fragment.demand) { Ok(standing) } else { Err(Refusal::Capacity) }
+    }
+
+    /// The same whatever runs there, and whoever it is kept or reserved for.
+    pub(crate) fn stands(&mut self, id: EnclaveId, enclave: &'a Enclave) -> Result<Standing, Refusal<'a>> {
         let now = self.now;
         if let Some(revocation) = &enclave.revoked {
             return Err(Refusal::Revoked(revocation));
@@ -249,6 +352,9 @@ impl<'a> Wanted<'a> {
         if let Some(cordon) = &enclave.cordon {
             return Err(Refusal::Cordoned(&cordon.why));
         }
+        if let Some(hold) = &enclave.hold {
+            return Err(Refusal::Held(hold));
+        }
         if !enclave.proofs.hold_at(now) {
             return Err(Refusal::Passport);
         }
@@ -256,7 +362,7 @@ impl<'a> Wanted<'a> {
         if enclave.proofs.for_tenant(tenant, now).next().is_none() {
             return Err(Refusal::Verifier);
         }
-        let own = self.enclave_within(id)?;
+        let own = self.apart(id)?;
         // The best of the proofs that satisfy; if none does, what the freshest does not.
         let mut best: Option<Standing> = None;
         let mut first = None;
@@ -268,20 +374,19 @@ impl<'a> Wanted<'a> {
             }
         }
         match (best, first) {
-            (Some(_), _) if !enclave.fits(&self.fragment.demand) => Err(Refusal::Capacity),
             (Some(best), _) => Ok(best),
             (None, Some(why)) => Err(why),
             (None, None) => Err(Refusal::Verifier),
         }
     }
 
-    fn standing(&mut self, proof: &Current, enclave: &Enclave, own: u32) -> Result<Standing, Refusal<'a>> {
-        let passport = &proof.proof.passport;
+    fn standing(&mut self, proof: &Brief, enclave: &Enclave, own: u32) -> Result<Standing, Refusal<'a>> {
+        let passport = proof.typical();
         let (price_hour, _) = self.price(enclave.rate());
-        let known = self.unmet.get(&proof.kind).cloned();
+        let known = self.unmet.get(&proof.kind.digest()).cloned();
         let unmet = known.unwrap_or_else(|| {
-            let unmet = self.admits(proof, price_hour).err().map(Rc::new);
-            self.unmet.insert(proof.kind, unmet.clone());
+            let unmet = self.admits(&proof.kind, price_hour).err().map(Rc::new);
+            self.unmet.insert(proof.kind.digest(), unmet.clone());
             unmet
         });
         if let Some(why) = unmet {
@@ -289,8 +394,8 @@ impl<'a> Wanted<'a> {
         }
         let distance = self.distance(passport)?;
         let spread = self.kind_within(passport, enclave.rate())?;
-        let (from, until) = proof.holds();
-        Ok(self.rank(passport, enclave, (from.0, until.0), distance, spread.saturating_add(own)))
+        let holds = (proof.issued.0, proof.expires.0);
+        Ok(self.rank(passport, enclave, holds, distance, spread.saturating_add(own)))
     }
 
     fn rank(&self, passport: &Passport, enclave: &Enclave, holds: (u64, u64), distance: u32, spread: u32) -> Standing {
@@ -331,13 +436,29 @@ impl<'a> Wanted<'a> {
             }),
             Refusal::Cordoned(why) => why.clone(),
             Refusal::Draining => refuse.expected("taking work").got("draining"),
+            Refusal::Held(hold) => refuse
+                .expected("not cordoned by its operator")
+                .got(format!("cordoned since {}: {}", hold.since, hold.why))
+                .fix("have the operator lift it by `legation enclave uncordon`"),
+            Refusal::Reserved(from) => refuse
+                .expected("room that nobody has reserved while the lease may last")
+                .got(format!("none from {from} on"))
+                .fix("shorten the time limit, or wait until the reservation ends"),
+            Refusal::Seat(why) => refuse
+                .expected("a free seat of the reservation that the request names")
+                .got(why)
+                .fix("wait until a seat is free; see `legation reserve show`"),
+            Refusal::Claimed(other) => refuse
+                .expected("not kept for others")
+                .got(format!("kept for {other}, which is more urgent than what runs there"))
+                .fix("wait until it is placed"),
             Refusal::Away(since) => refuse.expected("an open channel").got(format!("away since {since}")),
             Refusal::Passport => refuse
                 .expected("a passport that holds now")
-                .got(format!("{} to {}", enclave.passport().issued, enclave.passport().expires))
+                .got(format!("{} to {}", enclave.proof().issued, enclave.proof().expires))
                 .fix("its agent must attest again"),
             Refusal::Verifier => {
-                let verifiers: Vec<_> = enclave.proofs().map(|p| p.passport.verifier_id().short()).collect();
+                let verifiers: Vec<_> = enclave.proofs().map(|p| p.verifier().short()).collect();
                 refuse
                     .expected(format!(
                         "a passport of a verifier that is trusted with the work of {}",
@@ -416,14 +537,16 @@ fn places(pool: &Pool, task: &Task, except: FragmentIndex) -> Vec<Place> {
     let mut places = Vec::new();
     for (index, state) in (0..).map(FragmentIndex).zip(&task.fragments) {
         let Some(last) = state.attempts.last().filter(|a| index != except && a.ended.is_none()) else { continue };
-        let enclave = pool.enclaves.get(&last.enclave).map(Enclave::passport);
-        let passport = state.done.as_ref().map(|done| &*done.proof.passport).or(enclave);
+        let enclave = pool.enclaves.get(&last.enclave);
+        let done = state.done.as_ref();
+        let passport = done.map(|done| done.proof.typical()).or(enclave.map(Enclave::typical));
+        let chip = done.map(|done| &done.chip).or(enclave.map(Enclave::chip));
         let place = Place {
             enclave: last.enclave,
             provider: last.provider.clone(),
-            region: passport.map_or(&last.region, |p| rank::region(p)).clone(),
+            region: passport.map_or(&last.region, rank::region).clone(),
             tee: passport.map(|p| p.claims.tee.value),
-            chip: passport.map(|p| p.claims.chip.value.clone()),
+            chip: chip.cloned(),
         };
         if !places.contains(&place) {
             places.push(place);

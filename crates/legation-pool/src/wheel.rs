@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::index::push_tight;
+
 /// Spokes of each wheel, as a power of two.
 const BITS: u32 = 6;
 /// Wheels.
@@ -59,7 +61,7 @@ impl<T: Copy + Ord> Wheel<T> {
             return self.rest.push((at, what));
         }
         let spoke = (at >> (BITS * wheel as u32)) & ((1 << BITS) - 1);
-        self.spokes[(wheel << BITS) + spoke as usize].push((at, what));
+        push_tight(&mut self.spokes[(wheel << BITS) + spoke as usize], (at, what));
     }
 
     /// Gives out, in order, all that falls due before second `now`.
@@ -134,6 +136,30 @@ impl<T: Copy + Ord> Due<T> {
     /// Has something looked at once second `at` is over.
     pub(crate) fn put(&mut self, at: u64, what: T) {
         self.wheel.put(at, what);
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let entries = self.wheel.spokes.iter().chain([&self.wheel.rest]).map(Vec::capacity).sum::<usize>();
+        entries * size_of::<(u64, T)>() + self.ready.len() * size_of::<T>()
+    }
+
+    /// Whether something that was put in with this second is there yet: it has not fallen due.
+    pub(crate) fn is_ahead(&self, at: u64) -> bool {
+        at >= self.wheel.now
+    }
+
+    /// Goes on to second `now`; gives what falls due before it.
+    pub(crate) fn fall_due(&mut self, now: u64) -> Vec<T> {
+        if self.wheel.now >= now {
+            return Vec::new();
+        }
+        self.wheel.due_before(now).into_iter().map(|(_, what)| what).collect()
+    }
+
+    /// Keeps what fell due, to be taken.
+    pub(crate) fn keep(&mut self, what: T) {
+        self.ready.insert(what);
     }
 
     /// Goes on to second `now`; of what falls due before it, keeps what `alive` says.

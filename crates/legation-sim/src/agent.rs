@@ -11,13 +11,15 @@ use std::{collections::BTreeMap, rc::Rc};
 use legation_agent::{
     books::{Books, Entry, Pending},
     offer::{Standing, Work, judge_offer},
+    swarm,
 };
 use legation_core::{
-    EnclaveId, LeaseId, PublicKey, Rejection, Revoked, Seq, Signed, Term, UnixTime,
+    EnclaveId, LeaseId, PublicKey, Rejection, Revoked, Seq, Signed, Signer, Term, UnixTime,
     claims::Capacity,
+    dsse,
     statement::{Appointment, Passport},
 };
-use legation_net::message::{Offer, Reported, ToAgent, ToManager};
+use legation_net::message::{Enlist, Offer, Reported, ToAgent, ToManager};
 
 use crate::{
     clock::{Clock, Instant, Span},
@@ -332,6 +334,7 @@ impl Agent {
                 }
             }
             ToAgent::Offer(offer) => self.offered(ether, offer),
+            ToAgent::Enlist(enlist) => self.enlisted(ether, enlist),
             ToAgent::Cancel { lease } => {
                 if self.lies && ether.random.chance(500) {
                     ether.fault(Fault::LieDeaf);
@@ -351,6 +354,31 @@ impl Agent {
         }
     }
 
+    /// Judges the members of a round as the product does, and joins them; now and then it is too slow to.
+    fn enlisted(&mut self, ether: &mut Ether, enlist: &Enlist) {
+        let Some(seat) = enlist.seating.seat(self.enclave()).map(|s| s.member.lease) else { return };
+        if !ether.calm && ether.random.chance(30) {
+            ether.fault(Fault::Aloof);
+            return;
+        }
+        let standing = swarm::Standing {
+            identity: self.boot.public_key(),
+            operators: std::slice::from_ref(&self.operator),
+            revoked: &self.revoked,
+            obeyed: self.books.obeyed().0,
+            now: self.clock.unix(ether.now),
+        };
+        match swarm::judge(enlist, &standing) {
+            Err(why) => self.refuse(ether, seat, why),
+            Ok(membership) => {
+                let signed = dsse::sign(membership, &self.boot);
+                self.books.join(seat, signed.digest());
+                ether.reach("agent: joins a swarm");
+                self.say(ether, ToManager::Join(Box::new(signed)));
+            }
+        }
+    }
+
     fn offered(&mut self, ether: &mut Ether, offer: &Offer) {
         let (lease, allocation) = (offer.allocation.lease, offer.allocation.digest());
         if offer.term < self.books.obeyed().0 {
@@ -363,7 +391,7 @@ impl Agent {
             Some(Entry::Known) => return,
             None => {}
         }
-        if let Err(why) = self.books.open() {
+        if let Err(why) = self.books.open().and_then(|()| self.books.check_member(&offer.allocation)) {
             return self.refuse(ether, lease, why);
         }
         let Some((passport, appointment)) = &self.passport else {

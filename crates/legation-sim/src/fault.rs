@@ -58,6 +58,8 @@ faults! {
     LeaderFreezePastTerm = "freeze.leader-past-term",
     /// A manager stood still between asking for an append and hearing of it.
     FreezeInAppend = "freeze.manager-in-append",
+    /// An agent did not answer when it was asked to join a swarm.
+    Aloof = "agent.aloof",
     /// An agent stood still.
     AgentFreeze = "freeze.agent",
     /// A clock was wrong from the start.
@@ -118,6 +120,14 @@ faults! {
     Revoke = "operator.revoke",
     /// The operator drains an enclave.
     Drain = "operator.drain",
+    /// The operator cordons an enclave.
+    Cordon = "operator.cordon",
+    /// The operator takes a cordon back.
+    Uncordon = "operator.uncordon",
+    /// The operator lets work be pushed aside, or no longer.
+    Consent = "operator.consent",
+    /// Seats are set aside that nobody will use.
+    Reserve = "operator.reserve",
     /// A verifier takes a passport back.
     Withdraw = "operator.withdraw",
 }

@@ -23,7 +23,7 @@ use legation_manager::{
     leadership::{Began, Claimant, Fate, Leadership, Timing, Turn},
 };
 use legation_policy::Scope;
-use legation_pool::{Applied, Command, Effect, OfferParts, Pool, Record};
+use legation_pool::{Applied, Command, Effect, EnlistParts, Need, OfferParts, Pool, Record, TaskState};
 
 use crate::{
     clock::{Clock, Instant, Span},
@@ -102,8 +102,9 @@ enum Reply {
 /// One thing to do when what is before it is durable.
 enum Outcome {
     Verdict(Reply, Result<Seq, Rejection>),
-    View { to: Node, number: u64, answer: Answer },
+    View { to: Node, number: u64, view: Result<(TaskState, Vec<Need>), Rejection> },
     Offer(EnclaveId, Box<OfferParts>),
+    Enlist(EnclaveId, Box<EnlistParts>),
     Cancel(EnclaveId, LeaseId),
     Reattest(EnclaveId, String),
     Close(EnclaveId, Rejection),
@@ -541,6 +542,10 @@ impl Manager {
                     // The lease ended with the same command.
                     Err(_) => continue,
                 },
+                Effect::Enlist { enclave, task } => match pool.enlistment(task, enclave) {
+                    Ok(parts) => Outcome::Enlist(enclave, Box::new(parts)),
+                    Err(_) => continue,
+                },
                 Effect::Cancel { enclave, lease } => Outcome::Cancel(enclave, lease),
                 Effect::Reattest { enclave, why } => Outcome::Reattest(enclave, why),
                 Effect::Close { enclave, why } => Outcome::Close(enclave, why),
@@ -574,18 +579,18 @@ impl Manager {
     fn view(&mut self, ether: &mut Ether, to: Node, number: u64, task: TaskId) {
         let now = self.clock.unix(ether.now);
         let stalled = self.stalled;
-        let answer = match self.reign.as_ref().filter(|_| !stalled) {
+        let view = match self.reign.as_ref().filter(|_| !stalled) {
             None => {
                 let answer = Rc::new(Answer::Refused(if stalled { unwritten() } else { standing_by() }));
                 return ether.send(self.node(), to, Message::Answer { number, answer });
             }
             Some(reign) => match (reign.pool.tasks().get(&task), reign.pool.needs(task, now)) {
-                (Some(known), Ok(needs)) => Answer::View { state: known.state.clone(), needs },
-                (_, Err(why)) => Answer::Refused(why),
-                (None, Ok(_)) => Answer::Refused(Rejection::new("task.unknown", "the task")),
+                (Some(known), Ok(needs)) => Ok((known.state.clone(), needs)),
+                (_, Err(why)) => Err(why),
+                (None, Ok(_)) => Err(Rejection::new("task.unknown", "the task")),
             },
         };
-        self.batch.outcomes.push(Outcome::View { to, number, answer });
+        self.batch.outcomes.push(Outcome::View { to, number, view });
     }
 
     /// Its key, for whoever wants to know who leads.

@@ -10,7 +10,7 @@ use legation_core::{
     task::WrappedKey,
 };
 use legation_net::message::{ToAgent, ToManager};
-use legation_pool::{IdempotencyKey, Needs, TaskState};
+use legation_pool::{Command, IdempotencyKey, Needs, TaskState};
 
 use crate::{keys::Key, statements::Machine};
 
@@ -96,6 +96,8 @@ pub(crate) enum Call {
     Revoke { what: Revocable, why: String },
     /// An operator's.
     Drain { enclave: EnclaveId },
+    /// An operator's: a cordon, an account, a reservation.
+    Operate(Box<Command>),
     /// A verifier's.
     Withdraw { enclave: EnclaveId, verifier: KeyId },
 }

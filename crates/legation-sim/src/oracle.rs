@@ -10,23 +10,30 @@
 //! 5. what a task was charged and is committed to stays within its budget;
 //! 6. what is acknowledged is in the journal: tasks, grants, reports, revocations; and whoever leads knows them;
 //! 7. an agent obeys no offer of an older term than it obeyed, none that is not in the journal, and none beyond its capacity;
-//! 8. a pool that only absorbs the records passes its own audit, and is equal to the leader's.
+//! 8. a swarm is seated whole or not at all, and within its machines; its fragments are leased to members of rounds that all members
+//!    joined, one at a time each, and one fragment to two of them at most; its seats are given back before its task ends;
+//! 9. a pool that only absorbs the records passes its own audit, and is equal to the leader's;
+//! 9. nothing is pushed aside unless accounts consent and what pushes is more urgent, and nobody else gets a place that is being
+//!    cleared;
+//! 10. nobody gets room that is reserved for another while its lease may last; nothing new goes to whom the operator cordoned.
 //!
 //! At the end
-//! 9. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
+//! 11. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
 //!    seeds with real signatures by way of JSON, and with every signature checked);
-//! 10. when faults stop, every task ends within a bound, unless no enclave can take it.
+//! 12. when faults stop, every task ends within a bound, unless no enclave can take it.
+
+mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Millicores, PublicKey, Revocable, Revoked, Signed, TaskId,
-    Term,
+    Bytes, Digest, EnclaveId, FragmentId, LeaseId, MicroUsd, Millicores, PublicKey, ReservationId, Revocable, Revoked,
+    Signed, TaskId, Term, UnixTime,
     claims::{Capacity, Rate},
     statement::{Allocation, Passport, Report, Request},
     task::Demand,
 };
-use legation_pool::{Event, LeaseEnd, Limits, Phase, Pool, Record, TaskState};
+use legation_pool::{AccountTerms, Booking, Event, LeaseEnd, Limits, Phase, Pool, Record, TaskState};
 
 /// What it knows of an enclave.
 #[derive(Default)]
@@ -37,6 +44,8 @@ struct Seen {
     here: bool,
     draining: bool,
     cordoned: bool,
+    /// By its operator.
+    held: bool,
 }
 
 /// What it knows of a lease.
@@ -44,9 +53,14 @@ struct Held {
     fragment: FragmentId,
     enclave: EnclaveId,
     demand: Demand,
+    until: UnixTime,
+    /// The reservation that its request names.
+    seat: Option<ReservationId>,
     cost_max: MicroUsd,
     allocation: Digest,
     live: bool,
+    /// The seat of a swarm that it is within.
+    within: Option<LeaseId>,
 }
 
 /// What it knows of a task.
@@ -55,6 +69,7 @@ struct Known {
     live: bool,
     spent: MicroUsd,
     committed: MicroUsd,
+    swarm: swarm::Book,
 }
 
 /// What machines really are.
@@ -84,10 +99,15 @@ pub(crate) struct Oracle {
     truth: BTreeMap<EnclaveId, Truth>,
     enclaves: BTreeMap<EnclaveId, Seen>,
     leases: BTreeMap<LeaseId, Held>,
-    holders: BTreeMap<FragmentId, LeaseId>,
+    holders: BTreeSet<(FragmentId, LeaseId)>,
     tasks: BTreeMap<TaskId, Known>,
     grants: BTreeSet<Digest>,
     revoked: Revoked,
+    /// What tenants may do: all of them have the default account.
+    terms: AccountTerms,
+    /// For whom places are being cleared.
+    kept: BTreeMap<EnclaveId, FragmentId>,
+    reserved: BTreeMap<ReservationId, Booking>,
     blamed: BTreeSet<(FragmentId, EnclaveId)>,
     /// Highest term that each boot obeyed.
     obeyed: BTreeMap<EnclaveId, Term>,
@@ -113,10 +133,13 @@ impl Oracle {
             truth: BTreeMap::new(),
             enclaves: BTreeMap::new(),
             leases: BTreeMap::new(),
-            holders: BTreeMap::new(),
+            holders: BTreeSet::new(),
             tasks: BTreeMap::new(),
             grants: BTreeSet::new(),
             revoked: Revoked::default(),
+            terms: AccountTerms::default(),
+            kept: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             blamed: BTreeSet::new(),
             obeyed: BTreeMap::new(),
             acknowledged: Vec::new(),
@@ -169,6 +192,21 @@ impl Oracle {
             }
             Event::Arrived { enclave } => self.enclaves.entry(*enclave).or_default().here = true,
             Event::Left { enclave, .. } => self.enclaves.entry(*enclave).or_default().here = false,
+            Event::Cordoned { enclave, .. } => self.enclaves.entry(*enclave).or_default().held = true,
+            Event::Uncordoned { enclave, .. } => self.enclaves.entry(*enclave).or_default().held = false,
+            Event::AccountSet { tenant: None, terms, .. } => self.terms = terms.clone(),
+            Event::Claimed { fragment, enclave, victims, .. } => self.claimed(*fragment, *enclave, victims)?,
+            Event::Unclaimed { fragment, .. } => self.kept.retain(|_, other| other != fragment),
+            Event::Reserved { booking } => {
+                self.reserved.insert(ReservationId(record.seq.0), (**booking).clone());
+            }
+            Event::Reseated { reservation, seat, enclave, .. } => {
+                let known = self.reserved.get_mut(reservation).ok_or("moves a seat of no reservation")?;
+                known.seats.get_mut(*seat as usize).ok_or("moves a seat that is not there")?.enclave = *enclave;
+            }
+            Event::ReservationEnded { reservation, .. } => {
+                self.reserved.remove(reservation).ok_or("ends a reservation that is none")?;
+            }
             Event::Draining { enclave } => self.enclaves.entry(*enclave).or_default().draining = true,
             Event::Revoked { revocation } => self.revoked.insert(revocation.clone()),
             Event::Lapsed { enclave, .. } | Event::Barred { enclave, .. } => {
@@ -179,8 +217,13 @@ impl Oracle {
                 seen.passports.retain(|p| p.verifier_id() != *verifier);
             }
             Event::Submitted { request, .. } => {
-                let known =
-                    Known { request: request.clone(), live: true, spent: MicroUsd::ZERO, committed: MicroUsd::ZERO };
+                let known = Known {
+                    request: request.clone(),
+                    live: true,
+                    spent: MicroUsd::ZERO,
+                    committed: MicroUsd::ZERO,
+                    swarm: swarm::Book::default(),
+                };
                 let before = self.tasks.insert(TaskId::new(request.digest()), known);
                 unless(before.is_none(), || "submits a task again".to_owned())?;
             }
@@ -188,6 +231,9 @@ impl Oracle {
                 self.grants.insert(grant.digest());
             }
             Event::Leased { allocation } => self.leased(allocation, record)?,
+            Event::SwarmSeated { seating } => self.seated(seating, record)?,
+            Event::SwarmJoined { membership } => self.joined(membership)?,
+            Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats)?,
             Event::LeaseEnded { lease, why } => {
                 let held = self.release(*lease)?;
                 if why.blames_enclave() {
@@ -202,7 +248,10 @@ impl Oracle {
                 let known = self.tasks.get_mut(task).ok_or("ends an unknown task")?;
                 unless(known.live, || "ends a task twice".to_owned())?;
                 known.live = false;
-                let open = self.holders.keys().any(|fragment| fragment.task == *task);
+                self.kept.retain(|_, fragment| fragment.task != *task);
+                let seats = known.swarm.is_empty();
+                unless(seats, || "ends a task that holds seats".to_owned())?;
+                let open = self.holders.iter().any(|(fragment, _)| fragment.task == *task);
                 unless(!open, || "ends a task that holds leases".to_owned())?;
             }
             _ => {}
@@ -210,13 +259,46 @@ impl Oracle {
         Ok(())
     }
 
-    /// Another boot of a machine takes the place of the one before, which starts over should it return.
+    /// Consent of both sides, and more urgent; all of it on one enclave.
+    fn claimed(&mut self, fragment: FragmentId, enclave: EnclaveId, victims: &[LeaseId]) -> Result<(), String> {
+        let short = enclave.short();
+        let priority = |of: FragmentId| self.tasks.get(&of.task).map(|t| t.request.prefer.priority);
+        unless(self.terms.may_preempt && self.terms.preemptible, || format!("clears {short} without consent"))?;
+        for victim in victims {
+            let held = self.leases.get(victim).filter(|held| held.live && held.enclave == enclave);
+            let held = held.ok_or_else(|| format!("clears {short} of {victim}, which is not there"))?;
+            unless(priority(held.fragment) < priority(fragment), || format!("{victim} is as urgent as {fragment}"))?;
+        }
+        let other = self.kept.insert(enclave, fragment);
+        unless(other.is_none(), || format!("clears {short} twice"))
+    }
+
+    /// Whether reservations of others leave room for a lease on an enclave, as long as it may last.
+    fn leaves_room(&self, enclave: EnclaveId, lease: &Held, from: UnixTime, all: Capacity) -> bool {
+        self.reserved.iter().filter(|(id, _)| lease.seat != Some(**id)).all(|(_, booking)| {
+            let seats = booking.seats.iter().filter(|seat| seat.enclave == enclave).count() as u64;
+            let at = booking.terms.from.max(from);
+            if seats == 0 || at > lease.until || at > booking.terms.until {
+                return true;
+            }
+            let others =
+                self.leases.values().filter(|l| l.live && l.within.is_none() && l.enclave == enclave && l.until >= at);
+            let others = || others.clone().filter(|l| l.seat.is_none()).chain([lease]).map(|l| l.demand);
+            let demand = booking.terms.demand;
+            let cpu = others().map(|d| d.cpu.0).sum::<u64>() + demand.cpu.0 * seats;
+            let memory = others().map(|d| d.memory.0).sum::<u64>() + demand.memory.0 * seats;
+            let slots = others().count() as u64 + seats;
+            cpu <= all.cpu.0 && memory <= all.memory.0 && slots <= u64::from(all.slots)
+        })
+    }
+
+    /// Another boot of a machine takes the place of the one before. Should that return, what its operator said of it holds.
     fn displace(&mut self, passport: &Signed<Passport>) {
         let slot = Some((passport.claims.chip.value.clone(), passport.configuration.slot));
         self.enclaves.entry(passport.enclave_id()).or_default().slot.clone_from(&slot);
         for (id, seen) in &mut self.enclaves {
             if seen.slot == slot && *id != passport.enclave_id() {
-                (seen.draining, seen.here) = (false, false);
+                seen.here = false;
                 seen.passports.clear();
             }
         }
@@ -228,17 +310,53 @@ impl Oracle {
         let short = enclave.short();
         unless(allocation.term <= record.term, || "an allocation of a later term".to_owned())?;
         unless(!self.leases.contains_key(&lease), || format!("{lease} is given twice"))?;
-        let other = self.holders.get(&fragment);
-        unless(other.is_none(), || {
-            format!("{fragment} has {} already", other.map_or_else(String::new, |o| o.to_string()))
-        })?;
+        self.alone(fragment, allocation)?;
         let known = self.tasks.get(&fragment.task).ok_or("leases for an unknown task")?;
         unless(known.live, || "leases for a task that has ended".to_owned())?;
-        let spec = known.request.fragment(fragment.index).ok_or("leases for an unknown fragment")?;
+        let spec = known.request.fragment(fragment.index).ok_or("leases for an unknown fragment")?.clone();
+        let reservation = known.request.prefer.reservation;
+        let truth = self.fit_for_work(enclave, record)?;
+        let kept = self.kept.get(&enclave).is_none_or(|other| *other == fragment) || allocation.seat.is_some();
+        unless(kept, || format!("leases to {short}, which is being cleared for another"))?;
+        let again = self.blamed.contains(&(fragment, enclave));
+        unless(!again, || format!("leases {fragment} again to {short}, which failed it"))?;
+        let price = truth.rate.per_hour(spec.demand.cpu, spec.demand.memory);
+        unless(allocation.price_hour == price, || format!("a price of {}, not {price}", allocation.price_hour))?;
+        let within = self.takes_seat(allocation)?;
+        if within.is_none() {
+            self.has_room(enclave, truth, &spec.demand)?;
+        }
+        let held = Held {
+            fragment,
+            enclave,
+            demand: spec.demand,
+            until: allocation.until,
+            seat: reservation,
+            cost_max: if within.is_some() { MicroUsd::ZERO } else { cost_max(price, &spec.demand) },
+            allocation: allocation.digest(),
+            live: true,
+            within,
+        };
+        unless(within.is_some() || self.leaves_room(enclave, &held, allocation.from, truth.capacity), || {
+            format!("leases room of {short} that is reserved")
+        })?;
+        self.kept.retain(|_, other| *other != fragment);
+        let cost = held.cost_max;
+        self.leases.insert(lease, held);
+        self.holders.insert((fragment, lease));
+        let known = self.tasks.get_mut(&fragment.task).ok_or("leases for an unknown task")?;
+        known.committed = known.committed.saturating_add(cost);
+        known.within_budget()
+    }
+
+    /// Whether anything may be given to an enclave at that moment; what its machine really is.
+    fn fit_for_work(&self, enclave: EnclaveId, record: &Record) -> Result<Truth, String> {
+        let short = enclave.short();
         let seen = self.enclaves.get(&enclave).ok_or_else(|| format!("leases to {short}, which never attested"))?;
         let truth = self.truth.get(&enclave).ok_or_else(|| format!("leases to {short}, which never booted"))?;
         unless(seen.here, || format!("leases to {short}, which is away"))?;
         unless(!seen.draining, || format!("leases to {short}, which is draining"))?;
+        unless(!seen.held, || format!("leases to {short}, which its operator cordoned"))?;
         unless(!seen.cordoned, || format!("leases to {short}, which is cordoned"))?;
         unless(self.limits.allow_development || truth.production, || {
             format!("leases to {short}, a development machine")
@@ -247,44 +365,36 @@ impl Oracle {
         let proof = proofs.find(|p| self.revoked.of(p).is_none());
         unless(proof.is_some(), || format!("leases to {short}, of which no proof holds at {}", record.at))?;
         unless(seen.passports.iter().all(|p| self.revoked.of(p).is_none()), || format!("leases to {short}, revoked"))?;
-        let again = self.blamed.contains(&(fragment, enclave));
-        unless(!again, || format!("leases {fragment} again to {short}, which failed it"))?;
+        Ok(*truth)
+    }
 
-        let mine = || self.leases.values().filter(|l| l.live && l.enclave == enclave).map(|l| l.demand);
-        let cpu: Millicores = mine().map(|d| d.cpu).sum::<Millicores>().saturating_add(spec.demand.cpu);
-        let memory: Bytes = mine().map(|d| d.memory).sum::<Bytes>().saturating_add(spec.demand.memory);
+    /// Whether a machine has room for another demand.
+    fn has_room(&self, enclave: EnclaveId, truth: Truth, demand: &Demand) -> Result<(), String> {
+        let short = enclave.short();
+        let plain = self.leases.values().filter(|l| l.live && l.within.is_none() && l.enclave == enclave);
+        let mine: Vec<Demand> = plain.map(|l| l.demand).chain(self.seats_at(enclave)).collect();
+        let mine = || mine.iter().copied();
+        let cpu: Millicores = mine().map(|d| d.cpu).sum::<Millicores>().saturating_add(demand.cpu);
+        let memory: Bytes = mine().map(|d| d.memory).sum::<Bytes>().saturating_add(demand.memory);
         let slots = mine().count() as u64 + 1;
         let Capacity { cpu: cpu_max, memory: memory_max, slots: slots_max } = truth.capacity;
         unless(cpu <= cpu_max && memory <= memory_max && slots <= u64::from(slots_max), || {
             format!(
                 "leases more of {short} than it has: {cpu} of {cpu_max}, {memory} of {memory_max}, {slots} of {slots_max} slots"
             )
-        })?;
-        let price = truth.rate.per_hour(spec.demand.cpu, spec.demand.memory);
-        unless(allocation.price_hour == price, || format!("a price of {}, not {price}", allocation.price_hour))?;
-        let held = Held {
-            fragment,
-            enclave,
-            demand: spec.demand,
-            cost_max: cost_max(price, &spec.demand),
-            allocation: allocation.digest(),
-            live: true,
-        };
-        let cost = held.cost_max;
-        self.leases.insert(lease, held);
-        self.holders.insert(fragment, lease);
-        let known = self.tasks.get_mut(&fragment.task).ok_or("leases for an unknown task")?;
-        known.committed = known.committed.saturating_add(cost);
-        known.within_budget()
+        })
     }
 
     fn release(&mut self, lease: LeaseId) -> Result<(FragmentId, EnclaveId), String> {
         let held = self.leases.get_mut(&lease).ok_or_else(|| format!("ends {lease}, which never was"))?;
         unless(held.live, || format!("ends {lease} twice"))?;
         held.live = false;
-        self.holders.remove(&held.fragment);
+        self.holders.remove(&(held.fragment, lease));
         let known = self.tasks.get_mut(&held.fragment.task).ok_or("a lease of an unknown task")?;
         known.committed = known.committed.saturating_sub(held.cost_max);
+        if let Some(seat) = held.within {
+            known.swarm.leave(seat);
+        }
         Ok((held.fragment, held.enclave))
     }
 
@@ -397,6 +507,10 @@ impl Oracle {
             let said = self.mirror.explain(*id, now).map_err(|why| why.to_string())?;
             let waits = said.iter().any(|s| s.phase == Phase::Queued);
             unless(waits, || format!("task {} waits for nothing: {phases:?}", id.short()))?;
+            if task.swarm.is_some() {
+                swarm::stuck(*id, task, &said)?;
+                continue;
+            }
             for one in said.iter().filter(|s| s.phase == Phase::Queued) {
                 unless(one.ranking.is_empty(), || {
                     format!("{} of task {} waits, and could be placed", one.name, id.short())

@@ -99,7 +99,7 @@ impl Plan {
             skew: if random.chance(500) { random.range(1, 25) } else { 0 },
             liars: if random.chance(500) { 1 + random.below(agents / 2) } else { 0 },
             strict,
-            orders: if random.chance(400) { 1 + random.below(3) } else { 0 },
+            orders: if random.chance(500) { 1 + random.below(5) } else { 0 },
             real: seed.is_multiple_of(16),
             defect,
         }

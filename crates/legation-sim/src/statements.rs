@@ -8,14 +8,16 @@ use legation_core::{
     Requirement, SealingPublicKey, Signed, Signer, TaskId, TenantId, UnixTime,
     claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
     dsse::sign,
+    prefer::{Preferences, Priority},
     statement::{
         Aggregate, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier,
         Usage,
     },
+    swarm::{SeatDemand, SwarmTerms},
     task::{Demand, Fragment, Input, OutputRef, SealedRef, WrappedKey},
 };
 use legation_net::message::Reported;
-use legation_pool::Needs;
+use legation_pool::{Needs, ReservationTerms};
 
 use crate::{keys::Key, random::Random};
 
@@ -150,6 +152,8 @@ pub(crate) enum Shape {
     Sealed,
     /// Two, and one that reads what they leave.
     Reduce,
+    /// So many by a swarm of two or three, and one that reads what they leave.
+    Swarm(usize),
 }
 
 /// How long a task's fragments may take, what it requires, and so on.
@@ -161,14 +165,16 @@ pub(crate) struct Wish {
     pub(crate) budget: MicroUsd,
     pub(crate) life: u64,
     pub(crate) cpu: Millicores,
+    pub(crate) priority: u8,
 }
 
 impl Wish {
     pub(crate) fn draw(random: &mut Random) -> Self {
-        let shape = match random.range(0, 9) {
+        let shape = match random.range(0, 10) {
             0..=3 => Shape::Single,
             4..=5 => Shape::Wide(2 + random.below(3)),
             6..=7 => Shape::Sealed,
+            8 => Shape::Swarm(2 + random.below(5)),
             _ => Shape::Reduce,
         };
         Self {
@@ -178,6 +184,7 @@ impl Wish {
             budget: MicroUsd(1_000_000),
             life: 3600,
             cpu: Millicores(*random.pick(&[100, 200, 400]).unwrap_or(&100)),
+            priority: *random.pick(&[4, 4, 4, 2, 1]).unwrap_or(&4),
         }
     }
 }
@@ -213,6 +220,24 @@ pub(crate) fn request(client: &Key, name: &str, wish: &Wish, now: UnixTime) -> R
             let outputs = [0, 1].map(|i| Input::Output { fragment: FragmentIndex(i) });
             plain(2).chain([fragment("sum".into(), outputs.to_vec())]).collect()
         }
+        Shape::Swarm(n) => {
+            let outputs = (0..).map(FragmentIndex).take(n).map(|fragment| Input::Output { fragment });
+            plain(n).chain([fragment("sum".into(), outputs.collect())]).collect()
+        }
+    };
+    let swarm = match wish.shape {
+        Shape::Swarm(n) => Some(SwarmTerms {
+            members: if n > 3 { 3 } else { 2 },
+            least: (n % 2 == 0).then_some(1),
+            seat: SeatDemand {
+                cpu: wish.cpu,
+                memory: Demand::default().memory,
+                gpus: Demand::default().gpus,
+                time: Millis(wish.seconds * 1000 * 10),
+            },
+            speculate: Some(150),
+        }),
+        _ => None,
     };
     Request {
         client: client.public_key(),
@@ -224,12 +249,29 @@ pub(crate) fn request(client: &Key, name: &str, wish: &Wish, now: UnixTime) -> R
         expires: now.plus(wish.life),
         fragments,
         require: requirement(REQUIREMENTS[wish.require.min(2)]),
-        prefer: Default::default(),
+        prefer: Preferences { priority: Priority(wish.priority), ..Preferences::default() },
         data: Default::default(),
+        swarm,
         assurance: Assurance::Attested,
         budget: wish.budget,
         nonce: digest(name),
         prev: Vec::new(),
+    }
+}
+
+/// So many more seats than one of a tenth of a core, from one second on for so many.
+pub(crate) fn reservation(from: UnixTime, seconds: u64, more: usize) -> ReservationTerms {
+    ReservationTerms {
+        #[expect(clippy::expect_used, reason = "a constant")]
+        tenant: TenantId::new("acme").expect("a tenant"),
+        name: format!("from-{}", from.0),
+        seats: u32::try_from(more).unwrap_or(0) + 1,
+        demand: Demand { cpu: Millicores(100), ..Demand::default() },
+        require: Requirement::any(),
+        prefer: Preferences::default(),
+        data: Default::default(),
+        from,
+        until: from.plus(seconds),
     }
 }
 
@@ -417,8 +459,15 @@ pub(crate) fn foreign(honest: &Reported, lease: LeaseId, boot: &Key) -> Reported
 
 /// A request that must be refused, whoever asks.
 pub(crate) fn bad_request(client: &Key, name: &str, now: UnixTime, random: &mut Random) -> (&'static str, Request) {
-    let wish =
-        Wish { shape: Shape::Single, seconds: 5, require: 0, budget: MicroUsd(1000), life: 600, cpu: Millicores(100) };
+    let wish = Wish {
+        shape: Shape::Single,
+        seconds: 5,
+        require: 0,
+        budget: MicroUsd(1000),
+        life: 600,
+        cpu: Millicores(100),
+        priority: 4,
+    };
     let mut request = request(client, name, &wish, now);
     let what = match random.range(0, 5) {
         0 => {

@@ -14,7 +14,9 @@ use std::{
 };
 
 use legation_core::{Seq, TaskId, Term, statement::Allocation};
-use legation_manager::journal::{Candidate, Head, Journal, JournalError, Snapshot, Snapshots, memory::MemoryJournal};
+use legation_manager::journal::{
+    Candidate, Head, Journal, JournalError, Records, Snapshot, Snapshots, memory::MemoryJournal,
+};
 use legation_pool::{Event, Record};
 
 use crate::{
@@ -234,6 +236,10 @@ impl Journal for Line {
         self.journal.snapshots()
     }
 
+    fn archive(&mut self) -> Result<Box<dyn Records>, JournalError> {
+        self.journal.archive()
+    }
+
     fn is_exclusive(&self) -> bool {
         false
     }
@@ -419,6 +425,15 @@ fn brief(record: &Record) -> String {
             let Allocation { lease, enclave, task, fragment, .. } = allocation.predicate();
             format!("{kind} {lease} for {} of {} to {}", fragment, task.short(), enclave.short())
         }
+        Event::Cordoned { enclave, .. } | Event::Uncordoned { enclave, .. } | Event::Reseated { enclave, .. } => {
+            format!("{kind} {}", enclave.short())
+        }
+        Event::Claimed { fragment, enclave, victims, .. } => {
+            format!("{kind} {} for {fragment}, where {} make way", enclave.short(), victims.len())
+        }
+        Event::Unclaimed { fragment, why } => format!("{kind} for {fragment}: {why}"),
+        Event::Reserved { booking } => format!("{kind} {} seats", booking.seats.len()),
+        Event::ReservationEnded { reservation, .. } => format!("{kind} {reservation}"),
         Event::LeaseEnded { lease, why } => format!("{kind} {lease}: {why}"),
         Event::Reported { report, .. } => format!("{kind} {}", report.lease),
         Event::TaskEnded { task, state } => format!("{kind} {} {state:?}", task.short()),

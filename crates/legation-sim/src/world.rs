@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, rc::Rc};
 
 use legation_core::{MicroUsd, Revocable, Signer, UnixTime, statement};
+use legation_pool::{AccountTerms, Command};
 
 use crate::{
     agent::Agent,
@@ -394,7 +395,9 @@ impl World {
         let ether = &mut self.ether;
         let agent = ether.random.below(self.agents.len());
         let (enclave, machine) = (self.agents[agent].enclave(), &self.agents[agent].machine);
-        let job = match ether.random.range(0, 5) {
+        let operate = |command| Job::Order { call: Rc::new(Call::Operate(Box::new(command))), done: None };
+        let author = || "operator".to_owned();
+        let job = match ether.random.range(0, 9) {
             0..=1 => {
                 ether.fault(Fault::Revoke);
                 client::revocation(Revocable::Enclave(enclave))
@@ -407,6 +410,27 @@ impl World {
                 ether.fault(Fault::Withdraw);
                 let verifier = self.verifier.public_key().id();
                 Job::Order { call: Rc::new(Call::Withdraw { enclave, verifier }), done: None }
+            }
+            5 => {
+                ether.fault(Fault::Cordon);
+                operate(Command::Cordon { enclave, why: "a fan is loud".into(), author: author() })
+            }
+            6 => {
+                ether.fault(Fault::Uncordon);
+                operate(Command::Uncordon { enclave, author: author() })
+            }
+            7..=8 => {
+                ether.fault(Fault::Consent);
+                let consents = ether.random.chance(800);
+                let terms = AccountTerms { may_preempt: consents, preemptible: consents, ..AccountTerms::default() };
+                operate(Command::SetAccount { tenant: None, terms, as_of: None, author: author() })
+            }
+            9 => {
+                ether.fault(Fault::Reserve);
+                let now = Clock::default().unix(ether.now);
+                let from = now.plus(ether.random.range(20, 90));
+                let terms = statements::reservation(from, ether.random.range(60, 120), ether.random.below(3));
+                operate(Command::Reserve { terms: Box::new(terms), author: author() })
             }
             _ => {
                 ether.fault(Fault::Drain);

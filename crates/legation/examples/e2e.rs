@@ -135,6 +135,7 @@ async fn one(runner: &Runner, module: Digest) -> Result<(), Failure> {
         parts: vec![part],
         require: Requirement::any(),
         budget: MicroUsd(1000),
+        swarm: None,
         life_seconds: 60,
         prefer: Default::default(),
         data: Default::default(),

@@ -32,7 +32,9 @@ mod policy;
 mod pool;
 mod receipt;
 mod reference;
+mod reserve;
 mod server;
+mod swarm;
 mod table;
 mod task;
 mod trust;
@@ -100,6 +102,9 @@ enum Command {
     /// Tasks.
     #[command(subcommand)]
     Task(task::Task),
+    /// Swarms: who works together on a task.
+    #[command(subcommand)]
+    Swarm(swarm::Swarm),
     /// Enclaves.
     #[command(subcommand)]
     Enclave(pool::EnclaveCommand),
@@ -114,6 +119,9 @@ enum Command {
     /// Accounts: what tenants may spend, hold and ask for.
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Reservations: seats on enclaves, set aside ahead of time.
+    #[command(subcommand)]
+    Reserve(reserve::ReserveCommand),
     /// Says why each fragment of a task is where it is, and why not elsewhere.
     Explain {
         /// The task, or the beginning of its name.
@@ -157,11 +165,13 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Collateral(command) => collateral::command(&context, command).await,
         Command::Run(args) => task::run(&context, args).await,
         Command::Task(command) => task::command(&context, command).await,
+        Command::Swarm(command) => swarm::command(&context, command).await,
         Command::Enclave(command) => pool::enclave(&context, command).await,
         Command::Revoke(args) => trust::revoke(&context, args).await,
         Command::Revocations(command) => trust::revocations(&context, command).await,
         Command::Pool(command) => pool::pool(&context, command).await,
         Command::Account(command) => account::command(&context, command).await,
+        Command::Reserve(command) => reserve::command(&context, command).await,
         Command::Explain { task } => explain::explain(&context, &task).await,
         Command::Reference(command) => reference::command(&context, command).await,
         Command::Policy(command) => policy::command(&context, command).await,

@@ -1,7 +1,7 @@
 //! The manager's API as functions. Connections are kept; what fails because the manager is away is tried again for a while,
 //! which is safe since every call of ours may be repeated: each carries one `Idempotency-Key` through all its tries.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,22 +10,24 @@ use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use legation_core::{Digest, EnclaveId, MicroUsd, Rejection, Seq, TaskId, TenantId};
+use legation_core::{Digest, EnclaveId, MicroUsd, Rejection, ReservationId, Seq, TaskId, TenantId};
 use legation_manager::{
     ManagerView, Refusal, RevocationsView, SignedRevocations, VerifierView,
     api::{
         accounts::{NewTerms, TopUp},
         distances::NewDistances,
+        enclaves::Reason,
         policies::PolicyText,
         references::{Expiry, NewReference},
+        reservations::NewReservation,
         tasks::{Grants, ReceiptPieces, Submission, TaskNow, TaskPage},
         trust::{RevocationMade, Revoke},
     },
 };
 use legation_policy::{DryRun, PlaceQuestion, PolicyDiff, Scope};
 use legation_pool::{
-    AccountTerms, AccountView, EnclaveView, Estimate, Explanation, PolicyVersion, PolicyView, PoolView, ReferenceView,
-    RoundTrip, TaskState,
+    AccountTerms, AccountView, EnclaveView, Estimate, Explanation, KnownRoundTrip, PolicyVersion, PolicyView, PoolView,
+    ReferenceView, ReservationTerms, ReservationView, Retired, RoundTrip, TaskState,
 };
 use legation_verifier::collateral::ItemStatus;
 use serde::{Serialize, de::DeserializeOwned};
@@ -228,6 +230,72 @@ impl Client {
         self.post(&format!("/v1/enclaves/{id}/drain"), &()).await
     }
 
+    /// Has nothing new placed on an enclave; what runs there goes on.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cordon(&self, id: EnclaveId, why: &str) -> Result<EnclaveView, ClientError> {
+        let why = why.to_owned();
+        self.post(&format!("/v1/enclaves/{id}/cordon"), &Reason { why }).await
+    }
+
+    /// Takes a cordon back, or lets in again what was decommissioned; gives the enclave if it is in the pool.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn uncordon(&self, id: EnclaveId) -> Result<Option<EnclaveView>, ClientError> {
+        self.post(&format!("/v1/enclaves/{id}/uncordon"), &()).await
+    }
+
+    /// Takes an enclave out: its work moves at once, and it stays out.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn decommission(&self, id: EnclaveId, why: &str) -> Result<Option<Retired>, ClientError> {
+        let why = why.to_owned();
+        self.post(&format!("/v1/enclaves/{id}/decommission"), &Reason { why }).await
+    }
+
+    /// Enclaves that were decommissioned.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn retired(&self) -> Result<BTreeMap<EnclaveId, Retired>, ClientError> {
+        self.get("/v1/retired").await
+    }
+
+    /// Sets seats aside.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reserve(&self, terms: &ReservationTerms) -> Result<ReservationView, ClientError> {
+        self.post("/v1/reservations", &NewReservation { terms: terms.clone() }).await
+    }
+
+    /// The reservations that one may see.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reservations(&self) -> Result<Vec<ReservationView>, ClientError> {
+        self.get("/v1/reservations").await
+    }
+
+    /// One reservation.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reservation(&self, id: ReservationId) -> Result<ReservationView, ClientError> {
+        self.get(&format!("/v1/reservations/{id}")).await
+    }
+
+    /// Gives a reservation up.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cancel_reservation(&self, id: ReservationId) -> Result<ReservationView, ClientError> {
+        self.post(&format!("/v1/reservations/{id}/cancel"), &()).await
+    }
+
     /// All reference values.
     ///
     /// # Errors
@@ -376,7 +444,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn distances(&self) -> Result<Vec<RoundTrip>, ClientError> {
+    pub async fn distances(&self) -> Result<Vec<KnownRoundTrip>, ClientError> {
         self.get("/v1/distances").await
     }
 
@@ -384,7 +452,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn set_distances(&self, rows: Vec<RoundTrip>) -> Result<Vec<RoundTrip>, ClientError> {
+    pub async fn set_distances(&self, rows: Vec<RoundTrip>) -> Result<Vec<KnownRoundTrip>, ClientError> {
         let body = serde_json::to_vec(&NewDistances { rows }).map_err(|e| ClientError::Answer(e.to_string()))?;
         self.json(Method::PUT, "/v1/distances", body.into()).await
     }

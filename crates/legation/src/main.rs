@@ -7,6 +7,11 @@ use clap::Parser;
 
 mod cli;
 
+/// Small things are made in one thread and dropped in another all the time: the system's allocator spends a third of the leader's
+/// time on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -393,6 +393,7 @@ mod tests {
             require: Requirement::any(),
             prefer: Preferences::default(),
             data: DataTerms::default(),
+            swarm: None,
             assurance: Assurance::Attested,
             budget: MicroUsd(1),
             nonce: Digest::of(b"nonce"),
@@ -422,6 +423,7 @@ mod tests {
                 limits: None,
                 why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "only".into() },
                 revocations: RevocationEpoch(0),
+                seat: None,
                 prev: Vec::new(),
             };
             let need = Needs {

@@ -7,6 +7,7 @@ use legation_core::{
     prefer::{DataTerms, Preferences},
     requirement::Requirement,
     statement::{Assurance, Request},
+    swarm::SwarmTerms,
     task::{Demand, Direction, Fragment, Input, OutputRef, SealedRef},
 };
 use legation_keys::Entropy;
@@ -68,6 +69,8 @@ pub struct Job {
     pub prefer: Preferences,
     /// What is said of the data.
     pub data: DataTerms,
+    /// The enclaves that work on it at once, if it asks for a swarm.
+    pub swarm: Option<SwarmTerms>,
     /// What it may cost.
     pub budget: MicroUsd,
     /// Seconds until it is given up.
@@ -160,6 +163,7 @@ impl Runner {
             require: job.require.clone(),
             prefer: job.prefer.clone(),
             data: job.data.clone(),
+            swarm: job.swarm.clone(),
             assurance: Assurance::Attested,
             budget: job.budget,
             nonce: Digest::from_bytes(nonce),

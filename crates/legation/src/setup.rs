@@ -217,6 +217,7 @@ pub fn development_on(
         object_max_bytes: Bytes::gib(4),
         agent_connections_max: 1000,
         slots_per_chip: 1,
+        region: None,
         name: None,
         advertise: None,
         journal: JournalConfig::default(),
@@ -365,7 +366,10 @@ pub fn open(root: &Path) -> Result<Deployment, Failure> {
         }
     }
     let mut agents = Vec::new();
-    for entry in std::fs::read_dir(root.join("agents")).map_err(|e| wrong(&e))? {
+    let folder = root.join("agents");
+    // A deployment may have none.
+    let entries = folder.is_dir().then(|| std::fs::read_dir(&folder)).transpose().map_err(|e| wrong(&e))?;
+    for entry in entries.into_iter().flatten() {
         let entry = entry.map_err(|e| wrong(&e))?;
         agents.push((entry.file_name().to_string_lossy().into_owned(), entry.path().join("agent.toml")));
     }

@@ -18,4 +18,5 @@ mod manager;
 mod offer;
 mod resources;
 mod session;
+mod swarm;
 mod world;

@@ -213,6 +213,7 @@ pub(crate) fn request(fragments: Vec<Fragment>, at: UnixTime, nonce: u64) -> Req
         require: Requirement::any(),
         prefer: Default::default(),
         data: Default::default(),
+        swarm: None,
         assurance: Assurance::Attested,
         budget: MicroUsd(1_000_000),
         nonce: Digest::of(&nonce.to_be_bytes()),
@@ -244,6 +245,7 @@ pub(crate) fn allocation(
         limits: None,
         why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "the only one".to_owned() },
         revocations: RevocationEpoch(0),
+        seat: None,
         prev: vec![request.digest(), manager.digest()],
     }
 }

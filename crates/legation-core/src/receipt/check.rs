@@ -18,6 +18,8 @@ use crate::{
     unit::MicroUsd,
 };
 
+mod swarm;
+
 pub(super) struct Chain<'a> {
     receipt: &'a Receipt,
     anchors: &'a Anchors,
@@ -146,6 +148,8 @@ impl<'a> Chain<'a> {
                 }
                 Ok(Opened::Aggregate(aggregate))
             }
+            Seating::TYPE => self.seating(envelope).map(Opened::Seating),
+            Membership::TYPE => self.membership(envelope).map(Opened::Membership),
             other => {
                 let got: String = other.chars().take(80).flat_map(char::escape_debug).collect();
                 Err(Rejection::new("receipt.kind", "kind of statement").expected("one of ours").got(got))
@@ -332,23 +336,24 @@ impl<'a> Chain<'a> {
     fn allocation(&self, envelope: &Envelope) -> Result<Signed<Allocation>, Rejection> {
         let allocation = envelope.open::<Allocation>().map_err(unsigned)?;
         let request = self.find_request(allocation.task)?;
-        let rests_well = match allocation.prev.as_slice() {
-            [first, _] => *first == request.digest(),
-            [first, _, replaced] => {
-                *first == request.digest()
-                    && matches!(self.opened.get(replaced), Some(Opened::Allocation(old))
-                        if old.task == allocation.task
-                            && old.fragment == allocation.fragment
-                            && old.lease < allocation.lease
-                            && old.term <= allocation.term
-                            && old.revocations <= allocation.revocations)
-            }
-            _ => false,
+        let replaces = |digest: &Digest| {
+            matches!(self.opened.get(digest), Some(Opened::Allocation(old))
+                if old.task == allocation.task
+                    && old.fragment == allocation.fragment
+                    && old.lease < allocation.lease
+                    && old.term <= allocation.term
+                    && old.revocations <= allocation.revocations)
+        };
+        let (rests_well, memberships) = match allocation.prev.as_slice() {
+            [first, _, replaced, rest @ ..] if replaces(replaced) => (*first == request.digest(), rest),
+            [first, _, rest @ ..] => (*first == request.digest() && (rest.is_empty() || request.swarm.is_some()), rest),
+            _ => (false, &[][..]),
         };
         if !rests_well || request.fragment(allocation.fragment).is_none() {
             return Err(Rejection::new("receipt.allocation", "what the allocation rests on")
                 .expected("the request, the manager's appointment, and the allocation it replaces if any"));
         }
+        self.within_swarm(request, &allocation, memberships)?;
         self.appointed(allocation.prev.get(1), &allocation.manager, Office::Manager, allocation.from)?;
         let begins_well = request.created.minus(SKEW) <= allocation.from && allocation.from <= request.expires;
         if !begins_well || allocation.until < allocation.from {
@@ -420,6 +425,8 @@ impl<'a> Chain<'a> {
                 .got(format!("{}, {}, {} per hour", allocation.provider, allocation.region, allocation.price_hour)));
         }
         let cost = bounds::within(&report, fragment, &rests)?;
+        // What is run in a seat is paid for by the seat, which no report speaks of.
+        let cost = if allocation.seat.is_some() { MicroUsd::ZERO } else { cost };
         let warning = self.unrevoked(&report, &rests)?;
         self.warnings.extend(warning);
         Ok((report, cost))
@@ -633,6 +640,8 @@ fn short_kind(kind: &str) -> &'static str {
         Grant::TYPE => "grant",
         Report::TYPE => "report",
         Aggregate::TYPE => "aggregate",
+        Seating::TYPE => "seating",
+        Membership::TYPE => "membership",
         _ => "statement",
     }
 }

@@ -68,6 +68,16 @@ pub(super) fn describe(opened: &Opened) -> (String, Vec<Digest>) {
             ),
             r.prev(),
         ),
+        Opened::Seating(s) => (format!("round {} of the swarm: {} seats", s.round, s.seats.len()), s.prev()),
+        Opened::Membership(m) => (
+            format!(
+                "enclave {} judged and joined the {} members of round {}",
+                m.enclave.enclave_id().short(),
+                m.members.len(),
+                m.round
+            ),
+            m.prev(),
+        ),
         Opened::Aggregate(a) => (format!("fragment {} rests on {} reports", a.fragment, a.reports.len()), a.prev()),
     };
     (says, prev.to_vec())

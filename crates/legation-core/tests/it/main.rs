@@ -14,6 +14,7 @@ mod party;
 mod receipts;
 mod requirement;
 mod revocations;
+mod swarm;
 mod tamper;
 mod words;
 mod world;

@@ -18,6 +18,7 @@ use legation_core::{
         Aggregate, Allocation, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Placement,
         Report, Request, Tier, Usage,
     },
+    swarm::{Member, Membership, Seat, SeatDemand, SeatRef, Seating, SwarmTerms},
     task::{Demand, Fragment, Input, OutputRef, Owner, SealedRef},
 };
 
@@ -42,6 +43,8 @@ pub(crate) enum Said<'a> {
     Grant(&'a mut Grant),
     Report(&'a mut Report),
     Aggregate(&'a mut Aggregate),
+    Seating(&'a mut Seating),
+    Membership(&'a mut Membership),
 }
 
 /// Digests of what was said before, by label.
@@ -62,7 +65,7 @@ macro_rules! sayable {
         })*
     };
 }
-sayable!(Appointment Passport Request Allocation Grant Report Aggregate);
+sayable!(Appointment Passport Request Allocation Grant Report Aggregate Seating Membership);
 
 /// Who signs a statement in place of its signer.
 #[derive(Clone, Copy, PartialEq)]
@@ -80,6 +83,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) trainers: usize,
     /// Whether a fourth enclave reduces; otherwise every trainer's output is a result.
     pub(crate) reduce: bool,
+    /// Whether the four enclaves work as a swarm.
+    pub(crate) swarm: bool,
     /// Whether fragment #1 was moved from one enclave to another.
     pub(crate) moved: bool,
     /// Fragments that fail; the receipt's roots are then their reports.
@@ -93,11 +98,16 @@ pub(crate) struct Plan<'a> {
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { rounds: 2, trainers: 3, reduce: true, moved: true, failed: &[], twice: None, forged: None }
+        Self { rounds: 2, trainers: 3, reduce: true, swarm: false, moved: true, failed: &[], twice: None, forged: None }
     }
 }
 
 impl Plan<'_> {
+    /// One round, by a swarm.
+    pub(crate) fn swarm() -> Self {
+        Self { rounds: 1, swarm: true, moved: false, ..Self::default() }
+    }
+
     /// One fragment, one enclave, one round.
     pub(crate) fn single() -> Self {
         Self { rounds: 1, trainers: 1, reduce: false, moved: false, ..Self::default() }
@@ -118,6 +128,10 @@ struct Script<'a> {
     bend: Bend<'a>,
     world: World,
     leases: u64,
+    /// Passports of this round, by enclave, and the words of the members of its swarm.
+    passports: BTreeMap<&'static str, Signed<Passport>>,
+    memberships: Vec<Digest>,
+    seats: BTreeMap<EnclaveId, LeaseId>,
 }
 
 pub(crate) fn no_bend(_: &str, _: Said<'_>, _: &Before) {}
@@ -248,7 +262,8 @@ pub(crate) fn build(plan: Plan<'_>, bend: Bend<'_>) -> World {
         roots: Vec::new(),
         task: TaskId::new(digest("none")),
     };
-    let mut script = Script { plan, bend, world, leases: 0 };
+    let (passports, memberships, seats) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let mut script = Script { plan, bend, world, leases: 0, passports, memberships, seats };
     let verifier = script.appoint("verifier", Office::Verifier);
     let manager = script.appoint("manager", Office::Manager);
     let mut prev = Vec::new();
@@ -313,6 +328,9 @@ impl Script<'_> {
     }
 
     fn passport(&mut self, round: &Round, enclave: &'static str) -> Signed<Passport> {
+        if let Some(known) = self.passports.get(enclave) {
+            return known.clone();
+        }
         let mut judged = judged(enclave, round.at);
         (self.bend)(&round.label(enclave), Said::Enclave(&mut judged), &self.world.labels);
         let evidence = evidence(&judged);
@@ -355,6 +373,17 @@ impl Script<'_> {
             require: Requirement::parse("tee in [dev-snp, sev-snp] and price <= 0.03 usd/h").unwrap(),
             prefer: Default::default(),
             data: Default::default(),
+            swarm: self.plan.swarm.then(|| SwarmTerms {
+                members: 4,
+                least: Some(3),
+                seat: SeatDemand {
+                    cpu: demand().cpu,
+                    memory: demand().memory,
+                    gpus: demand().gpus,
+                    time: Millis(600_000),
+                },
+                speculate: Some(150),
+            }),
             assurance: Assurance::Attested,
             budget: MicroUsd(10_000),
             nonce: digest(&round.label("nonce")),
@@ -376,6 +405,8 @@ impl Script<'_> {
         let configuration = &passport.configuration;
         let mut prev = vec![request.digest(), round.manager];
         prev.extend(replaced);
+        prev.extend(&self.memberships);
+        let seat = self.seats.get(&passport.enclave_id()).map(|lease| SeatRef { lease: *lease, round: 1 });
         let allocation = Allocation {
             manager: key("manager"),
             term: Term(3),
@@ -396,9 +427,55 @@ impl Script<'_> {
                 decided_by: "cheapest of 2".to_owned(),
             },
             revocations: EPOCH,
+            seat,
             prev,
         };
         self.say(&round.label(&format!("allocation-{fragment}{attempt}")), allocation, &Party::new("manager"))
+    }
+
+    /// Seats the enclaves, and has each sign the list.
+    fn form(&mut self, round: &Round, request: &Signed<Request>) {
+        let mut seats = Vec::new();
+        for enclave in ENCLAVES {
+            let passport = self.passport(round, enclave);
+            self.passports.insert(enclave, passport.clone());
+            self.leases += 1;
+            let configuration = &passport.configuration;
+            seats.push(Seat {
+                member: Member {
+                    enclave: passport.enclave_id(),
+                    passport: passport.digest(),
+                    lease: LeaseId(self.leases),
+                },
+                provider: configuration.provider.clone(),
+                region: configuration.region.clone(),
+                from: round.at.plus(8),
+                until: round.at.plus(700),
+                price_hour: configuration.rate.per_hour(demand().cpu, demand().memory),
+                why: Placement { considered: 4, eligible: 4, passed_over: Vec::new(), decided_by: "price".to_owned() },
+            });
+        }
+        seats.sort_by_key(|s| s.member.enclave);
+        let seating = Seating {
+            manager: key("manager"),
+            term: Term(3),
+            task: TaskId::new(request.digest()),
+            round: 1,
+            at: round.at.plus(8),
+            seats,
+            revocations: EPOCH,
+            prev: vec![request.digest(), round.manager],
+        };
+        let seating = self.say(&round.label("seating"), seating, &Party::new("manager"));
+        let mut signed = Vec::new();
+        for enclave in ENCLAVES {
+            let Some(said) = Membership::of(&seating, seating.digest(), key(enclave)) else { continue };
+            let said = self.say(&round.label(&format!("membership-{enclave}")), said, &Party::new(enclave));
+            signed.push((said.enclave.enclave_id(), said.digest()));
+        }
+        signed.sort_unstable();
+        self.memberships = signed.into_iter().map(|(_, digest)| digest).collect();
+        self.seats = seating.seats.iter().map(|s| (s.member.enclave, s.member.lease)).collect();
     }
 
     fn grant(
@@ -429,6 +506,10 @@ impl Script<'_> {
     fn round(&mut self, round: &Round) -> Vec<Digest> {
         let request = self.request(round);
         self.world.task = TaskId::new(request.digest());
+        self.passports.clear();
+        if self.plan.swarm {
+            self.form(round, &request);
+        }
         let mut reports = Vec::new();
         let trainers = self.plan.trainers;
         for (i, name) in (0..).zip(&TRAINERS[..trainers]) {

@@ -4,7 +4,7 @@ use axum::{
     Extension, Json,
     extract::{State, rejection::JsonRejection},
 };
-use legation_pool::{Command, RoundTrip};
+use legation_pool::{Command, KnownRoundTrip, RoundTrip};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,7 +22,10 @@ pub struct NewDistances {
 /// Every round trip that is known.
 #[utoipa::path(get, path = "/v1/distances", tag = "pool", security(("token" = [])),
     responses((status = 200, description = "The round trips", body = Vec<Object>)))]
-pub(crate) async fn list(State(app): State<App>, _caller: Extension<Caller>) -> Result<Json<Vec<RoundTrip>>, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    _caller: Extension<Caller>,
+) -> Result<Json<Vec<KnownRoundTrip>>, Problem> {
     Ok(Json(app.leader.ask(|pool| pool.distances()).await?))
 }
 
@@ -35,7 +38,7 @@ pub(crate) async fn set(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     body: Result<Json<NewDistances>, JsonRejection>,
-) -> Result<Json<Vec<RoundTrip>>, Problem> {
+) -> Result<Json<Vec<KnownRoundTrip>>, Problem> {
     caller.operator()?;
     let Json(NewDistances { rows }) = body?;
     app.leader.apply(Command::SetDistances { rows, author: caller.author() }).await?;

@@ -1,12 +1,17 @@
 //! The pool and its enclaves.
 
-use super::{App, Caller, Problem, problem::ProblemBody};
+use std::collections::BTreeMap;
+
 use axum::{
     Extension, Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::JsonRejection},
 };
 use legation_core::{EnclaveId, Rejection};
-use legation_pool::{Command, EnclaveView, PoolView};
+use legation_pool::{Command, EnclaveView, PoolView, Retired};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{App, Caller, Problem, problem::ProblemBody};
 
 pub(super) fn parse(id: &str) -> Result<EnclaveId, Problem> {
     id.parse().map_err(|e| {
@@ -62,6 +67,77 @@ pub(crate) async fn drain(
     let (enclave, now) = (parse(&id)?, (app.clock)());
     app.leader.apply(Command::Drain { enclave }).await?;
     Ok(Json(app.leader.ask(move |pool| pool.enclave_view(enclave, now)).await??))
+}
+
+/// Why an enclave is cordoned or decommissioned.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// In words.
+    pub why: String,
+}
+
+/// Has nothing new placed on an enclave; what runs there goes on.
+#[utoipa::path(post, path = "/v1/enclaves/{id}/cordon", tag = "pool", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the enclave")), request_body = Reason,
+    responses((status = 200, description = "Cordoned", body = Object),
+        (status = 403, description = "Not the operator", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn cordon(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Result<Json<Reason>, JsonRejection>,
+) -> Result<Json<EnclaveView>, Problem> {
+    caller.operator()?;
+    let (enclave, now, Json(Reason { why })) = (parse(&id)?, (app.clock)(), body?);
+    app.leader.apply(Command::Cordon { enclave, why, author: caller.author() }).await?;
+    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(enclave, now)).await??))
+}
+
+/// Takes a cordon back, or lets in again what was decommissioned: it must attest anew.
+#[utoipa::path(post, path = "/v1/enclaves/{id}/uncordon", tag = "pool", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the enclave")),
+    responses((status = 200, description = "The enclave; null when it is not in the pool", body = Object),
+        (status = 403, description = "Not the operator", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn uncordon(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Option<EnclaveView>>, Problem> {
+    caller.operator()?;
+    let (enclave, now) = (parse(&id)?, (app.clock)());
+    app.leader.apply(Command::Uncordon { enclave, author: caller.author() }).await?;
+    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(enclave, now).ok()).await?))
+}
+
+/// Takes an enclave out: its work moves at once, it is forgotten, and it stays out until that is lifted.
+#[utoipa::path(post, path = "/v1/enclaves/{id}/decommission", tag = "pool", security(("token" = [])),
+    params(("id" = String, Path, description = "Name of the enclave")), request_body = Reason,
+    responses((status = 200, description = "Taken out", body = Object),
+        (status = 403, description = "Not the operator", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn decommission(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Result<Json<Reason>, JsonRejection>,
+) -> Result<Json<Option<Retired>>, Problem> {
+    caller.operator()?;
+    let (enclave, Json(Reason { why })) = (parse(&id)?, body?);
+    app.leader.apply(Command::Decommission { enclave, why, author: caller.author() }).await?;
+    Ok(Json(app.leader.ask(move |pool| pool.retired().get(&enclave).cloned()).await?))
+}
+
+/// Enclaves that were decommissioned.
+#[utoipa::path(get, path = "/v1/retired", tag = "pool", security(("token" = [])),
+    responses((status = 200, description = "By name", body = Object)))]
+pub(crate) async fn retired(
+    State(app): State<App>,
+    _caller: Extension<Caller>,
+) -> Result<Json<BTreeMap<EnclaveId, Retired>>, Problem> {
+    Ok(Json(app.leader.ask(|pool| pool.retired().clone()).await?))
 }
 
 /// Has an enclave attest again now; what comes of it shows in its proofs.

@@ -1,7 +1,7 @@
 //! Policies: the pool's (`appraisal`) and the tenants' (`tenant/NAME`, in a path `tenant%2FNAME`).
 //!
 //! The operator reads and sets all of them; a tenant reads the pool's and reads and sets its own. Dry runs look at the
-//! passports of the enclaves that are in the pool, beside the leader and not on its thread.
+//! proofs of the enclaves that are in the pool, beside the leader and not on its thread.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use axum::{
     Extension, Json,
     extract::{Path, State, rejection::JsonRejection},
 };
-use legation_core::{Rejection, Signed, UnixTime, statement::Passport};
+use legation_core::{Rejection, UnixTime};
 use legation_policy::{DryRun, Options, PlaceQuestion, Policy, PolicyDiff, References, Scope, Subject};
-use legation_pool::{Command, PolicyVersion, PolicyView, Pool};
+use legation_pool::{Brief, Command, PolicyVersion, PolicyView, Pool};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -42,7 +42,8 @@ pub struct PolicyText {
 struct Snapshot {
     references: Arc<References>,
     current: Option<String>,
-    passports: Vec<(String, Arc<Signed<Passport>>)>,
+    /// What a policy can read of each enclave is in its proof in brief.
+    proofs: Vec<(String, Brief)>,
 }
 
 impl Snapshot {
@@ -51,7 +52,7 @@ impl Snapshot {
         Self {
             references: pool.references().clone(),
             current: pool.policy(scope).map(|policy| policy.text().to_owned()),
-            passports: trusted.map(|(id, enclave)| (id.short(), enclave.proof().passport.clone())).collect(),
+            proofs: trusted.map(|(id, enclave)| (id.short(), enclave.proof().clone())).collect(),
         }
     }
 
@@ -68,10 +69,7 @@ impl Snapshot {
     }
 
     fn subjects(&self) -> impl Iterator<Item = (String, Subject<'_>)> {
-        self.passports.iter().map(|(name, signed)| {
-            let passport: &Passport = signed;
-            (name.clone(), passport.into())
-        })
+        self.proofs.iter().map(|(name, proof)| (name.clone(), proof.typical().into()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::rejection::{JsonRejection, QueryRejection},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use legation_core::Rejection;
@@ -15,11 +15,18 @@ use crate::objects::ObjectError;
 pub struct Problem {
     status: StatusCode,
     why: Box<Rejection>,
+    /// Seconds after which it is worth trying again, if that is known.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     fn new(status: StatusCode, why: Rejection) -> Self {
-        Self { status, why: Box::new(why) }
+        Self { status, why: Box::new(why), retry_after: None }
+    }
+
+    /// Says when it is worth trying again.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     pub(crate) fn bad_request(why: Rejection) -> Self {
@@ -51,15 +58,18 @@ impl Problem {
 impl From<Rejection> for Problem {
     fn from(why: Rejection) -> Self {
         let status = match why.check.as_str() {
-            "task.unknown" | "pool.enclave" | "revocation.none" | "reference.unknown" | "policy.unknown" => {
-                StatusCode::NOT_FOUND
-            }
+            "task.unknown"
+            | "pool.enclave"
+            | "revocation.none"
+            | "reference.unknown"
+            | "policy.unknown"
+            | "reservation.unknown" => StatusCode::NOT_FOUND,
             "task.ended" | "idempotency.reused" | "revocation" | "pool.away" | "receipt.nothing" | "reference.name"
-            | "reference.used" | "account.changed" | "task.known" => StatusCode::CONFLICT,
-            "pool.full" | "revocation.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
-            "manager.stopping" | "manager.standby" => StatusCode::SERVICE_UNAVAILABLE,
+            | "reference.used" | "account.changed" | "task.known" | "reservation.name" => StatusCode::CONFLICT,
+            "pool.full" | "pool.queue" | "revocation.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
+            "manager.stopping" | "manager.standby" | "archive.store" => StatusCode::SERVICE_UNAVAILABLE,
             "journal.append" => StatusCode::INSUFFICIENT_STORAGE,
-            "pool.defect" => StatusCode::INTERNAL_SERVER_ERROR,
+            "pool.defect" | "archive.record" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, why)
@@ -107,6 +117,10 @@ impl From<QueryRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        ProblemBody::new(self.status, *self.why).into_response()
+        let mut response = ProblemBody::new(self.status, *self.why).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }

@@ -17,7 +17,7 @@ use legation_core::{
     statement::{Grant, Request},
     task::WrappedKey,
 };
-use legation_pool::{Command, Estimate, Explanation, IdempotencyKey, Needs, Pool, TaskState, TaskView};
+use legation_pool::{Command, Estimate, Explanation, IdempotencyKey, Needs, Pool, ReceiptParts, TaskState, TaskView};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -158,7 +158,7 @@ async fn visible<T: Send + 'static>(
         (status = 403, description = "Another tenant's request", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "The idempotency key was used with another body", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The request breaks a rule", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "The pool has too many tasks", body = ProblemBody, content_type = "application/problem+json")))]
+        (status = 429, description = "The pool has too many tasks, or too much waits: `Retry-After` says when to try again", body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn submit(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -197,8 +197,22 @@ pub(crate) async fn submit(
     }
     let id = TaskId::new(request.digest());
     let changes = app.leader.watch(id);
-    app.leader.apply(Command::Submit { request: Box::new(request), grants, idempotency }).await?;
+    let submitted = app.leader.apply(Command::Submit { request: Box::new(request), grants, idempotency }).await;
+    if let Err(why) = submitted {
+        return Err(busy(&app, why).await);
+    }
     settled(&app, &caller, id, changes, wait.wait).await.map(Json)
+}
+
+/// A refusal of a submission; of a pool that is full, with the time after which to try again.
+async fn busy(app: &App, why: Rejection) -> Problem {
+    let full = matches!(why.check.as_str(), "pool.queue" | "pool.full");
+    let problem = Problem::from(why);
+    let now = (app.clock)();
+    match app.leader.ask(move |pool| pool.retry_after(now)).await {
+        Ok(seconds) if full => problem.retry_after(seconds),
+        _ => problem,
+    }
 }
 
 /// The tenant whose request it is, if the caller is that tenant and the client its own.
@@ -226,7 +240,7 @@ fn own_request(app: &App, caller: &Caller, request: &Request) -> Result<TenantId
         (status = 403, description = "Another tenant's request", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "It was submitted before", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "What the submission would be refused for", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "The pool has too many tasks", body = ProblemBody, content_type = "application/problem+json")))]
+        (status = 429, description = "The pool has too many tasks, or too much waits: `Retry-After` says when to try again", body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn estimate(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -235,7 +249,10 @@ pub(crate) async fn estimate(
     let Json(Submission { request, grants }) = body?;
     own_request(&app, &caller, &request)?;
     let now = (app.clock)();
-    Ok(Json(app.leader.estimate(request, grants, now).await?))
+    match app.leader.estimate(request, grants, now).await {
+        Ok(estimate) => Ok(Json(estimate)),
+        Err(why) => Err(busy(&app, why).await),
+    }
 }
 
 /// Waits until the task ended or needs something of its clients, or the time is over.
@@ -250,15 +267,11 @@ async fn settled(
     loop {
         changes.mark_unchanged();
         let now = (app.clock)();
-        let answer = visible(app, caller, id, move |pool| {
-            Ok(TaskNow { version: pool.seq().0, view: pool.task_view(id)?, needs: pool.needs(id, now)? })
-        })
-        .await?;
-        if answer.view.state != TaskState::Live || !answer.needs.is_empty() || seconds == 0 {
-            return Ok(answer);
-        }
-        if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-            return Ok(answer);
+        let (seq, view, needs) =
+            visible(app, caller, id, move |pool| Ok((pool.seq(), pool.task_view(id)?, pool.needs(id, now)?))).await?;
+        let settled = view.state != TaskState::Live || !needs.is_empty() || seconds == 0;
+        if settled || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            return Ok(TaskNow { version: seq.0, view, needs: app.leader.archive().needs(needs).await? });
         }
     }
 }
@@ -290,7 +303,7 @@ pub(crate) async fn list(
             .collect();
         order.sort_unstable();
         let next = (order.len() > PAGE).then(|| order.get(PAGE - 1).map(encode_token)).flatten();
-        let tasks = order.into_iter().take(PAGE).filter_map(|(_, id)| pool.task_view(id).ok()).collect();
+        let tasks = order.into_iter().take(PAGE).filter_map(|(_, id)| pool.task_line(id).ok()).collect();
         TaskPage { tasks, next }
     });
     Ok(Json(page.await?))
@@ -394,16 +407,8 @@ pub(crate) async fn receipt(
     Path(id): Path<String>,
 ) -> Result<Json<ReceiptPieces>, Problem> {
     let id = parse(&id)?;
-    let pieces = visible(&app, &caller, id, move |pool| {
-        let parts = pool.receipt_parts(id)?;
-        Ok(ReceiptPieces {
-            task: id,
-            revocations: pool.revocations(),
-            roots: parts.roots,
-            envelopes: parts.envelopes,
-            evidence: parts.evidence,
-            collateral: parts.collateral,
-        })
-    });
-    pieces.await.map(Json)
+    let outline = visible(&app, &caller, id, move |pool| Ok((pool.revocations(), pool.receipt_outline(id)?)));
+    let (revocations, outline) = outline.await?;
+    let ReceiptParts { roots, envelopes, evidence, collateral } = app.leader.archive().receipt(outline).await?;
+    Ok(Json(ReceiptPieces { task: id, revocations, roots, envelopes, evidence, collateral }))
 }

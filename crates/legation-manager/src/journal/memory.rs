@@ -3,6 +3,7 @@
 //! Clones are doors to the same records, as several managers have them to one server.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,7 +12,8 @@ use legation_core::{Digest, Seq, Term};
 use legation_pool::Record;
 
 use super::{
-    Candidate, Head, Holder, Journal, JournalError, SNAPSHOTS_KEPT, Snapshot, Snapshots, check_batch, snapshots::check,
+    Candidate, Head, Holder, Journal, JournalError, Records, SNAPSHOTS_KEPT, Snapshot, Snapshots, check_batch,
+    snapshots::check,
 };
 
 /// Time since any moment, as a store counts it.
@@ -48,6 +50,11 @@ impl MemoryJournal {
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the records, as nobody should.
+    pub fn damage_records(&mut self, change: impl FnOnce(&mut Vec<Record>)) {
+        change(&mut self.shared().records);
     }
 
     /// Changes the bytes of a saved snapshot, as a disk may.
@@ -97,6 +104,13 @@ impl Snapshots for MemoryJournal {
             seq: *seq,
             bytes: check(digest.as_bytes(), bytes).map(|()| bytes.clone()),
         }))
+    }
+}
+
+impl Records for MemoryJournal {
+    fn records(&mut self, at: &[Seq]) -> Result<Vec<Record>, JournalError> {
+        let at: BTreeSet<Seq> = at.iter().copied().collect();
+        Ok(self.shared().records.iter().filter(|record| at.contains(&record.seq)).cloned().collect())
     }
 }
 
@@ -165,6 +179,10 @@ impl Journal for MemoryJournal {
     }
 
     fn snapshots(&mut self) -> Result<Box<dyn Snapshots>, JournalError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn archive(&mut self) -> Result<Box<dyn Records>, JournalError> {
         Ok(Box::new(self.clone()))
     }
 

@@ -20,17 +20,19 @@ use tokio_postgres::Statement;
 use tracing::warn;
 
 use super::{
-    Candidate, Head, Holder, Journal, JournalError, Snapshot, Snapshots, check_batch,
+    Candidate, Head, Holder, Journal, JournalError, Records, Snapshot, Snapshots, check_batch,
     row::{Row, signed, text},
 };
 
 mod link;
+mod records;
 mod schema;
 mod settings;
 mod snapshots;
 mod tls;
 
 use link::Link;
+use records::PostgresRecords;
 pub use settings::{PASSWORD_VARIABLE, PostgresSettings};
 use snapshots::PostgresSnapshots;
 
@@ -275,6 +277,10 @@ impl Journal for PostgresJournal {
 
     fn snapshots(&mut self) -> Result<Box<dyn Snapshots>, JournalError> {
         Ok(Box::new(self.snapshots.another()?))
+    }
+
+    fn archive(&mut self) -> Result<Box<dyn Records>, JournalError> {
+        Ok(Box::new(PostgresRecords::new(self.link.settings())?))
     }
 
     fn is_exclusive(&self) -> bool {

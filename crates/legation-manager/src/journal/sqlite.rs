@@ -6,8 +6,10 @@
 //! ```
 //! `pragma user_version` is the version of the tables. A locked file beside it keeps a second manager out; the lock dies with its
 //! process, however it dies: so whoever opens it finds no term that has not expired. Snapshots are files in the same folder.
+//! What was appended is moved from the write-ahead log into the table's pages by a thread of its own (`checkpoints.rs`).
 
 use std::{
+    collections::BTreeSet,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,10 +18,14 @@ use std::{
 
 use legation_core::{Seq, Term};
 use legation_pool::Record;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+mod checkpoints;
+
+use checkpoints::Checkpoints;
 
 use super::{
-    Candidate, Head, Holder, Journal, JournalError, Snapshot, Snapshots, check_batch,
+    Candidate, Head, Holder, Journal, JournalError, Records, Snapshot, Snapshots, check_batch,
     memory::StoreClock,
     row::{Row, signed, text},
     snapshots::SnapshotFiles,
@@ -31,9 +37,11 @@ const TABLES: i64 = 1;
 /// Records in an SQLite file.
 pub struct SqliteJournal {
     db: Connection,
+    path: PathBuf,
     files: SnapshotFiles,
     dir: PathBuf,
     clock: StoreClock,
+    checkpoints: Checkpoints,
     /// Held while this process lives.
     _lock: File,
 }
@@ -63,7 +71,9 @@ impl SqliteJournal {
         let mut db = Connection::open(path).map_err(JournalError::store("be opened"))?;
         prepare(&mut db)?;
         let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(Self { db, files: SnapshotFiles::new(dir.clone()), dir, clock, _lock: lock })
+        let checkpoints = Checkpoints::start(path)?;
+        let path = path.to_owned();
+        Ok(Self { db, path, files: SnapshotFiles::new(dir.clone()), dir, clock, checkpoints, _lock: lock })
     }
 
     fn now(&self) -> i64 {
@@ -81,7 +91,7 @@ fn milliseconds(time: Duration) -> i64 {
 
 fn prepare(db: &mut Connection) -> Result<(), JournalError> {
     let store = JournalError::store("be prepared");
-    db.execute_batch("pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = 4000;")
+    db.execute_batch("pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = 0;")
         .map_err(store)?;
     let found: i64 = db.query_row("pragma user_version", [], |row| row.get(0)).map_err(store)?;
     if !(0..=TABLES).contains(&found) {
@@ -194,6 +204,7 @@ impl Journal for SqliteJournal {
 
     fn append(&mut self, term: Term, after: Seq, batch: &[Record]) -> Result<(), JournalError> {
         let texts = batch.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let bytes: usize = texts.iter().map(String::len).sum();
         let store = JournalError::store("append");
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
         let before = head(&transaction, 0).map_err(store)?;
@@ -210,7 +221,9 @@ impl Journal for SqliteJournal {
                 insert.execute(params![seq, record.version, term, at, record.event.kind(), text]).map_err(store)?;
             }
         }
-        transaction.commit().map_err(store)
+        transaction.commit().map_err(store)?;
+        self.checkpoints.wrote(bytes);
+        Ok(())
     }
 
     fn settle(&mut self, term: Term) -> Result<Seq, JournalError> {
@@ -251,12 +264,40 @@ impl Journal for SqliteJournal {
         Ok(Box::new(SnapshotFiles::new(self.dir.clone())))
     }
 
+    fn archive(&mut self) -> Result<Box<dyn Records>, JournalError> {
+        Ok(Box::new(SqliteRecords { path: self.path.clone() }))
+    }
+
     fn is_exclusive(&self) -> bool {
         true
     }
 
     fn kind(&self) -> &'static str {
         "sqlite"
+    }
+}
+
+/// Single records, over a connection for each call: one that stayed open would keep the journal's own from tidying up when it
+/// closes. Who reads does not keep out who writes: the journal is in WAL mode.
+struct SqliteRecords {
+    path: PathBuf,
+}
+
+impl Records for SqliteRecords {
+    fn records(&mut self, at: &[Seq]) -> Result<Vec<Record>, JournalError> {
+        let store = JournalError::store("be read");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&self.path, flags).map_err(store)?;
+        let mut select =
+            db.prepare("select seq, version, term, at, record from journal where seq = ?").map_err(store)?;
+        let at: BTreeSet<Seq> = at.iter().copied().collect();
+        let mut found = Vec::with_capacity(at.len());
+        for seq in at {
+            if let Some(row) = select.query_row([signed(seq.0)], row_of).optional().map_err(store)? {
+                found.push(row.record()?);
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use legation_core::{EnclaveId, LeaseId, Rejection, Revoked, Seq, TaskId, UnixTime};
 use legation_policy::Policy;
-use legation_pool::{OfferParts, Pool, Record};
+use legation_pool::{EnlistParts, OfferParts, Pool, Record};
 use tokio::sync::oneshot;
 
 use crate::revocations::SignedRevocations;
@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Policy(Option<Arc<Policy>>),
     /// An offer to an agent.
     Offer(EnclaveId, Box<OfferParts>),
+    /// An agent is to join a swarm.
+    Enlist(EnclaveId, Box<EnlistParts>),
     /// An agent is to stop.
     Cancel(EnclaveId, LeaseId),
     /// A channel is to close.

@@ -23,6 +23,8 @@ use crate::{leadership::Began, revocations::SignedRevocations};
 
 /// Most jobs between two looks at the orders.
 const JOBS_MAX: usize = 256;
+/// Shortest time between two snapshots that are handed over.
+const SNAPSHOT_APART: std::time::Duration = std::time::Duration::from_secs(1);
 /// Most questions that wait while the pool is read anew, and how long they do.
 const PARKED_MAX: usize = 1024;
 const PARKED_TIME: std::time::Duration = std::time::Duration::from_secs(1);
@@ -166,8 +168,9 @@ impl Decider {
     fn snapshot(&mut self, batch: &mut Batch) {
         let Some(reign) = &mut self.reign else { return };
         let seq = reign.pool.seq().0;
-        if !batch.records.is_empty() && seq >= reign.snapshot_at {
+        if seq >= reign.snapshot_at && self.standing.snapshots_rested() {
             reign.snapshot_at = seq.saturating_add(self.parts.snapshot_every);
+            self.standing.rest_snapshots(SNAPSHOT_APART);
             batch.outcomes.push(Outcome::Snapshot(Box::new(reign.pool.clone())));
         }
     }
@@ -221,6 +224,14 @@ fn decide(
                 // The lease ended with the same command.
                 Err(why) => {
                     debug!(%why, "offer is moot");
+                    continue;
+                }
+            },
+            Effect::Enlist { enclave, task } => match pool.enlistment(task, enclave) {
+                Ok(parts) => Outcome::Enlist(enclave, Box::new(parts)),
+                // Its seat ended with the same command.
+                Err(why) => {
+                    debug!(%why, "there is nothing to join");
                     continue;
                 }
             },

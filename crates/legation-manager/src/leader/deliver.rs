@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use legation_core::TaskId;
@@ -18,6 +19,12 @@ use super::{
     standing::Standing,
 };
 use crate::journal::Snapshots;
+
+/// After a snapshot, so many times as long as it took passes before the next, but no longer than [`REST_MAX`]: under the greatest
+/// load too, snapshots take a small share of the machine, and a start does not read for long.
+const REST: u32 = 9;
+/// Longest rest.
+const REST_MAX: Duration = Duration::from_secs(20);
 
 /// Who is told.
 pub(super) struct Delivery {
@@ -57,6 +64,7 @@ impl Delivery {
                     self.appraisal.send_replace(policy);
                 }
                 Outcome::Offer(enclave, parts) => effects.offer(enclave, *parts),
+                Outcome::Enlist(enclave, parts) => effects.enlist(enclave, *parts),
                 Outcome::Cancel(enclave, lease) => effects.cancel(enclave, lease),
                 Outcome::Reattest(enclave, why) => {
                     effects.reattest(enclave, &why);
@@ -89,6 +97,7 @@ pub(super) fn save(inbox: &mpsc::Receiver<Box<Pool>>, store: &mut dyn Snapshots,
             Ok(bytes) => bytes,
             Err(why) => {
                 error!(%why, "a snapshot is not made");
+                standing.rest_snapshots(REST_MAX);
                 continue;
             }
         };
@@ -102,5 +111,6 @@ pub(super) fn save(inbox: &mpsc::Receiver<Box<Pool>>, store: &mut dyn Snapshots,
             }
             Err(why) => warn!(%why, "a snapshot could not be saved: the start reads more of the journal instead"),
         }
+        standing.rest_snapshots((began.elapsed() * REST).min(REST_MAX));
     }
 }

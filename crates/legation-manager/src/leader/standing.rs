@@ -67,6 +67,8 @@ struct Told {
     heard: Instant,
     trouble: Option<String>,
     snapshot: Option<Seq>,
+    /// No snapshot is begun before.
+    rest_until: Instant,
 }
 
 /// How this manager stands.
@@ -86,7 +88,8 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn new(name: String, instance: u64, store: &'static str) -> Self {
         let began = Instant::now();
-        let told = Told { head: Head::default(), seq: Seq(0), heard: began, trouble: None, snapshot: None };
+        let told =
+            Told { head: Head::default(), seq: Seq(0), heard: began, trouble: None, snapshot: None, rest_until: began };
         Self {
             name,
             instance,
@@ -172,6 +175,17 @@ impl Standing {
     pub(super) fn saved(&self, snapshot: Option<Seq>) {
         let mut told = self.told();
         told.snapshot = told.snapshot.max(snapshot);
+    }
+
+    /// No snapshot is begun for so long.
+    pub(super) fn rest_snapshots(&self, time: Duration) {
+        let until = Instant::now().checked_add(time);
+        let mut told = self.told();
+        told.rest_until = until.unwrap_or(told.rest_until);
+    }
+
+    pub(super) fn snapshots_rested(&self) -> bool {
+        self.told().rest_until <= Instant::now()
     }
 
     pub(super) fn snapshot(&self) -> Option<Seq> {

@@ -9,7 +9,9 @@ use std::{
 };
 
 use legation_core::{Seq, Term};
-use legation_manager::journal::{Candidate, Head, Journal, JournalError, Snapshot, Snapshots, memory::MemoryJournal};
+use legation_manager::journal::{
+    Candidate, Head, Journal, JournalError, Records, Snapshot, Snapshots, memory::MemoryJournal,
+};
 use legation_pool::Record;
 
 /// What happens to the next append.
@@ -133,6 +135,10 @@ impl Journal for Faulty {
 
     fn snapshots(&mut self) -> Result<Box<dyn Snapshots>, JournalError> {
         self.inner.snapshots()
+    }
+
+    fn archive(&mut self) -> Result<Box<dyn Records>, JournalError> {
+        self.inner.archive()
     }
 
     fn is_exclusive(&self) -> bool {

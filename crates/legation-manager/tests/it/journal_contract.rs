@@ -70,7 +70,7 @@ struct Store {
 type Rule = (&'static str, fn(&mut Store));
 
 /// What every store keeps.
-const CONTRACT: [Rule; 9] = [
+const CONTRACT: [Rule; 10] = [
     ("what was appended is read in order", what_was_appended_is_read_in_order),
     ("a batch that leaves a gap is refused whole", a_batch_that_leaves_a_gap_is_refused_whole),
     ("a term has one holder", a_term_has_one_holder),
@@ -80,6 +80,7 @@ const CONTRACT: [Rule; 9] = [
     ("a reader that has enough stops", a_reader_that_has_enough_stops),
     ("snapshots are kept, the newest two", snapshots_are_kept),
     ("what is in doubt is settled", what_is_in_doubt_is_settled),
+    ("single records are read beside", single_records_are_read_beside),
 ];
 
 fn clock() -> (Arc<AtomicU64>, Arc<dyn Fn() -> Duration + Send + Sync>) {
@@ -130,6 +131,22 @@ fn postgres_keeps_the_contract() {
 
 pub(crate) fn open(url: &str) -> PostgresJournal {
     PostgresJournal::open(PostgresSettings::new(url, None, None).unwrap()).unwrap()
+}
+
+fn single_records_are_read_beside(store: &mut Store) {
+    let journal = &mut store.journal;
+    // Opened before anything is there, as a manager does.
+    let mut beside = journal.archive().unwrap();
+    assert_eq!(beside.records(&[Seq(1)]).unwrap(), [], "{}", store.name);
+    let term = journal.claim(&candidate("writer"), TTL).unwrap();
+    journal.append(term, Seq(0), &records(1..=5, term)).unwrap();
+    let asked = [4, 2, 2, 9].map(Seq);
+    assert_eq!(beside.records(&asked).unwrap(), records([2, 4], term), "{}: each once, in order", store.name);
+    assert_eq!(beside.records(&[]).unwrap(), [], "{}", store.name);
+    // Whoever reads keeps nobody from writing, and sees what was written since.
+    journal.append(term, Seq(5), &records(6..=9, term)).unwrap();
+    assert_eq!(beside.records(&asked).unwrap(), records([2, 4, 9], term), "{}", store.name);
+    assert_eq!(journal.archive().unwrap().records(&[Seq(9)]).unwrap(), records([9], term), "{}", store.name);
 }
 
 fn gap(store: &str, result: Result<(), JournalError>, after: u64, got: u64) {
@@ -367,13 +384,32 @@ fn passwords_and_versions(postgres: &Postgres) {
     postgres.query_in("strange", "update snapshot_part set bytes = '\\x00'");
 }
 
+/// Has the server speak TLS as well, with this certificate and key.
+fn speak_tls(postgres: &Postgres, certificate: &str, key: &str) {
+    let owned = postgres.password_file();
+    for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+        let path = owned.with_file_name("data").join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let chown = std::process::Command::new("chown").arg("--reference").args([&owned, &path]).status();
+        assert!(chown.unwrap().success());
+    }
+    postgres.query("alter system set ssl = on");
+    postgres.query("select pg_reload_conf()");
+    let begun = std::time::Instant::now();
+    while postgres.query("show ssl").trim() != "on" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", postgres.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn over_tls_the_server_is_checked(postgres: &Postgres) {
     let pem = |what: &str, der: &[u8]| {
         format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", legation_core::encoding::base64(der))
     };
     let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (ours, other) = (made(), made());
-    postgres.speak_tls(&pem("CERTIFICATE", ours.cert.der()), &pem("PRIVATE KEY", &ours.signing_key.serialize_der()));
+    speak_tls(postgres, &pem("CERTIFICATE", ours.cert.der()), &pem("PRIVATE KEY", &ours.signing_key.serialize_der()));
     let dir = tempfile::tempdir().unwrap();
     let (good, bad) = (dir.path().join("good.pem"), dir.path().join("bad.pem"));
     std::fs::write(&good, pem("CERTIFICATE", ours.cert.der())).unwrap();

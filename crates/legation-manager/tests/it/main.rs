@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod archive;
 mod faulty;
 mod journal;
 mod journal_contract;

@@ -81,25 +81,6 @@ impl Postgres {
         self.url_of(name)
     }
 
-    /// Has the server speak TLS as well, with this certificate and key (PEM). Give a URL with `sslmode=require`.
-    pub(crate) fn speak_tls(&self, certificate: &str, key: &str) {
-        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
-            let path = self.data().join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-            if let Some(user) = self.user {
-                done(Command::new("chown").arg(format!("{user}:")).arg(&path));
-            }
-        }
-        self.query("alter system set ssl = on");
-        self.query("select pg_reload_conf()");
-        let begun = Instant::now();
-        while self.query("show ssl").trim() != "on" {
-            assert!(begun.elapsed() < START_MAX, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// What `psql` prints for a statement in the database `legation`: a row a line, columns apart by `|`.
     pub(crate) fn query(&self, sql: &str) -> String {
         self.query_in(ROLE, sql)

@@ -1,5 +1,6 @@
 //! What several things share, in a snapshot: written whole where it comes first, by its number after that; one value in memory again
-//! when it is read. Statements are the same when their envelopes are; other things when they are one value in memory.
+//! when it is read. Statements are the same when their envelopes are; kinds of proofs when their keys are. A shared value may hold
+//! others, which are numbered after it.
 //!
 //! Numbers are given within [`scope`]. Outside of one everything is written whole.
 
@@ -7,44 +8,43 @@ use std::{
     any::{Any, TypeId},
     cell::RefCell,
     collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
     sync::Arc,
 };
 
-use legation_core::{
-    Digest, Signed,
-    claims::{CollateralItem, Evidence},
-    dsse::Predicate,
+use legation_core::{Digest, Signed, dsse::Predicate};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, IgnoredAny, SeqAccess, Visitor},
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use crate::kind::Kind;
 
 /// What may be shared.
 pub(crate) trait Shareable: Any + Send + Sync {
-    /// What it is the same by, beside its place in memory.
-    fn name(&self) -> Option<Digest>;
+    /// What it is the same by.
+    fn name(&self) -> Digest;
 }
 
 impl<P: Predicate + Send + Sync + 'static> Shareable for Signed<P> {
-    fn name(&self) -> Option<Digest> {
-        Some(self.digest())
+    fn name(&self) -> Digest {
+        self.digest()
     }
 }
 
-impl Shareable for Evidence {
-    fn name(&self) -> Option<Digest> {
-        None
-    }
-}
-
-impl Shareable for CollateralItem {
-    fn name(&self) -> Option<Digest> {
-        None
+impl Shareable for Kind {
+    fn name(&self) -> Digest {
+        let (asked, appointment) = self.key();
+        Digest::of_parts(&[asked.as_bytes(), appointment.as_bytes()])
     }
 }
 
 #[derive(Default)]
 struct Table {
-    written: BTreeMap<(TypeId, usize, Option<Digest>), u64>,
-    read: Vec<Arc<dyn Any + Send + Sync>>,
+    written: BTreeMap<(TypeId, Digest), u64>,
+    /// Nothing where a value is still being read: what is within it has a number of its own, after it.
+    read: Vec<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 thread_local! {
@@ -77,12 +77,10 @@ impl<'de, T: Shareable + Deserialize<'de>> Deserialize<'de> for Same<T> {
 /// The number of a value, if it was written before; gives it the next one otherwise.
 fn known<T: Shareable>(value: &Arc<T>) -> Option<u64> {
     let name = value.name();
-    // Values live as long as they are being written: none takes the place of another.
-    let place = if name.is_some() { 0 } else { Arc::as_ptr(value).cast::<()>() as usize };
     TABLE.with_borrow_mut(|table| {
         let written = &mut table.as_mut()?.written;
         let next = written.len() as u64;
-        match written.entry((TypeId::of::<T>(), place, name)) {
+        match written.entry((TypeId::of::<T>(), name)) {
             std::collections::btree_map::Entry::Occupied(known) => Some(*known.get()),
             std::collections::btree_map::Entry::Vacant(new) => {
                 new.insert(next);
@@ -102,40 +100,48 @@ pub(crate) fn serialize<T: Shareable + Serialize, S: Serializer>(value: &Arc<T>,
 pub(crate) fn deserialize<'de, T: Shareable + Deserialize<'de>, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Arc<T>, D::Error> {
-    match <(Option<u64>, Option<T>)>::deserialize(d)? {
-        (None, Some(value)) => {
-            let value = Arc::new(value);
-            let kept: Arc<dyn Any + Send + Sync> = value.clone();
-            TABLE.with_borrow_mut(|table| {
-                if let Some(table) = table {
-                    table.read.push(kept);
-                }
-            });
-            Ok(value)
+    d.deserialize_tuple(2, Either(PhantomData))
+}
+
+/// A number, or else a value.
+struct Either<T>(PhantomData<T>);
+
+impl<'de, T: Shareable + Deserialize<'de>> Visitor<'de> for Either<T> {
+    type Value = Arc<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a shared value, or the number of one")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Arc<T>, A::Error> {
+        let neither = || A::Error::custom("neither a shared value nor the number of one");
+        if let Some(number) = pair.next_element::<Option<u64>>()?.ok_or_else(neither)? {
+            let rest = pair.next_element::<Option<IgnoredAny>>()?;
+            return if matches!(rest, Some(None)) { read(number).map_err(A::Error::custom) } else { Err(neither()) };
         }
-        (Some(number), None) => {
-            let found = TABLE.with_borrow(|table| {
-                let place = usize::try_from(number).ok()?;
-                table.as_ref()?.read.get(place).cloned()
-            });
-            let typed = found.and_then(|found| found.downcast::<T>().ok());
-            typed.ok_or_else(|| D::Error::custom(format!("shared value {number} is not there, or is another thing")))
-        }
-        _ => Err(D::Error::custom("neither a shared value nor the number of one")),
+        let place = TABLE.with_borrow_mut(|table| {
+            let read = &mut table.as_mut()?.read;
+            read.push(None);
+            Some(read.len() - 1)
+        });
+        let value = Arc::new(pair.next_element::<Option<T>>()?.flatten().ok_or_else(neither)?);
+        let kept: Arc<dyn Any + Send + Sync> = value.clone();
+        TABLE.with_borrow_mut(|table| {
+            let read = table.as_mut().zip(place).and_then(|(table, place)| table.read.get_mut(place));
+            if let Some(read) = read {
+                *read = Some(kept);
+            }
+        });
+        Ok(value)
     }
 }
 
-/// The same for a list of shared values.
-pub(crate) mod list {
-    use super::{Arc, Deserialize, Deserializer, Same, Serialize, Serializer, Shareable};
-
-    pub(crate) fn serialize<T: Shareable + Serialize, S: Serializer>(all: &[Arc<T>], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(all.iter().map(|value| Same(value.clone())))
-    }
-
-    pub(crate) fn deserialize<'de, T: Shareable + Deserialize<'de>, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Vec<Arc<T>>, D::Error> {
-        Ok(Vec::<Same<T>>::deserialize(d)?.into_iter().map(|same| same.0).collect())
-    }
+/// What was read under this number.
+fn read<T: Shareable>(number: u64) -> Result<Arc<T>, String> {
+    let found = TABLE.with_borrow(|table| {
+        let place = usize::try_from(number).ok()?;
+        table.as_ref()?.read.get(place).cloned().flatten()
+    });
+    let typed = found.and_then(|found| found.downcast::<T>().ok());
+    typed.ok_or_else(|| format!("shared value {number} is not there, or is another thing"))
 }

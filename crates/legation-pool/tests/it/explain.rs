@@ -35,7 +35,7 @@ fn render(world: &World, task: TaskId) -> String {
     let mut out = String::new();
     for said in world.pool.explain(task, world.now).unwrap() {
         write!(out, "{} {}: {}", said.fragment, said.name, said.require).unwrap();
-        match (&said.placement, said.attempts.last()) {
+        match (said.placements.last(), said.attempts.last()) {
             (Some(why), Some(last)) => {
                 let passed: Vec<_> = why.passed_over.iter().map(|p| format!("{} {}", p.enclaves, p.check)).collect();
                 let passed = if passed.is_empty() {

@@ -2,24 +2,30 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod accounts;
+mod archive;
 mod enclaves;
 mod estimates;
 mod explain;
 mod history;
 mod journal;
 mod leases;
+mod lifecycle;
 mod metering;
 mod openb;
 mod permits;
 mod placement;
 mod policies;
+mod preemption;
 mod proofs;
 mod properties;
+mod queueing;
 mod reports;
+mod reservations;
 mod revocation;
 mod scenario;
 mod snapshots;
 mod speed;
+mod swarms;
 mod tasks;
 mod terms;
 mod world;

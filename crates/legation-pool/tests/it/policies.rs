@@ -285,3 +285,28 @@ fn work_ends_that_no_proof_covers_any_more() {
     assert!(world.pool.enclaves()[&id].cordon.is_none());
     assert_eq!(world.phase(task, 0), Phase::Queued, "what rested on the pool's policy ends");
 }
+
+#[test]
+fn a_rule_about_slots_is_asked_for_each_slot_of_a_chip() {
+    let in_slot = |name: &str, slot: u16| {
+        let mut machine = Machine::new(name);
+        machine.chip = "chip of both".into();
+        machine.configuration.slot = slot;
+        machine
+    };
+    for allowed in [0, 1] {
+        let limits = Limits { slots_per_chip: 2, ..limits() };
+        let (first, second) = (in_slot("first", 0), in_slot("second", 1));
+        let mut world = World::with(limits, [in_slot("first", 0), in_slot("second", 1)]);
+        let text = format!("@id(\"one\") permit (principal, action, resource) when {{ principal.slot == {allowed} }};");
+        world.apply(set(acme(), &text)).unwrap();
+        let wanted = if allowed == 0 { first.id } else { second.id };
+        for n in 0..2 {
+            let task = world.submit_granted(vec![fragment(&format!("work {n}"))]);
+            assert_eq!(world.lease(task, 0).map(|(_, enclave)| enclave), Some(wanted), "slot {allowed}");
+        }
+        // It has room for two, and the other slot is not for this tenant.
+        let task = world.submit_granted(vec![fragment("one more")]);
+        assert_eq!(world.phase(task, 0), Phase::Queued);
+    }
+}

@@ -42,14 +42,14 @@ fn a_tenant_relies_on_verifiers_that_are_trusted_with_its_work() {
     world.apply(of(&world, "bank's own", Some(&["bank"]))).unwrap();
     let (lease, _) = world.lease(task, 0).unwrap();
     let ran = world.ran(lease);
-    assert_eq!(world.pool.enclaves()[&a.id].passport().verifier_id(), key("bank's own"), "the freshest");
+    assert_eq!(world.pool.enclaves()[&a.id].proof().verifier(), key("bank's own"), "the freshest");
     world.apply(world.reporting(a.id, ran.clone())).unwrap();
     assert!(matches!(&world.tries(task, 0)[0].1, Some(LeaseEnd::Refused { why }) if why.claim.contains("verifier")));
     let task = world.submit_granted(vec![fragment("of acme again")]);
     let (lease, _) = world.lease(task, 0).unwrap();
     let mut ran = world.ran(lease);
-    let proofs = world.pool.enclaves()[&a.id].proofs();
-    let good = proofs.map(|p| &p.passport).find(|p| p.verifier_id() == key("pool's")).unwrap().digest();
+    let enclave = &world.pool.enclaves()[&a.id];
+    let good = enclave.proofs().find(|p| p.verifier() == key("pool's")).unwrap().passport;
     ran.report.prev[1] = good;
     did(&world.apply(world.reporting(a.id, ran)).unwrap(), &["reported #0", "completed"]);
 }
@@ -65,7 +65,7 @@ fn what_a_client_is_shown_is_the_proof_that_counts_for_it() {
     world.arrive(a.id, &[]);
     let request = world.signed(vec![fragment("asks for a grant")]);
     let task = world.submit(&request);
-    let needs = world.pool.needs(task, world.now).unwrap();
+    let needs = world.needs(task);
     assert_eq!(needs[0].passport.verifier_id(), key("pool's"));
 }
 
@@ -178,7 +178,7 @@ fn so_many_verifiers_and_no_more() {
     world.apply(by(&world, 16, START.plus(HOUR))).unwrap();
     let enclave = &world.pool.enclaves()[&a.id];
     assert_eq!(enclave.proofs().count(), 16);
-    assert!(enclave.proofs().all(|p| p.passport.verifier_id() != key("verifier 0")), "the one that was over is gone");
+    assert!(enclave.proofs().all(|p| p.verifier() != key("verifier 0")), "the one that was over is gone");
 }
 
 #[test]

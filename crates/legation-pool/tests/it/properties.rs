@@ -36,12 +36,17 @@ use crate::world::*;
 const LIMITS: Limits = Limits {
     enclaves_max: 6,
     live_tasks_max: 6,
+    queue_max: 16,
     ended_tasks_kept: 3,
     attempts_max: 4,
     grant_seconds: 30,
     lease_margin_seconds: 15,
+    ungranted_max: 3,
+    preempt_grace_seconds: 10,
     slots_per_chip: 1,
     return_seconds: 15,
+    join_seconds: 15,
+    regroup_seconds: 60,
     allow_development: true,
 };
 /// Verifiers, and the tenants they are trusted with: all work here is of `acme`.
@@ -189,6 +194,10 @@ impl<'a> History<'a> {
             tally,
         };
         history.act(&Action::BeginTerm { grows: true, successor: false });
+        let terms = AccountTerms { may_preempt: true, preemptible: true, ..AccountTerms::default() };
+        let command = Command::SetAccount { tenant: None, terms, as_of: None, author: "operator".into() };
+        let applied = history.world.apply(command).unwrap();
+        history.follow(&applied);
         // One machine is left to come by itself.
         for machine in 1..MACHINES.len() {
             history.act(&Action::Attest { machine, life: 3600, verifier: 0 });
@@ -293,6 +302,8 @@ impl<'a> History<'a> {
                     tally.count("estimated: queued");
                     assert_eq!(placed, None, "placed, though it was to wait");
                 }
+                // Swarms have histories of their own (`swarms.rs`).
+                Outlook::InSwarm { .. } => unreachable!("nobody asks for a swarm here"),
                 Outlook::Behind { .. } => {
                     tally.count("estimated: behind");
                     assert_eq!(placed, None, "placed before what it reads is there");
@@ -381,7 +392,8 @@ impl<'a> History<'a> {
                     ..Quota::default()
                 };
                 let budget = most(*budget, 400).map(MicroUsd);
-                let terms = AccountTerms { budget, quota, ..AccountTerms::default() };
+                let (may_preempt, preemptible) = (leases % 8 > 0, tasks % 8 > 0);
+                let terms = AccountTerms { budget, quota, may_preempt, preemptible, ..AccountTerms::default() };
                 let tenant = own.then(|| legation_core::TenantId::new("acme").unwrap());
                 Command::SetAccount { tenant, terms, as_of: None, author: "operator".into() }
             }
@@ -442,6 +454,7 @@ impl<'a> History<'a> {
         let now = self.world.now;
         let mut asked = request("client", &format!("task {} {name}", self.requests.len()), now, fragments);
         asked.budget = MicroUsd(budget);
+        asked.prefer.priority = legation_core::prefer::Priority([4, 2, 4, 3][usize::from(name) % 4]);
         asked.require = ["any", "region == \"eu-1\"", "price < 0.0025 usd/h", "provider == \"nobody\""]
             [usize::from(require)]
         .parse()
@@ -541,7 +554,7 @@ impl<'a> History<'a> {
                 }
                 Effect::Close { enclave, .. } => assert!(!self.reachable(*enclave), "closed, and still here"),
                 Effect::Reattest { enclave, .. } => assert!(self.reachable(*enclave), "asked who cannot hear"),
-                Effect::TaskChanged { .. } | Effect::Revocations => {}
+                Effect::TaskChanged { .. } | Effect::Revocations | Effect::Enlist { .. } => {}
             }
         }
     }
@@ -561,15 +574,20 @@ impl<'a> History<'a> {
                 let enclave = &self.mirror.enclaves()[&allocation.enclave];
                 let task = &self.mirror.tasks()[&allocation.task];
                 let spec = task.request.fragment(allocation.fragment).unwrap();
-                let trusted = enclave.proofs().filter(|p| p.appointment.covers_tenant(&task.request.tenant));
-                let passport = trusted.map(|p| &p.passport).find(|p| p.valid_at(record.at));
-                assert!(passport.is_some(), "leased to one whose passports do not hold for this tenant");
-                let passport = passport.unwrap();
+                let mut trusted = enclave.proofs().filter(|p| p.appointment().covers_tenant(&task.request.tenant));
+                let proof = trusted.find(|p| p.holds_at(record.at));
+                assert!(proof.is_some(), "leased to one whose passports do not hold for this tenant");
+                let records = &self.world.records;
+                let passport = &proof.unwrap().whole(records).unwrap().passport;
                 assert!(self.mirror.revoked().of(passport).is_none(), "leased to one that rests on what is revoked");
                 assert_eq!(task.state, TaskState::Live);
                 assert_eq!(enclave.presence, Presence::Here, "leased to one that is not here");
                 assert!(enclave.revoked.is_none(), "leased to one that was revoked");
                 assert!(enclave.cordon.is_none(), "leased to one that is cordoned");
+                assert!(
+                    enclave.claimed.is_none_or(|other| other == fragment),
+                    "leased to one that is kept for another"
+                );
                 assert!(
                     !self.blamed.contains(&(fragment, allocation.enclave)),
                     "{fragment} leased again to one that was blamed"
@@ -590,6 +608,19 @@ impl<'a> History<'a> {
                     held().count() < capacity.slots as usize && cpu <= capacity.cpu.0 && memory <= capacity.memory.0
                 );
             }
+            Event::Claimed { fragment, enclave, victims, .. } => {
+                tally.count("claimed");
+                let of = |fragment: &FragmentId| &self.mirror.tasks()[&fragment.task].request;
+                let terms = |fragment| self.mirror.account_terms(&of(fragment).tenant);
+                assert!(terms(fragment).may_preempt, "{fragment} pushes and may not");
+                for victim in victims {
+                    let held = &self.mirror.leases()[victim];
+                    assert_eq!(held.enclave, *enclave);
+                    assert!(terms(&held.fragment).preemptible, "{victim} is pushed and may not be");
+                    assert!(of(&held.fragment).prefer.priority < of(fragment).prefer.priority, "no more urgent");
+                }
+            }
+            Event::Unclaimed { .. } => tally.count("unclaimed"),
             Event::LeaseEnded { lease, why } => {
                 let lease = &self.mirror.leases()[lease];
                 tally.count(match why {
@@ -599,7 +630,9 @@ impl<'a> History<'a> {
                     LeaseEnd::Refused { .. } => "ended: refused",
                     LeaseEnd::Revoked => "ended: revoked",
                     LeaseEnd::Lapsed { .. } => "ended: lapsed",
+                    LeaseEnd::Preempted { .. } => "ended: preempted",
                     LeaseEnd::TaskEnded => "ended: task",
+                    LeaseEnd::Superseded | LeaseEnd::NotJoined | LeaseEnd::Dissolved { .. } => "ended: swarm",
                 });
                 if why.blames_enclave() {
                     self.blamed.insert((lease.fragment, lease.enclave));
@@ -612,11 +645,18 @@ impl<'a> History<'a> {
                 TaskState::Cancelled => "cancelled",
                 TaskState::Expired => "expired",
             }),
+            Event::SwarmSeated { .. } | Event::SwarmJoined { .. } | Event::SeatsEnded { .. } => tally.count("swarm"),
             Event::TermBegan { .. } => tally.count("term"),
             Event::Attested { .. } => tally.count("attested"),
             Event::Arrived { .. } => tally.count("arrived"),
             Event::Left { .. } => tally.count("left"),
             Event::Draining { .. } => tally.count("draining"),
+            Event::Reserved { .. }
+            | Event::Reseated { .. }
+            | Event::ReservationEnded { .. }
+            | Event::Cordoned { .. }
+            | Event::Uncordoned { .. }
+            | Event::Decommissioned { .. } => tally.count(record.event.kind()),
             Event::Revoked { revocation } => tally.count(&format!("revoked {}", revocation.what.kind())),
             Event::Lapsed { .. } => tally.count("lapsed"),
             Event::Barred { .. } => tally.count("barred"),
@@ -627,7 +667,7 @@ impl<'a> History<'a> {
             Event::AccountSet { .. } => tally.count("account set"),
             // Of policies, tests/it/policies.rs.
             Event::ReferenceAdded { .. } | Event::ReferenceExpired { .. } | Event::PolicySet { .. } => {}
-            Event::DistancesSet { .. } => {}
+            Event::DistancesSet { .. } | Event::DistancesMeasured { .. } => {}
         }
     }
 
@@ -707,6 +747,8 @@ fn any_history_keeps_the_books() {
         "ended: task",
         "draining",
         "account set",
+        "claimed",
+        "ended: preempted",
         "estimated: placed",
         "estimated: queued",
         "estimated: behind",

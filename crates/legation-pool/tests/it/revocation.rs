@@ -97,7 +97,7 @@ fn a_revoked_verifier_takes_its_own_proofs_and_no_others() {
     assert_eq!(closed(&applied, &[&a, &b]), [1], "who has another good proof stays");
     let enclave = &world.pool.enclaves()[&a.id];
     assert_eq!(enclave.proofs().count(), 1);
-    assert_eq!(enclave.passport().verifier_id(), second.public_key().id());
+    assert_eq!(enclave.proof().verifier(), second.public_key().id());
     assert!((0..2).all(|n| world.lease(task, n).unwrap().1 == a.id), "the work of the other moved");
     assert!(world.tries(task, 0).iter().chain(&world.tries(task, 1)).any(|t| *t == (b.id, Some(LeaseEnd::Revoked))));
     // The other returns with a passport of another verifier.

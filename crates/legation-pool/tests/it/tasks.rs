@@ -31,7 +31,7 @@ fn a_task_with_a_policy_grant_is_offered_at_once_and_completes() {
     let known = world.pool.tasks().get(&task).unwrap();
     assert_eq!((known.spent, known.committed), (MicroUsd(1), MicroUsd(0)));
     assert!(world.pool.leases().is_empty());
-    let receipt = world.pool.receipt(task).unwrap();
+    let receipt = world.receipt(task);
     assert_eq!((receipt.roots.len(), receipt.evidence.len()), (1, 1));
 }
 
@@ -45,15 +45,15 @@ fn a_task_with_inputs_waits_for_the_grants_of_its_owner_and_of_each_holder() {
     did(&applied, &["submitted", "lease-1 for #0"]);
     let task = TaskId::new(request.digest());
     let (lease, enclave) = world.lease(task, 0).unwrap();
-    let needs = world.pool.needs(task, world.now).unwrap();
+    let needs = world.needs(task);
     assert_eq!((needs[0].lease, needs[0].passport.enclave_id()), (lease, enclave));
     assert_eq!(needs[0].allocation.prev[1], needs[0].manager.digest());
     assert!(world.pool.offer(lease).is_err(), "an offer before its grants");
     let client = Key::new("client");
     did(&world.grant(lease, &client), &["granted with 1 keys"]);
-    assert!(world.pool.needs(task, world.now).unwrap()[0].missing.contains("release"));
+    assert!(world.needs(task)[0].missing.contains("release"));
     did(&world.grant(lease, &holder), &["granted with 1 keys", "-> offer lease-1"]);
-    assert!(world.pool.needs(task, world.now).unwrap().is_empty());
+    assert!(world.needs(task).is_empty());
     assert_eq!(
         world.pool.offer(lease).unwrap().keys.iter().map(|k| k.object).collect::<Vec<_>>(),
         [object("own"), object("theirs")]
@@ -171,7 +171,7 @@ fn reducing_fragments_wait_for_what_they_read() {
     did(&world.run(south.0), &["reported #1"]);
     assert_eq!(world.phase(task, 2), Phase::Waiting);
     did(&world.run(north.0), &["reported #0", "lease-3 for #2"]);
-    let needs = world.pool.needs(task, world.now).unwrap();
+    let needs = world.needs(task);
     let upstream: Vec<_> = needs[0].upstream.iter().map(|u| (u.fragment.0, u.key.recipient)).collect();
     assert_eq!(upstream, [(0, sealing("north").digest()), (1, sealing("south").digest())]);
     let (sum, _) = world.lease(task, 2).unwrap();
@@ -181,7 +181,7 @@ fn reducing_fragments_wait_for_what_they_read() {
     did(&world.grant(sum, &north_key), &["granted with 1 keys", "-> offer lease-3"]);
     assert_eq!(world.pool.offer(sum).unwrap().upstream.len(), 2);
     did(&world.run(sum), &["reported #2", "completed"]);
-    assert_eq!(world.pool.receipt(task).unwrap().roots.len(), 1);
+    assert_eq!(world.receipt(task).roots.len(), 1);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_failed_fragment_fails_the_task_and_stops_the_others() {
     let failed = "failed: fragment #1 `bad` failed: exit-2";
     did(&applied, &["reported #1", "lease-1 ended: the task ended", failed, "-> cancel lease-1"]);
     assert!(world.pool.leases().is_empty());
-    assert_eq!(world.pool.receipt(task).unwrap().roots.len(), 1, "a failure has its receipt too");
+    assert_eq!(world.receipt(task).roots.len(), 1, "a failure has its receipt too");
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn an_allocation_is_offered_with_the_appointment_of_who_made_it() {
     assert_eq!((parts.appointment.digest(), parts.term.0), (before.digest(), 2));
     assert_eq!(parts.allocation.prev[1], before.digest());
     did(&world.run(lease), &["reported #0", "completed"]);
-    let receipt = world.pool.receipt(task).unwrap();
+    let receipt = world.receipt(task);
     assert!(receipt.envelopes.iter().any(|e| e.digest() == before.digest()));
 }
 
@@ -161,7 +161,7 @@ fn appointments_that_nothing_rests_on_are_forgotten() {
         world.arrive(enclave, &[lease]);
     }
     world.run(lease);
-    let parts = world.pool.receipt_parts(task).unwrap();
+    let parts = world.pool.receipt_outline(task).unwrap().whole(&world.records).unwrap();
     let appointments = parts.envelopes.iter().filter(|e| e.peek::<legation_core::statement::Appointment>().is_ok());
     // That of the allocation, that of the last manager, the verifier's.
     assert_eq!(appointments.count(), 3);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use legation_core::{
     Bytes, Digest, EnclaveId, FragmentIndex, Fuel, KeyId, LeaseId, MicroUsd, Millicores, ObjectId, ProviderId,
-    PublicKey, Region, Rejection, Requirement, Revocable, SealingPublicKey, Signature, Signed, Signer, TaskId,
+    PublicKey, Receipt, Region, Rejection, Requirement, Revocable, SealingPublicKey, Signature, Signed, Signer, TaskId,
     TenantId, Term, UnixTime,
     claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Gpu, Rate, Tcb, TcbStatus, TeeKind},
     dsse::sign,
@@ -19,7 +19,8 @@ use legation_core::{
     task::{Demand, Fragment, Input, OutputRef, Owner, SealedRef, WrappedKey},
 };
 use legation_pool::{
-    Applied, Command, Effect, Event, HistoryFacts, IdempotencyKey, LeaseEnd, Limits, Phase, Pool, Record, TaskState,
+    Applied, Command, Effect, Event, HistoryFacts, IdempotencyKey, LeaseEnd, Limits, Needs, Phase, Pool, Record,
+    TaskState,
 };
 
 pub(crate) const START: UnixTime = UnixTime(1_800_000_000);
@@ -228,6 +229,7 @@ pub(crate) fn request(client: &str, name: &str, now: UnixTime, fragments: Vec<Fr
         require: Requirement::any(),
         prefer: Default::default(),
         data: Default::default(),
+        swarm: None,
         assurance: Assurance::Attested,
         budget: MicroUsd(1_000_000),
         nonce: Digest::of(name.as_bytes()),
@@ -428,6 +430,16 @@ impl World {
         self.apply(Command::Lost { enclave, why: "reset".into() }).unwrap()
     }
 
+    /// What clients must grant for a task, with the proofs that the journal has.
+    pub(crate) fn needs(&self, task: TaskId) -> Vec<Needs> {
+        let needs = self.pool.needs(task, self.now).unwrap();
+        needs.into_iter().map(|need| need.whole(&self.records).unwrap()).collect()
+    }
+
+    pub(crate) fn receipt(&self, task: TaskId) -> Receipt {
+        self.pool.receipt(task, &self.records).unwrap()
+    }
+
     pub(crate) fn signed(&self, fragments: Vec<Fragment>) -> Signed<Request> {
         let name = format!("task at {}", self.pool.seq().0);
         sign(request("client", &name, self.now, fragments), &self.client)
@@ -486,7 +498,7 @@ impl World {
         let held = spec.inputs.iter().zip(task.objects(spec).unwrap());
         let held = held.filter(|(input, _)| task.request.holder(spec, input) == Some(issuer.public_key()));
         let releases: Vec<_> = held.map(|(_, object)| object).collect();
-        let recipient = self.pool.enclaves().get(&lease.enclave).unwrap().passport().sealing.digest();
+        let recipient = self.pool.enclaves().get(&lease.enclave).unwrap().sealing();
         let keys = releases.iter().map(|o| wrapped(*o, recipient)).collect();
         let grant = Grant {
             fragments: vec![lease.fragment.index],
@@ -510,7 +522,7 @@ impl World {
         let allocation = &parts.allocation;
         let spec = parts.request.fragment(allocation.fragment).unwrap();
         let machine = self.machines.get(&allocation.enclave).unwrap();
-        let passport = self.pool.enclaves().get(&allocation.enclave).unwrap().passport().digest();
+        let passport = self.pool.enclaves().get(&allocation.enclave).unwrap().proof().passport;
         let mut upstream = parts.upstream.iter();
         let inputs = spec.inputs.iter().map(|input| match input {
             Input::Sealed(sealed) => sealed.commitment,
@@ -599,6 +611,9 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::Arrived { .. } => "arrived".to_owned(),
         Event::Left { .. } => "left".to_owned(),
         Event::Draining { .. } => "draining".to_owned(),
+        Event::Cordoned { .. } => "cordoned".to_owned(),
+        Event::Uncordoned { .. } => "uncordoned".to_owned(),
+        Event::Decommissioned { .. } => "decommissioned".to_owned(),
         Event::Revoked { revocation } => format!("revoked, epoch {}", revocation.epoch.0),
         Event::Lapsed { why, .. } => format!("lapsed: {}", why.check),
         Event::Barred { why, .. } => format!("barred: {}", why.check),
@@ -606,6 +621,8 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::Submitted { .. } => "submitted".to_owned(),
         Event::Granted { keys, .. } => format!("granted with {} keys", keys.len()),
         Event::Leased { allocation } => format!("{} for {}", allocation.lease, allocation.fragment),
+        Event::Claimed { fragment, victims, .. } => format!("claimed for {fragment}, {} make way", victims.len()),
+        Event::Unclaimed { why, .. } => format!("unclaimed: {why}"),
         Event::LeaseEnded { lease, why } => format!("{lease} ended: {why}"),
         Event::Reported { report, .. } => format!("reported {}", report.fragment),
         Event::TaskEnded { state, .. } => match state {
@@ -615,7 +632,14 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::ReferenceAdded { value, .. } => format!("reference {} added", value.name),
         Event::ReferenceExpired { name, .. } => format!("reference {name} expired"),
         Event::PolicySet { scope, .. } => format!("policy {scope} set"),
+        Event::Reserved { booking } => format!("{} seats reserved", booking.seats.len()),
+        Event::Reseated { seat, .. } => format!("seat {seat} moved"),
+        Event::ReservationEnded { charged, .. } => format!("reservation ended, {charged}"),
         Event::DistancesSet { rows, .. } => format!("{} distances set", rows.len()),
+        Event::SwarmSeated { seating } => format!("round {} seated by {}", seating.round, seating.seats.len()),
+        Event::SwarmJoined { membership } => format!("joined round {}", membership.round),
+        Event::SeatsEnded { seats, why, .. } => format!("{} seats ended: {why}", seats.len()),
+        Event::DistancesMeasured { rows } => format!("{} distances measured", rows.len()),
         Event::AccountSet { tenant, .. } => {
             format!("account of {} set", tenant.as_ref().map_or("anybody".to_owned(), ToString::to_string))
         }
@@ -623,6 +647,7 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
     let effect = |e: &Effect| match e {
         Effect::Offer { lease, .. } => Some(format!("-> offer {lease}")),
         Effect::Cancel { lease, .. } => Some(format!("-> cancel {lease}")),
+        Effect::Enlist { .. } => Some("-> enlist".to_owned()),
         Effect::Close { .. } => Some("-> close".to_owned()),
         Effect::Revocations => Some("-> revocations".to_owned()),
         Effect::Reattest { .. } => Some("-> reattest".to_owned()),

@@ -1,10 +1,13 @@
 //! What is said and done once it is durable, and who is told that it is not.
 
-use std::rc::Rc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use legation_core::{EnclaveId, Rejection, Seq};
-use legation_net::message::{Offer, ToAgent, Upstream};
-use legation_pool::{Command, OfferParts};
+use legation_net::message::{Enlist, Offer, Peer, ToAgent, Upstream};
+use legation_pool::{Brief, Command, EnlistParts, OfferParts, Record};
 
 use super::{Batch, LOSS_AGAIN, Manager, Outcome, Reply, standing_by, transient};
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
     message::{Answer, Connection, Down, Message, Node, Timer},
     store::Store,
 };
+
+/// The check that the store did not answer.
+const AWAY: &str = "archive.store";
 
 impl Manager {
     pub(super) fn is_good(&self, ether: &Ether) -> bool {
@@ -37,10 +43,26 @@ impl Manager {
     pub(super) fn does(&mut self, ether: &mut Ether, store: Option<&mut Store>, outcome: Outcome) {
         match outcome {
             Outcome::Verdict(reply, verdict) => self.reply(ether, reply, verdict),
-            Outcome::View { to, number, answer } => {
+            Outcome::View { to, number, view } => {
+                let told = view.and_then(|(state, needs)| {
+                    let proofs: Vec<_> = needs.iter().map(|need| need.proof.clone()).collect();
+                    let records = self.records(ether, store, &proofs)?;
+                    let needs = needs.into_iter().map(|need| need.whole(&records)).collect::<Result<_, _>>()?;
+                    Ok(Answer::View { state, needs })
+                });
+                let answer = told.unwrap_or_else(|why| self.refusal(ether, why));
                 ether.send(self.node(), to, Message::Answer { number, answer: Rc::new(answer) });
             }
-            Outcome::Offer(enclave, parts) => self.offer(ether, enclave, *parts),
+            Outcome::Offer(enclave, parts) => match self.whole_offer(ether, store, *parts) {
+                Ok(offer) => self.say(ether, enclave, ToAgent::Offer(Box::new(offer))),
+                // Its agent is offered it when it comes again, or the lease ends.
+                Err(why) => drop(self.refusal(ether, why)),
+            },
+            Outcome::Enlist(enclave, parts) => match self.whole_enlist(ether, store, *parts) {
+                Ok(enlist) => self.say(ether, enclave, ToAgent::Enlist(Box::new(enlist))),
+                // It is asked again when it comes again, or loses its seat.
+                Err(why) => drop(self.refusal(ether, why)),
+            },
             Outcome::Cancel(enclave, lease) => self.say(ether, enclave, ToAgent::Cancel { lease }),
             Outcome::Reattest(enclave, why) => self.say(ether, enclave, ToAgent::Reattest { why }),
             Outcome::Close(enclave, why) => {
@@ -94,13 +116,65 @@ impl Manager {
         }
     }
 
-    pub(super) fn offer(&mut self, ether: &mut Ether, enclave: EnclaveId, parts: OfferParts) {
-        let upstream = parts.upstream.into_iter().map(|u| Upstream {
-            report: u.report,
-            passport: (*u.passport).clone(),
-            appointment: (*u.appointment).clone(),
+    /// The records behind these proofs, read as the product does: the pool has them in brief.
+    fn records(
+        &self,
+        ether: &mut Ether,
+        store: Option<&mut Store>,
+        proofs: &[Brief],
+    ) -> Result<BTreeMap<Seq, Record>, Rejection> {
+        let at: BTreeSet<Seq> = proofs.iter().flat_map(Brief::positions).collect();
+        if at.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let away = || Rejection::new(AWAY, "reading the journal");
+        let (read, _) = store.ok_or_else(away)?.visit(ether, self.node(), |journal| {
+            let records = at.iter().map(|at| journal.record(*at));
+            records.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()
         });
-        let offer = Offer {
+        let records = read.map_err(|_| away())?;
+        Ok(records.into_iter().map(|record| (record.seq, record)).collect())
+    }
+
+    /// What a client is told of a proof that could not be read: the store may be away, but it must not have lost it.
+    fn refusal(&self, ether: &mut Ether, why: Rejection) -> Answer {
+        if why.check == AWAY {
+            ether.reach("manager: a proof cannot be read now");
+        } else if why.check.starts_with("archive.") {
+            ether.violate(format!("a proof is not where the pool says: {why}"));
+        }
+        Answer::Refused(why)
+    }
+
+    fn whole_enlist(
+        &self,
+        ether: &mut Ether,
+        store: Option<&mut Store>,
+        parts: EnlistParts,
+    ) -> Result<Enlist, Rejection> {
+        let records = self.records(ether, store, &parts.members)?;
+        let members = parts.members.into_iter().map(|member| {
+            let proof = member.whole(&records)?;
+            Ok(Peer { passport: proof.passport, appointment: proof.appointment })
+        });
+        Ok(Enlist {
+            term: parts.term,
+            seq: parts.seq,
+            seating: parts.seating,
+            appointment: (*parts.appointment).clone(),
+            request: (*parts.request).clone(),
+            members: members.collect::<Result<_, Rejection>>()?,
+        })
+    }
+
+    fn whole_offer(&self, ether: &mut Ether, store: Option<&mut Store>, parts: OfferParts) -> Result<Offer, Rejection> {
+        let proofs: Vec<_> = parts.upstream.iter().map(|up| up.proof.clone()).collect();
+        let records = self.records(ether, store, &proofs)?;
+        let upstream = parts.upstream.into_iter().map(|up| {
+            let proof = up.proof.whole(&records)?;
+            Ok(Upstream { report: up.report, passport: proof.passport, appointment: proof.appointment })
+        });
+        Ok(Offer {
             term: parts.term,
             seq: parts.seq,
             allocation: parts.allocation,
@@ -108,9 +182,8 @@ impl Manager {
             request: (*parts.request).clone(),
             grants: parts.grants,
             keys: parts.keys,
-            upstream: upstream.collect(),
-        };
-        self.say(ether, enclave, ToAgent::Offer(Box::new(offer)));
+            upstream: upstream.collect::<Result<_, Rejection>>()?,
+        })
     }
 
     pub(super) fn say(&mut self, ether: &mut Ether, enclave: EnclaveId, message: ToAgent) {

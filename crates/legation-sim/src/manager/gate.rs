@@ -46,6 +46,7 @@ impl Manager {
             Call::Cancel { task } => Command::Cancel { task: *task },
             Call::Revoke { what, why } => Command::Revoke { what: what.clone(), why: why.clone() },
             Call::Drain { enclave } => Command::Drain { enclave: *enclave },
+            Call::Operate(command) => (**command).clone(),
             Call::Withdraw { enclave, verifier } => Command::Withdraw {
                 enclave: *enclave,
                 verifier: *verifier,
@@ -118,6 +119,10 @@ impl Manager {
         match message {
             ToManager::Refuse { lease, why } => {
                 let command = Command::Refuse { enclave, lease: *lease, why: why.clone() };
+                self.decide(ether, command, Reply::Refusal { agent, connection });
+            }
+            ToManager::Join(membership) => {
+                let command = Command::Join { enclave, membership: membership.clone() };
                 self.decide(ether, command, Reply::Refusal { agent, connection });
             }
             ToManager::Report(reported) => {

@@ -187,6 +187,7 @@ pub(super) async fn measure(agents: usize, run: Run) -> Result<Value, Failure> {
         parts: (0..agents).map(part).collect(),
         require: Requirement::any(),
         budget: MicroUsd(1_000_000),
+        swarm: None,
         life_seconds: 60,
         prefer: Default::default(),
         data: Default::default(),

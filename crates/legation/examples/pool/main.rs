@@ -4,21 +4,32 @@
 //! * `sockets`: the same from end to end: a manager process, thousands of agents with attested channels of their own, and clients over
 //!   HTTP; agents hold what they are offered, and run nothing;
 //! * `memory`: bytes of the manager for each enclave;
-//! * `recovery`: a journal of a million records read back.
+//! * `recovery`: a journal of a million records read back;
+//! * `failover`: three manager processes on one PostgreSQL, whose leader is killed over and over.
 //!
 //! One decision alone, among 1k to 1M enclaves and beside other strategies, is `cargo xtask bench decide`.
 //!
-//! Sizes: `--enclaves`, `--tasks`, `--agents`, `--records`; `--smoke` makes all of them small. Prints one JSON object.
+//! Sizes: `--enclaves`, `--tasks`, `--agents`, `--records`, `--kills`; `--smoke` makes all of them small. Prints one JSON object.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+
+use std::path::{Path, PathBuf};
 
 use legation::exit::{Exit, Failure};
 use serde_json::{Value, json};
 
 mod durable;
+mod failover;
 mod memory;
 mod people;
+#[expect(dead_code, clippy::unwrap_used, reason = "tests use more of it, and panic")]
+#[path = "../../../legation-manager/tests/it/postgres.rs"]
+mod postgres;
 mod recovery;
 mod sockets;
+
+/// As in the program that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How much of each.
 pub(crate) struct Sizes {
@@ -26,6 +37,7 @@ pub(crate) struct Sizes {
     tasks: usize,
     agents: usize,
     records: u64,
+    kills: usize,
 }
 
 fn main() -> Result<(), Failure> {
@@ -41,6 +53,7 @@ fn main() -> Result<(), Failure> {
         tasks: number("--tasks", 40_000, 300)?,
         agents: number("--agents", 5_000, 20)?,
         records: number("--records", 1_000_000, 4_000)? as u64,
+        kills: number("--kills", 7, 1)?,
     };
     if value("--child").is_some_and(|child| child == "memory") {
         println!("{}", memory::child(sizes.enclaves)?);
@@ -65,6 +78,9 @@ fn main() -> Result<(), Failure> {
     }
     if wanted("sockets") {
         report["sockets"] = run()?.block_on(sockets::measure(sizes.agents, sizes.tasks))?;
+    }
+    if wanted("failover") {
+        report["failover"] = run()?.block_on(failover::measure(sizes.kills))?;
     }
     report["load_average_after"] = load();
     println!("{report}");
@@ -99,4 +115,10 @@ pub(crate) fn quantiles(mut seconds: Vec<f64>) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "millions")]
 pub(crate) fn count(n: usize) -> f64 {
     n as f64
+}
+
+/// A program that cargo built beside this one.
+pub(crate) fn beside(name: &str) -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe().map_err(failed)?;
+    Ok(own.parent().and_then(Path::parent).unwrap_or(Path::new(".")).join(name))
 }

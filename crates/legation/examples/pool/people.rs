@@ -124,8 +124,8 @@ impl People {
         Ok((key.public_key().enclave_id(), command))
     }
 
-    /// A signed no-op with a grant for whatever enclave is found.
-    pub(crate) fn submission(&self, n: usize) -> Result<(Signed<Request>, Signed<Grant>), Failure> {
+    /// A signed request of so many no-ops, with a grant for whatever enclaves are found.
+    pub(crate) fn submission(&self, n: usize, fragments: usize) -> Result<(Signed<Request>, Signed<Grant>), Failure> {
         let fragment = Fragment {
             name: "noop".into(),
             owner: None,
@@ -142,12 +142,13 @@ impl People {
             name: "noop".into(),
             created: self.now,
             expires: self.now.plus(3600),
-            fragments: vec![fragment],
+            fragments: vec![fragment; fragments],
             require: Requirement::any(),
             prefer: Default::default(),
             data: Default::default(),
+            swarm: None,
             assurance: Assurance::Attested,
-            budget: MicroUsd(1000),
+            budget: MicroUsd(1000 * fragments as u64),
             nonce: Digest::of(&n.to_be_bytes()),
             prev: Vec::new(),
         };

@@ -82,7 +82,7 @@ fn write(path: &std::path::Path, records: u64, limits: Limits) -> Result<(), Fai
     }
     let mut n = 0;
     while pool.seq().0 < records {
-        let (request, grant) = people.submission(n)?;
+        let (request, grant) = people.submission(n, 1)?;
         let task = TaskId::new(request.digest());
         apply(&mut pool, Command::Submit { request: Box::new(request), grants: vec![grant], idempotency: None })?;
         apply(&mut pool, Command::Cancel { task })?;

@@ -5,7 +5,6 @@
 use std::{
     collections::HashMap,
     fs::File,
-    path::{Path, PathBuf},
     process::Command as Process,
     sync::{
         Arc, Mutex, PoisonError,
@@ -44,7 +43,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::{count, failed, quantiles, round};
+use crate::{beside, count, failed, quantiles, round};
 
 /// Files that this process and its manager have open beside channels.
 const FILES_BESIDE: usize = 1000;
@@ -318,7 +317,7 @@ struct Offered {
     allocation: Envelope,
 }
 
-fn submission(runner: &Runner, module: Digest, fragments: usize) -> (TaskId, Submission) {
+pub(crate) fn submission(runner: &Runner, module: Digest, fragments: usize) -> (TaskId, Submission) {
     let part = || Part {
         name: "noop".to_owned(),
         module,
@@ -335,6 +334,7 @@ fn submission(runner: &Runner, module: Digest, fragments: usize) -> (TaskId, Sub
         prefer: Default::default(),
         data: Default::default(),
         budget: MicroUsd(1_000_000),
+        swarm: None,
         life_seconds: 3600,
         builds_on: Vec::new(),
     };
@@ -344,7 +344,7 @@ fn submission(runner: &Runner, module: Digest, fragments: usize) -> (TaskId, Sub
     (TaskId::new(request.digest()), Submission { request, grants })
 }
 
-fn runner(home: &Home, client: &Client) -> Result<Runner, Failure> {
+pub(crate) fn runner(home: &Home, client: &Client) -> Result<Runner, Failure> {
     let trust = Trust::new(home.anchors.clone()).map_err(|why| Failure::refused(Exit::Usage, &why))?;
     Ok(Runner {
         client: client.clone(),
@@ -378,10 +378,4 @@ fn resident_mib(process: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
-/// A program that cargo built beside this one.
-fn beside(name: &str) -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe().map_err(failed)?;
-    Ok(own.parent().and_then(Path::parent).unwrap_or(Path::new(".")).join(name))
 }

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use legation_core::Region;
-use legation_pool::RoundTrip;
+use legation_pool::{KnownRoundTrip, RoundTrip, Source};
 
 use super::{Context, Exit, Failure, table::table};
 
 #[derive(Subcommand)]
 pub(super) enum Distances {
-    /// Every round trip that is known.
+    /// Every round trip that is known: by the operator's table, and, where it says nothing, as measured by the leading manager to
+    /// its agents (a manager whose configuration says its `region`).
     Show,
     /// Gives the pool a whole table of round trips: those before no longer count.
     Set {
@@ -26,7 +27,12 @@ pub(super) async fn distances(context: &Context, command: Distances) -> Result<E
         Distances::Set { file } => client.set_distances(read(&file)?).await?,
     };
     context.print(&rows, || {
-        table(["FROM", "TO", "MS"], rows.iter().map(|r| [r.from.to_string(), r.to.to_string(), r.ms.to_string()]))
+        let said = |source| match source {
+            Source::Operator => "operator".to_owned(),
+            Source::Channels => "measured".to_owned(),
+        };
+        let row = |r: &KnownRoundTrip| [r.from.to_string(), r.to.to_string(), r.ms.to_string(), said(r.source)];
+        table(["FROM", "TO", "MS", "BY"], rows.iter().map(row))
     })?;
     Ok(Exit::Success)
 }

@@ -23,6 +23,23 @@ fn text(estimate: &Estimate) -> String {
         estimate.budget,
         estimate.cost_expected
     );
+    if let Some(swarm) = &estimate.swarm {
+        let rows = swarm.seats.iter().map(|place| {
+            [
+                place.enclave.short(),
+                format!("{}, {}", place.provider, place.region),
+                place.decided_by.clone(),
+                place.price_hour.to_string(),
+                place.cost_max.to_string(),
+            ]
+        });
+        let rows = table(["MEMBER", "WHERE", "WHY", "PER HOUR", "AT MOST"], rows);
+        out.push_str(&format!(
+            "\nswarm     {} of {} seats could be given now\n{rows}\n",
+            swarm.seats.len(),
+            swarm.members
+        ));
+    }
     for fragment in &estimate.fragments {
         out.push_str(&notes(fragment));
     }
@@ -33,6 +50,7 @@ fn row(fragment: &FragmentEstimate) -> [String; 8] {
     let would = match &fragment.outlook {
         Outlook::Placed(_) => "be placed now".to_owned(),
         Outlook::Behind { .. } => "wait for outputs".to_owned(),
+        Outlook::InSwarm { .. } => "be run by a free member".to_owned(),
         Outlook::Queued { .. } => "wait for an enclave".to_owned(),
     };
     let of = |show: fn(&Place) -> String| fragment.outlook.place().map_or("-".to_owned(), show);
@@ -58,10 +76,11 @@ fn notes(fragment: &FragmentEstimate) -> String {
         Outlook::Queued { why, passed_over, ahead, wait } => {
             let wait = match wait {
                 Some(wait) => format!(
-                    "there is room in {} s, as modules ran before; in {} s at the latest; {ahead} fragments wait already",
+                    "its turn is in about {} s, as modules ran before; in {} s at the latest, if nobody more urgent comes; \
+                     {ahead} fragments go before it",
                     wait.seconds_expected, wait.seconds_max
                 ),
-                None => format!("no lease that ends makes room; {ahead} fragments wait already"),
+                None => format!("no lease that ends makes room; {ahead} fragments go before it"),
             };
             let reasons: Vec<_> = passed_over.iter().map(|p| format!("{} {}", p.enclaves, p.check)).collect();
             let reasons = if reasons.is_empty() { "no enclave".to_owned() } else { reasons.join(", ") };

@@ -2,7 +2,8 @@
 
 use legation_core::MicroUsd;
 use legation_pool::{
-    Attempt, ClassVerdict, Explanation, LeaseEnd, Phase, Prospect, RankedEnclave, Relaxable, Relaxation,
+    Attempt, Claim, ClassVerdict, Explanation, LeaseEnd, Phase, Preemption, Prospect, RankedEnclave, Relaxable,
+    Relaxation,
 };
 
 use super::{Context, Exit, Failure, find_task, table::table};
@@ -22,18 +23,23 @@ fn fragment(said: &Explanation) -> String {
         Phase::Done => "done".to_owned(),
     };
     let mut out = format!("fragment {} `{}`: {phase}\n  requires {}\n", said.fragment, said.name, said.require);
-    for attempt in &said.attempts {
+    for (attempt, placement) in said.attempts.iter().zip(&said.placements) {
         out.push_str(&tried(attempt));
-    }
-    if let Some(placement) = &said.placement {
         let why = &placement.decided_by;
         out.push_str(&format!(
-            "  placed: {why} ({} considered, {} eligible)\n",
+            "    chosen for: {why} ({} considered, {} eligible)\n",
             placement.considered, placement.eligible
         ));
     }
     if let Some(missing) = &said.missing {
         out.push_str(&format!("  waits for: {} ({})\n", missing.expected, missing.check));
+    }
+    if let Some(Preemption { by, tenant, priority, until }) = &said.preempted {
+        out.push_str(&format!("  makes way for {by} of {tenant}, priority {priority}: it may report until {until}\n"));
+    }
+    if let Some(Claim { enclave, victims, until }) = &said.claim {
+        let (enclave, many) = (enclave.short(), victims.len());
+        out.push_str(&format!("  gets a place at {enclave}, where {many} leases make way by {until}\n"));
     }
     if said.phase == Phase::Queued {
         out.push_str(match said.outlook {

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use legation_core::claims::RevocationCheck;
-use legation_pool::{EnclaveView, Presence, ProofView, Withdrawal};
+use legation_pool::{EnclaveView, Hold, Presence, ProofView, Withdrawal};
 
 use super::{
     Context, Exit, Failure,
@@ -43,11 +43,35 @@ pub(super) enum EnclaveCommand {
         /// Its name, or the beginning of it.
         enclave: String,
     },
-    /// Lets an enclave finish what it has and take no more.
+    /// Lets an enclave finish what it has and take no more, until it boots anew.
     Drain {
         /// Its name, or the beginning of it.
         enclave: String,
     },
+    /// Has nothing new placed on an enclave; what runs there goes on. Holds when it leaves, renews and returns, until `uncordon`.
+    Cordon {
+        /// Its name, or the beginning of it.
+        enclave: String,
+        /// Why, shown by `enclave show` and `explain`.
+        #[arg(long)]
+        why: String,
+    },
+    /// Takes a cordon back, or lets in again what was decommissioned: that must attest anew.
+    Uncordon {
+        /// Its name, or the beginning of it; whole for one that was decommissioned.
+        enclave: String,
+    },
+    /// Takes an enclave out: its work moves at once, it is forgotten, and neither it nor another boot on its slot of its chip is
+    /// let in until `uncordon`.
+    Decommission {
+        /// Its name, or the beginning of it.
+        enclave: String,
+        /// Why, shown by `enclave retired` and to whoever attests there.
+        #[arg(long)]
+        why: String,
+    },
+    /// Enclaves that were decommissioned.
+    Retired,
 }
 
 pub(super) async fn pool(context: &Context, command: PoolCommand) -> Result<Exit, Failure> {
@@ -110,13 +134,56 @@ pub(super) async fn enclave(context: &Context, command: EnclaveCommand) -> Resul
             let view = client.drain(find_enclave(&client, &enclave).await?).await?;
             context.print(&view, || format!("enclave {} drains", view.enclave.short()))?;
         }
+        EnclaveCommand::Cordon { enclave, why } => {
+            let client = context.operator()?;
+            let view = client.cordon(find_enclave(&client, &enclave).await?, &why).await?;
+            context.print(&view, || format!("enclave {} is cordoned: {}", view.enclave.short(), running(&view)))?;
+        }
+        EnclaveCommand::Uncordon { enclave } => {
+            let client = context.operator()?;
+            // One that was decommissioned is in no list: it is named whole.
+            let id = match enclave.parse() {
+                Ok(id) => id,
+                Err(_) => find_enclave(&client, &enclave).await?,
+            };
+            let view = client.uncordon(id).await?;
+            context.print(&view, || match &view {
+                Some(view) => format!("enclave {} takes work again", view.enclave.short()),
+                None => format!("enclave {} may attest anew", id.short()),
+            })?;
+        }
+        EnclaveCommand::Decommission { enclave, why } => {
+            let client = context.operator()?;
+            let id = find_enclave(&client, &enclave).await?;
+            let retired = client.decommission(id, &why).await?;
+            context.print(&retired, || format!("enclave {id} is decommissioned"))?;
+        }
+        EnclaveCommand::Retired => {
+            let all = context.client()?.1.retired().await?;
+            context.print(&all, || {
+                let rows = all.iter().map(|(id, retired)| {
+                    let Hold { since, why, author } = &retired.hold;
+                    let slot = format!("{} slot {}", retired.chip, retired.slot);
+                    [id.to_string(), slot, since.to_string(), why.clone(), author.clone()]
+                });
+                table(["ENCLAVE", "CHIP", "SINCE", "WHY", "BY"], rows)
+            })?;
+        }
     }
     Ok(Exit::Success)
+}
+
+fn running(view: &EnclaveView) -> String {
+    match view.leases {
+        0 => "nothing runs there".to_owned(),
+        n => format!("{n} fragments run there to their end"),
+    }
 }
 
 fn presence(view: &EnclaveView) -> String {
     match (&view.revoked, &view.presence) {
         (Some(_), _) => "revoked".to_owned(),
+        (None, Presence::Here | Presence::Draining) if view.hold.is_some() => "cordoned by its operator".to_owned(),
         (None, Presence::Here | Presence::Draining) if view.cordon.is_some() => "cordoned".to_owned(),
         (None, Presence::Here) => "here".to_owned(),
         (None, Presence::Draining) => "draining".to_owned(),
@@ -185,6 +252,12 @@ fn detail(view: &EnclaveView) -> String {
     }
     if let Some(cordon) = &view.cordon {
         rest.push_str(&format!("\ncordoned     since {}: {}", cordon.since, cordon.why));
+    }
+    if let Some(Hold { since, why, author }) = &view.hold {
+        rest.push_str(&format!("\ncordoned     since {since} by {author}: {why}"));
+    }
+    if let Some(other) = &view.claimed {
+        rest.push_str(&format!("\nkept for     {other}, which is more urgent than what runs here"));
     }
     if let Some(withdrawal) = &view.withdrawal {
         let Withdrawal { verifier, at, why } = withdrawal;

@@ -10,9 +10,10 @@ use legation_core::{
     Bytes as Size, Fuel, Millicores, Milligpus, Millis, Requirement,
     dsse::Envelope,
     statement::Request,
+    swarm::{SPECULATE_DEFAULT, SeatDemand, SwarmTerms},
     task::{Demand, Direction},
 };
-use legation_pool::{FragmentView, Phase, TaskState, TaskView};
+use legation_pool::{FragmentView, Phase, TaskState, TaskView, Wait, Waiting};
 
 use super::{Context, Exit, Failure, account, estimate, find_task, progress, say, table::table, tell, wishes::Wishes};
 
@@ -70,6 +71,19 @@ pub(super) struct Run {
     /// Output of each fragment at most, in MiB; policies may limit it. Default: as `--memory`.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=OUTPUT_MIB_MAX))]
     result_max: Option<u64>,
+    /// Has so many enclaves work on it at once, all or none: they judge each other first, each takes the next fragment when it is
+    /// free, and one that is lost is replaced. See docs/swarms.md.
+    #[arg(long, value_name = "MEMBERS")]
+    swarm: Option<u16>,
+    /// Members below which the swarm is dissolved when nobody replaces those that are lost. Default: all.
+    #[arg(long, value_name = "MEMBERS", requires = "swarm")]
+    least: Option<u16>,
+    /// Repeats a fragment on a free member when it has run this many percent of the median; 0 for never.
+    #[arg(long, default_value_t = SPECULATE_DEFAULT, value_name = "PERCENT", requires = "swarm")]
+    speculate: u16,
+    /// How long members are held at most, in seconds. Default: as `--time` for each fragment in turn, by one member.
+    #[arg(long, value_name = "SECONDS", requires = "swarm")]
+    seat_time: Option<u64>,
     /// Says where each fragment would go and what it would cost, or why it would wait; submits and stores nothing. Exit code 5
     /// when one would wait, 3 when the manager would refuse it.
     #[arg(long)]
@@ -157,6 +171,21 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         last.args = Vec::new();
         parts.push(last);
     }
+    let swarm = args.swarm.map(|members| {
+        let turns = (parts.len() as u64).div_ceil(u64::from(members.max(1)));
+        let seconds = args.seat_time.unwrap_or_else(|| args.time.saturating_mul(turns.saturating_add(1)));
+        SwarmTerms {
+            members,
+            least: args.least,
+            seat: SeatDemand {
+                cpu: demand.cpu,
+                memory: demand.memory,
+                gpus: demand.gpus,
+                time: Millis(seconds.saturating_mul(1000)),
+            },
+            speculate: Some(args.speculate).filter(|percent| *percent > 0),
+        }
+    });
     let job = Job {
         name: args.name.clone(),
         parts,
@@ -164,6 +193,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         prefer,
         data,
         budget,
+        swarm,
         life_seconds: args.timeout,
         builds_on: Vec::new(),
     };
@@ -286,7 +316,7 @@ pub(super) async fn command(context: &Context, command: Task) -> Result<Exit, Fa
                     account::used(&view.metered),
                     view.created,
                     view.expires,
-                    [fragments(view), limits(view)].concat()
+                    [fragments(view), waits(view), limits(view), super::swarm::seats_of(view)].concat()
                 )
             })?;
         }
@@ -357,7 +387,8 @@ fn phase(fragment: &FragmentView) -> &'static str {
 
 fn fragments(view: &TaskView) -> String {
     let rows = view.fragments.iter().map(|f| {
-        let place = f.attempts.last();
+        // Of two that work on it, the one that is left.
+        let place = f.attempts.iter().rev().find(|a| a.ended.is_none()).or(f.attempts.last());
         let moved = f.attempts.iter().filter(|a| a.ended.is_some()).count();
         [
             format!("{} {}", f.fragment, f.name),
@@ -377,6 +408,29 @@ fn fragments(view: &TaskView) -> String {
 fn limits(view: &TaskView) -> String {
     let limited = view.fragments.iter().filter_map(|f| Some((f.fragment, f.limits.as_ref()?)));
     limited.map(|(index, limits)| format!("\nlimits   {index}: {limits}")).collect()
+}
+
+/// How those stand that wait for an enclave.
+fn waits(view: &TaskView) -> String {
+    let told = view.fragments.iter().filter_map(|f| Some((f.fragment, f.waiting?)));
+    let line = |(index, Waiting { ahead, wait }): (_, Waiting)| match wait {
+        Some(Wait { seconds_max, seconds_expected }) => format!(
+            "\nwaits    {index}: {ahead} go before it; about {seconds_expected} s, {seconds_max} s at the latest if nobody more urgent comes"
+        ),
+        None => format!("\nwaits    {index}: {ahead} go before it; no lease that ends makes room for it"),
+    };
+    let waits: String = told.map(line).collect();
+    let moves = view.fragments.iter().map(|f| {
+        let way = f.preempted.as_ref().map(|p| {
+            format!("\nmakes way {}: for {} of {}, priority {}, by {}", f.fragment, p.by, p.tenant, p.priority, p.until)
+        });
+        let place = f
+            .claim
+            .as_ref()
+            .map(|c| format!("\nclaims   {}: a place at {} by {}", f.fragment, c.enclave.short(), c.until));
+        [way, place].into_iter().flatten().collect::<String>()
+    });
+    waits + &moves.collect::<String>()
 }
 
 fn summary(view: &TaskView) -> String {

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use legation_core::{
-    Millis, Region, Rejection,
+    Millis, Region, Rejection, ReservationId,
     prefer::{Axis, DataTerms, Preferences, Priority, Sensitivity, Spread, SpreadRule, WEIGHT_MAX, Weights},
 };
 
@@ -26,6 +26,9 @@ pub(super) struct Wishes {
     /// How urgent: 0 is whenever there is room, 9 is first of all.
     #[arg(long, value_name = "0-9", default_value_t = Priority::default().0, value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: u8,
+    /// Reservation in whose seats it is placed, and nowhere else: see `legation reserve`.
+    #[arg(long, value_name = "RESERVATION")]
+    reservation: Option<ReservationId>,
     /// How much harm it does when the data gets out: policies may speak of it.
     #[arg(long, value_enum, default_value_t = Harm::Confidential)]
     sensitivity: Harm,
@@ -90,6 +93,7 @@ impl Wishes {
             within: self.within.map(Millis),
             spread: self.spread.clone(),
             priority: Priority(self.priority),
+            reservation: self.reservation,
         };
         let data = DataTerms {
             sensitivity: match self.sensitivity {

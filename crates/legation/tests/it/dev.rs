@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::world::{SOON, eventually, finish, guest, program, signal, spawn};
+use crate::world::{SOON, World, eventually, finish, guest, program, signal, spawn};
 
 /// Names of all files under a folder.
 fn files(folder: &Path) -> Vec<String> {
@@ -76,4 +76,28 @@ async fn dev_runs_a_small_cloud_until_it_is_interrupted() {
         let log = fs::read_to_string(here.path().join("cloud/logs/manager.log")).unwrap();
         assert!(log.lines().rev().take(12).any(|line| line.contains("manager stopped")), "{log}");
     }
+}
+
+/// A manager that knows where it is measures how far its agents' regions are; whoever asks is told by whom.
+#[tokio::test]
+async fn managers_measure_how_far_their_agents_are() {
+    let mut world = World::new(&["aurora", "boreal"]);
+    world.manager_config(|config| config.region = Some("home-1".parse().unwrap()));
+    world.start().await;
+    let client = world.client();
+    let known = eventually("round trips are measured", SOON, async || {
+        let known = client.distances().await.unwrap();
+        (known.len() == 2).then_some(known)
+    });
+    for trip in known.await {
+        assert_eq!((trip.from.as_str(), trip.source), ("home-1", legation_pool::Source::Channels));
+        assert!((1..1000).contains(&trip.ms), "loopback: {trip:?}");
+    }
+    let shown = world.legation(&["pool", "distances", "show"]).await.ended(0, &[]).out();
+    assert_eq!(shown.matches("measured").count(), 2, "{shown}");
+    // What is known counts at placement.
+    let input = world.root.join("input");
+    fs::write(&input, "near").unwrap();
+    let args = ["run", &guest("echo"), "--input", input.to_str().unwrap(), "--near", "home-1", "--within", "1000"];
+    world.legation(&args).await.ended(0, &[]);
 }

@@ -41,8 +41,9 @@ async fn a_leader_that_dies_or_is_frozen_is_replaced() {
     trio.agents_are_with(first).await;
     let killed = Instant::now();
     trio.cloud.kill_manager_of(first).await.unwrap();
-    let others = but(first);
-    let (acknowledged, second) = tokio::join!(load.next(killed), trio.leader_of(&others));
+    // Whatever it wrote last: what counts is what another acknowledges.
+    let (others, end) = (but(first), trio.end());
+    let (acknowledged, second) = tokio::join!(load.next(killed, end), trio.leader_of(&others));
     let back = trio.agents_are_with(second).await;
     println!(
         "failover: {acknowledged:?} from SIGKILL to the next acknowledged submission; agents were back {back:?} later"
@@ -63,8 +64,9 @@ async fn a_leader_that_dies_or_is_frozen_is_replaced() {
     // Frozen past its term: while it sleeps another leads; awake, it knows at once that it does not.
     let frozen = Instant::now();
     trio.signal(second, "STOP").await;
+    let end = trio.end();
     let third = trio.leader_of(&but(second)).await;
-    let acknowledged = load.next(frozen).await;
+    let acknowledged = load.next(frozen, end).await;
     let back = trio.agents_are_with(third).await;
     println!(
         "failover: {acknowledged:?} from SIGSTOP to the next acknowledged submission; agents were back {back:?} later"
@@ -73,7 +75,7 @@ async fn a_leader_that_dies_or_is_frozen_is_replaced() {
     trio.signal(second, "CONT").await;
     stands_by(&trio, second).await;
     let woken = Instant::now();
-    load.next(woken).await;
+    load.next(woken, trio.end()).await;
     load.completes(woken).await;
 
     // The command line finds its way too, whatever is asked first.
@@ -96,8 +98,9 @@ async fn a_leader_without_its_journal_is_replaced_and_the_journal_may_go_away() 
         let leader = trio.leader_of(&MANAGERS).await;
         let cut = Instant::now();
         trio.line(leader, line);
+        let end = trio.end();
         let next = trio.leader_of(&but(leader)).await;
-        let acknowledged = load.next(cut).await;
+        let acknowledged = load.next(cut, end).await;
         let back = trio.agents_are_with(next).await;
         println!("failover: {acknowledged:?} from a line that is {line:?}; agents were back {back:?} later");
         load.completes(cut).await;
@@ -114,7 +117,7 @@ async fn a_leader_without_its_journal_is_replaced_and_the_journal_may_go_away() 
     tokio::time::sleep(Duration::from_secs(1)).await;
     let back = Instant::now();
     trio.postgres.restart();
-    let acknowledged = load.next(back).await;
+    let acknowledged = load.next(back, trio.end()).await;
     println!("failover: {acknowledged:?} from PostgreSQL's return to the next acknowledged submission");
     let outcome = job.completes().await;
     slow::check(&outcome, 3, SECOND, &trio.home.anchors);

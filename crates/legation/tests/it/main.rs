@@ -16,7 +16,6 @@ mod failover;
 mod http;
 mod openapi;
 mod policy;
-#[expect(dead_code, reason = "other tests use more of it")]
 #[path = "../../../legation-manager/tests/it/postgres.rs"]
 mod postgres;
 mod receipts;
@@ -25,6 +24,7 @@ mod refusals;
 mod revocation;
 mod run;
 mod slow;
+mod swarms;
 #[cfg(feature = "tpm")]
 mod tpm_cloud;
 mod trio;

@@ -237,6 +237,11 @@ impl Trio {
         rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
     }
 
+    /// The last position of the journal.
+    pub(crate) fn end(&self) -> Seq {
+        Seq(self.postgres.query("select max(seq) from journal").trim().parse().unwrap())
+    }
+
     /// What an agent obeyed, in order, as it said.
     fn obeyed(&self, agent: &str) -> Vec<Obeyed> {
         let field = |line: &str, name: &str| {
@@ -323,16 +328,18 @@ impl Load {
             }));
         }
         let load = Self { told, stop, clients };
-        load.next(Instant::now()).await;
+        load.next(Instant::now(), Seq(0)).await;
         load
     }
 
-    /// Waits for the next submission that is acknowledged after `since`; how long it took.
-    pub(crate) async fn next(&self, since: Instant) -> Duration {
+    /// Waits for the next submission that is acknowledged after `since`, by an answer that rests on more than the journal had up
+    /// to `end`; how long it took.
+    pub(crate) async fn next(&self, since: Instant, end: Seq) -> Duration {
         let next = eventually("a submission is acknowledged", FAILOVER_MAX, async || {
             assert!(self.clients.iter().all(|client| !client.is_finished()), "a client gave up");
             let told = self.told.lock().unwrap();
-            told.iter().find(|(at, one)| *at > since && !one.completed).map(|(at, _)| *at)
+            let new = |(at, one): &&(Instant, Acknowledged)| *at > since && one.version > end && !one.completed;
+            told.iter().find(new).map(|(at, _)| *at)
         });
         next.await.duration_since(since)
     }

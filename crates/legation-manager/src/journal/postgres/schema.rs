@@ -6,6 +6,8 @@ use crate::journal::JournalError;
 /// Version of the tables.
 const TABLES: i32 = 1;
 
+// Records are mostly base64 and keys, which do not compress: they stay as they are, in their rows where they fit into a page.
+
 /// Whoever makes tables holds this lock of the database.
 const LOCK: &str = "select pg_advisory_xact_lock(5784112067)";
 
@@ -14,7 +16,8 @@ const MAKE: &str = "
     insert into legation_schema values (1);
     create table journal (
         seq bigint primary key, version int not null, term bigint not null, at bigint not null, kind text not null,
-        record text not null);
+        record text not null) with (toast_tuple_target = 8160);
+    alter table journal alter column record set storage external;
     create table term (
         id int primary key check (id = 1), term bigint not null, session bigint not null, name text not null,
         instance bigint not null, addresses text not null, expires timestamptz not null) with (fillfactor = 10);

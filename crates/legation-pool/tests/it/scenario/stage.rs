@@ -3,25 +3,55 @@
 use std::fmt::Write;
 
 use legation_core::{
-    Bytes, MicroUsd, Millicores, Milligpus, Millis, ProviderId, Region, Rejection, Revocable, Signer, TaskId, TenantId,
+    Bytes, MicroUsd, Millicores, Milligpus, Millis, ProviderId, Region, Rejection, ReservationId, Revocable, Signer,
+    TaskId, TenantId,
     claims::{TcbStatus, TeeKind},
     dsse::sign,
     prefer::{Preferences, Priority, Spread},
+    statement::Request,
+    swarm::{SeatDemand, SwarmTerms},
     task::Fragment,
 };
 use legation_policy::Scope;
-use legation_pool::{AccountTerms, Applied, Command, Phase, Quota, RoundTrip};
+use legation_pool::{AccountTerms, Applied, Command, Phase, Quota, ReservationTerms, RoundTrip, Waiting};
 
 use super::{
     script::{Line, Mistake, Word},
     words::{Names, decimal, size},
 };
-use crate::world::*;
+use crate::{
+    swarms::{join, waiting},
+    world::*,
+};
 
 /// Commands of scripts.
-const COMMANDS: [&str; 20] = [
-    "enclave", "account", "verifier", "renew", "policy", "distance", "submit", "cancel", "grant", "report", "fail",
-    "refuse", "lose", "arrive", "drain", "revoke", "tick", "show", "explain", "expect",
+const COMMANDS: [&str; 26] = [
+    "enclave",
+    "account",
+    "verifier",
+    "renew",
+    "policy",
+    "distance",
+    "submit",
+    "cancel",
+    "grant",
+    "report",
+    "fail",
+    "refuse",
+    "lose",
+    "arrive",
+    "drain",
+    "cordon",
+    "uncordon",
+    "decommission",
+    "reserve",
+    "unreserve",
+    "revoke",
+    "join",
+    "tick",
+    "show",
+    "explain",
+    "expect",
 ];
 
 pub(super) struct Stage {
@@ -66,8 +96,11 @@ impl Stage {
             "submit" => self.submit(&mut line),
             "cancel" => self.cancel(&mut line),
             "grant" | "report" | "fail" | "refuse" => self.of_lease(&mut line),
-            "lose" | "arrive" | "drain" => self.of_enclave(&mut line),
+            "lose" | "arrive" | "drain" | "cordon" | "uncordon" | "decommission" => self.of_enclave(&mut line),
+            "reserve" => self.reserve(&mut line),
+            "unreserve" => self.unreserve(&mut line),
             "revoke" => self.revoke(&mut line),
+            "join" => self.join(&mut line),
             "tick" => self.tick(&mut line),
             "show" => self.show(&mut line),
             "explain" => self.explain(&mut line),
@@ -196,7 +229,8 @@ impl Stage {
             weight: line.key("weight", "a number", |t| t.parse().ok())?.unwrap_or(usual.weight),
             priority_max: line.key("priority", "0 to 9", |t| t.parse().ok())?.map_or(usual.priority_max, Priority),
             quota,
-            ..usual
+            may_preempt: line.has("may-preempt"),
+            preemptible: line.has("preemptible"),
         };
         line.done()?;
         let command = Command::SetAccount { tenant, terms, as_of: None, author: "operator".into() };
@@ -282,6 +316,10 @@ impl Stage {
         let life = line.key("life", "a number of seconds", |t| t.parse().ok())?.unwrap_or(HOUR);
         asked.expires = asked.created.plus(life);
         asked.prefer = self.preferences(line)?;
+        asked.swarm = swarm_terms(line, &asked)?;
+        if let Some(word) = line.word("reservation")? {
+            asked.prefer.reservation = Some(self.reservation(line, &word)?);
+        }
         let granted = !line.has("ungranted");
         line.done()?;
         let asked = sign(asked, &self.world.client);
@@ -380,11 +418,58 @@ impl Stage {
         let word = line.bare("the name of an enclave")?;
         let enclave = self.id_of(line, &word)?;
         line.done()?;
+        let (why, author) = ("it is to go".to_owned(), "operator".to_owned());
         Ok(Came::Applied(self.world.apply(match line.command.value.as_str() {
+            "cordon" => Command::Cordon { enclave, why, author },
+            "uncordon" => Command::Uncordon { enclave, author },
+            "decommission" => Command::Decommission { enclave, why, author },
             "lose" => Command::Lost { enclave, why: "reset".into() },
             "arrive" => Command::Arrived { enclave, running: Vec::new() },
             _ => Command::Drain { enclave },
         })))
+    }
+
+    /// Seats from so many seconds after the beginning of the story to so many.
+    fn reserve(&mut self, line: &mut Line) -> Done {
+        let word = line.bare("a name")?;
+        let require = self.requirement(line, "require")?;
+        let number = "a number";
+        let tenant = line.key("tenant", "a name", |t| TenantId::new(t).ok())?;
+        let seats = line.key("seats", number, |t| t.parse().ok())?.unwrap_or(1);
+        let mut demand = fragment("seat").demand;
+        demand.cpu = line.key("cpu", "a number of cores", |t| decimal(t, 1000))?.map_or(demand.cpu, Millicores);
+        demand.memory = line.key("memory", "a size, such as 64MiB", size)?.map_or(demand.memory, Bytes);
+        let second = |t: &str| t.strip_prefix('+')?.parse().ok().map(|s: u64| START.plus(s));
+        let from = line.key("from", "+SECONDS since the beginning", second)?;
+        let until = line.key("until", "+SECONDS since the beginning", second)?;
+        let prefer = self.preferences(line)?;
+        line.done()?;
+        let terms = ReservationTerms {
+            tenant: tenant.unwrap_or_else(|| TenantId::new("acme").unwrap()),
+            name: word.value.clone(),
+            seats,
+            demand,
+            require,
+            prefer,
+            data: Default::default(),
+            from: from.unwrap_or(self.world.now),
+            until: until.ok_or_else(|| line.wrong("`reserve` wants until=+SECONDS"))?,
+        };
+        Ok(Came::Applied(self.world.apply(Command::Reserve { terms: Box::new(terms), author: "operator".into() })))
+    }
+
+    fn unreserve(&mut self, line: &mut Line) -> Done {
+        let word = line.bare("the name of a reservation")?;
+        let reservation = self.reservation(line, &word)?;
+        line.done()?;
+        let author = "operator".to_owned();
+        Ok(Came::Applied(self.world.apply(Command::CancelReservation { reservation, author })))
+    }
+
+    fn reservation(&self, line: &Line, word: &Word) -> Result<ReservationId, Mistake> {
+        let all = self.world.pool.reservations(self.world.now).filter(|r| r.booking.terms.name == word.value);
+        let last = all.last().map(|r| r.reservation);
+        last.ok_or_else(|| line.wrong_at(word, format!("no reservation `{}`", word.value)))
     }
 
     fn revoke(&mut self, line: &mut Line) -> Done {
@@ -401,6 +486,20 @@ impl Stage {
             _ => return Err(line.wrong_at(&kind, "wants enclave, chip-of, provider or verifier")),
         };
         Ok(Came::Applied(self.world.apply(Command::Revoke { what, why: "stolen".into() })))
+    }
+
+    /// `join TASK` by all who are asked to, or `join TASK NAME`.
+    fn join(&mut self, line: &mut Line) -> Done {
+        let (task, _) = self.task(line)?;
+        let only = line.bare("the name of an enclave").ok().map(|word| self.id_of(line, &word)).transpose()?;
+        line.done()?;
+        let mut all = Applied::default();
+        for enclave in waiting(&self.world, task).into_iter().filter(|id| only.is_none_or(|only| only == *id)) {
+            let applied = join(&mut self.world, task, enclave);
+            all.records.extend(applied.records);
+            all.effects.extend(applied.effects);
+        }
+        Ok(Came::Applied(Ok(all)))
     }
 
     fn tick(&mut self, line: &mut Line) -> Done {
@@ -428,7 +527,7 @@ impl Stage {
                 let mut rows: Vec<_> = pool.enclaves().iter().map(|(id, e)| (&self.names.enclaves[id], e)).collect();
                 rows.sort_by_key(|(name, _)| *name);
                 for (name, enclave) in rows {
-                    let (all, passport) = (enclave.capacity(), enclave.passport());
+                    let (all, configuration) = (enclave.capacity(), &enclave.typical().configuration);
                     let state = match (&enclave.revoked, &enclave.cordon) {
                         (Some(_), _) => "revoked".to_owned(),
                         (None, Some(cordon)) => format!("cordoned: {}", cordon.why.check),
@@ -440,13 +539,13 @@ impl Stage {
                     let _ = writeln!(
                         out,
                         "{name}: {}, {}, {state}; {} of {} slots, {} of {} leased; proven until +{} s",
-                        passport.configuration.provider,
-                        passport.configuration.region,
+                        configuration.provider,
+                        configuration.region,
                         enclave.leases.len(),
                         all.slots,
                         enclave.cpu_leased,
                         all.cpu,
-                        passport.expires.since(START),
+                        enclave.proof().expires.since(START),
                     );
                 }
             }
@@ -459,6 +558,15 @@ impl Stage {
                     }
                 }
                 waiting.sort();
+                for one in pool.reservations(self.world.now) {
+                    let (name, held) = (&one.booking.terms.name, one.held);
+                    let state = one.booking.ended.map_or(format!("short of {}, {held} held", one.short), |_| {
+                        format!("ended, charged {}", one.booking.charged)
+                    });
+                    let seats: Vec<_> =
+                        one.booking.seats.iter().map(|s| self.names.enclaves[&s.enclave].clone()).collect();
+                    waiting.push(format!("reservation {name} at {}: {state}", seats.join(", ")));
+                }
                 let _ =
                     writeln!(out, "{}", if waiting.is_empty() { "nothing waits".into() } else { waiting.join("\n") });
             }
@@ -467,6 +575,7 @@ impl Stage {
                 let id = found.ok_or_else(|| line.wrong_at(&what, format!("no task `{}`", what.value)))?;
                 let view = pool.task_view(id).map_err(|why| line.wrong(why.to_string()))?;
                 let _ = writeln!(out, "{:?}, spent {} of {}", view.state, view.spent, view.budget);
+                out.extend(view.swarm.as_ref().map(|swarm| self.names.swarm(swarm)));
                 for part in &view.fragments {
                     let phase = match &part.phase {
                         Phase::Leased { lease } => lease.to_string(),
@@ -481,6 +590,16 @@ impl Stage {
                         part.name,
                         part.attempts.len()
                     );
+                    if let Some(Waiting { ahead, wait }) = part.waiting {
+                        let wait = wait.map_or("nobody knows how long".into(), |w| {
+                            format!("about {} s, {} s at most", w.seconds_expected, w.seconds_max)
+                        });
+                        let _ = writeln!(out, "  {ahead} go before it; {wait}");
+                    }
+                    if let Some(preempted) = &part.preempted {
+                        let until = preempted.until.since(START);
+                        let _ = writeln!(out, "  makes way for {} by +{until} s", preempted.by);
+                    }
                 }
             }
         }
@@ -504,4 +623,21 @@ impl Stage {
         self.expected = Some((check, line));
         Ok(String::new())
     }
+}
+
+/// What a line says of a swarm: seats of what the largest fragment needs, for ten times its time.
+fn swarm_terms(line: &mut Line, asked: &Request) -> Result<Option<SwarmTerms>, Mistake> {
+    let members = line.key("swarm", "a number of members", |t| t.parse().ok())?;
+    let least = line.key("least", "a number of members", |t| t.parse().ok())?;
+    let speculate = line.key("speculate", "percent", |t| t.parse().ok())?.unwrap_or(150);
+    let Some(members) = members else { return Ok(None) };
+    let demands = || asked.fragments.iter().map(|f| f.demand);
+    let most = |of: fn(&legation_core::task::Demand) -> u64| demands().map(|d| of(&d)).max().unwrap_or(0);
+    let seat = SeatDemand {
+        cpu: Millicores(most(|d| d.cpu.0)),
+        memory: Bytes(most(|d| d.memory.0)),
+        gpus: Milligpus(most(|d| d.gpus.0)),
+        time: Millis(most(|d| d.time.0).saturating_mul(10)),
+    };
+    Ok(Some(SwarmTerms { members, least, seat, speculate: Some(speculate).filter(|percent| *percent > 0) }))
 }

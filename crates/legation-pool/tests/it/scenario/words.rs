@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use legation_core::{EnclaveId, TaskId};
-use legation_pool::{Effect, Event, Explanation, Phase, Prospect, Record, Relaxable, TaskState};
+use legation_pool::{Effect, Event, Explanation, Phase, Prospect, Record, Relaxable, SwarmView, TaskState};
 
 /// A decimal number times `scale`; nothing when it has more digits than that holds.
 pub(super) fn decimal(text: &str, scale: u64) -> Option<u64> {
@@ -62,10 +62,25 @@ impl Names {
         Some(match &record.event {
             Event::TermBegan { .. } | Event::Submitted { .. } | Event::Granted { .. } => return None,
             Event::Attested { .. } | Event::Arrived { .. } | Event::PolicySet { .. } => return None,
-            Event::DistancesSet { .. } => return None,
+            Event::DistancesSet { .. } | Event::DistancesMeasured { .. } => return None,
             Event::ReferenceAdded { .. } | Event::ReferenceExpired { .. } => return None,
             Event::Left { enclave, .. } => format!("{} left", self.enclave(*enclave)),
             Event::Draining { enclave } => format!("{} drains", self.enclave(*enclave)),
+            Event::Cordoned { enclave, .. } => format!("{} is cordoned by its operator", self.enclave(*enclave)),
+            Event::Uncordoned { enclave, .. } => format!("{} is no longer cordoned", self.enclave(*enclave)),
+            Event::Decommissioned { enclave, .. } => format!("{} is decommissioned", self.enclave(*enclave)),
+            Event::Claimed { fragment, enclave, victims, .. } => {
+                let victims: Vec<_> = victims.iter().map(ToString::to_string).collect();
+                let task = self.task(fragment.task);
+                format!("{} makes way at {} for {task}{}", victims.join(", "), self.enclave(*enclave), fragment.index)
+            }
+            Event::Unclaimed { fragment, why } => format!("{} claims nothing more: {why}", self.task(fragment.task)),
+            Event::Reserved { booking } => {
+                let seats: Vec<_> = booking.seats.iter().map(|seat| self.enclave(seat.enclave)).collect();
+                format!("{} is reserved at {}", booking.terms.name, seats.join(", "))
+            }
+            Event::Reseated { enclave, seat, .. } => format!("seat {seat} moves to {}", self.enclave(*enclave)),
+            Event::ReservationEnded { charged, .. } => format!("a reservation ends, charged {charged}"),
             Event::Revoked { revocation } => format!("revoked: epoch {}", revocation.epoch.0),
             Event::Lapsed { enclave, why } => format!("{} is cordoned: {}", self.enclave(*enclave), why.check),
             Event::Barred { enclave, why } => format!("{} is cordoned: {}", self.enclave(*enclave), why.check),
@@ -76,6 +91,23 @@ impl Names {
                 let passed: Vec<_> = why.passed_over.iter().map(|p| format!("{} {}", p.enclaves, p.check)).collect();
                 let passed = if passed.is_empty() { String::new() } else { format!("; not {}", passed.join(", ")) };
                 format!("{task}{} -> {enclave}: {}{passed}", allocation.fragment, why.decided_by)
+            }
+            Event::SwarmSeated { seating } => {
+                let mut seats: Vec<_> = seating
+                    .seats
+                    .iter()
+                    .map(|s| (s.member.lease, format!("{} {}", s.member.lease, self.enclave(s.member.enclave))))
+                    .collect();
+                seats.sort();
+                let seats: Vec<_> = seats.into_iter().map(|(_, said)| said).collect();
+                format!("{}: round {} is seated: {}", self.task(seating.task), seating.round, seats.join(", "))
+            }
+            Event::SwarmJoined { membership } => {
+                format!("{} joined round {}", self.enclave(membership.enclave.enclave_id()), membership.round)
+            }
+            Event::SeatsEnded { task, seats, why } => {
+                let seats: Vec<_> = seats.iter().map(|(lease, charged)| format!("{lease} for {charged}")).collect();
+                format!("{}: seats ended: {}: {why}", self.task(*task), seats.join(", "))
             }
             Event::LeaseEnded { lease, why } => format!("{lease} ended: {why}"),
             Event::Reported { report, charged, .. } => {
@@ -92,11 +124,28 @@ impl Names {
     /// What is to be done after it, where that is news.
     pub(super) fn effect(&self, effect: &Effect) -> Option<String> {
         match effect {
+            Effect::Enlist { enclave, task } => {
+                Some(format!("{} is asked to join {}", self.enclave(*enclave), self.task(*task)))
+            }
             Effect::Cancel { enclave, lease } => Some(format!("{} stops {lease}", self.enclave(*enclave))),
             Effect::Close { enclave, .. } => Some(format!("{} is cut off", self.enclave(*enclave))),
             Effect::Reattest { enclave, .. } => Some(format!("{} is asked to attest", self.enclave(*enclave))),
             _ => None,
         }
+    }
+
+    /// A swarm, in lines.
+    pub(super) fn swarm(&self, swarm: &SwarmView) -> String {
+        let stage = format!("{:?}", swarm.stage).to_lowercase();
+        let round = swarm.round.map_or(String::new(), |round| format!(", round {round}"));
+        let mut out =
+            format!("swarm {stage}{round}: {} of {}, {} repeated\n", swarm.seats.len(), swarm.members, swarm.repeated);
+        for seat in &swarm.seats {
+            let joined = if seat.joined { "joined" } else { "asked" };
+            let works = seat.works_on.map_or("nothing".to_owned(), |index| index.to_string());
+            let _ = writeln!(out, "  {} {joined}, works on {works}", self.enclave(seat.enclave));
+        }
+        out
     }
 
     /// An explanation, as a person would want it.

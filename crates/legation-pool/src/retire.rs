@@ -1,0 +1,207 @@
+//! What the operator says of an enclave: cordoned (nothing new, what runs goes on), drained (what it has, it finishes), decommissioned
+//! (its work moves at once, and it is forgotten).
+//!
+//! 1. A cordon and a drain outlive the channel, renewals, and a place in the pool that another boot takes meanwhile: they are
+//!    remembered by the enclave's name, the last [`REMEMBERED_MAX`] of them.
+//! 2. What is decommissioned stays out, by its name and by its slot of its chip, until the operator lifts that; then it comes back
+//!    only by attesting anew.
+
+use std::collections::BTreeMap;
+
+use legation_core::{EnclaveId, Rejection, Seq, UnixTime, statement::Passport};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    apply::Change,
+    enclave::Enclave,
+    event::{Effect, Event, LeaseEnd},
+    pool::{Env, Pool},
+    text::cut,
+};
+
+/// Enclaves that are not in the pool and of which something is remembered.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// Why nothing new is placed on an enclave, as its operator says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: UnixTime,
+    /// Why, in words.
+    pub why: String,
+    /// By whom.
+    pub author: String,
+}
+
+/// An enclave that was decommissioned.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Retired {
+    /// Its chip.
+    pub chip: String,
+    /// Which of the chip's slots it had.
+    pub slot: u16,
+    /// When, why, and by whom.
+    pub hold: Hold,
+    as_of: Seq,
+}
+
+/// What was said of an enclave that left the pool.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Said {
+    draining: bool,
+    hold: Option<Hold>,
+    as_of: Seq,
+}
+
+/// What is remembered of enclaves that are not in the pool.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    said: BTreeMap<EnclaveId, Said>,
+    retired: BTreeMap<EnclaveId, Retired>,
+}
+
+fn forget_oldest<T>(all: &mut BTreeMap<EnclaveId, T>, as_of: impl Fn(&T) -> Seq) {
+    while all.len() > REMEMBERED_MAX
+        && let Some(oldest) = all.iter().min_by_key(|(id, said)| (as_of(said), **id)).map(|(id, _)| *id)
+    {
+        all.remove(&oldest);
+    }
+}
+
+impl Memory {
+    /// An enclave leaves the pool for another reason than its operator's word, which is kept.
+    pub(crate) fn keep(&mut self, id: EnclaveId, gone: &Enclave, as_of: Seq) {
+        if gone.is_draining() || gone.hold.is_some() {
+            self.said.insert(id, Said { draining: gone.is_draining(), hold: gone.hold.as_deref().cloned(), as_of });
+            forget_oldest(&mut self.said, |said| said.as_of);
+        }
+    }
+
+    /// What was said of an enclave that comes back holds again.
+    pub(crate) fn recall(&mut self, id: EnclaveId, enclave: &mut Enclave) {
+        let Some(said) = self.said.remove(&id) else { return };
+        if said.draining {
+            enclave.drain();
+        }
+        enclave.hold = said.hold.map(Box::new);
+    }
+
+    /// Whether an enclave, or whatever has its place, was decommissioned.
+    pub(crate) fn retired(&self, passport: &Passport) -> Option<&Retired> {
+        let (chip, slot) = (&passport.claims.chip.value, passport.configuration.slot);
+        let own = self.retired.get(&passport.enclave_id());
+        own.or_else(|| self.retired.values().find(|retired| retired.chip == *chip && retired.slot == slot))
+    }
+}
+
+impl Pool {
+    /// Enclaves that were decommissioned, by name.
+    pub fn retired(&self) -> &BTreeMap<EnclaveId, Retired> {
+        &self.memory.retired
+    }
+
+    /// Nothing new is placed on an enclave; what runs there goes on.
+    pub(crate) fn keep_back(
+        &mut self,
+        enclave: EnclaveId,
+        why: &str,
+        author: &str,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        if self.known(enclave)?.hold.is_none() {
+            out.record(self, env, Event::Cordoned { enclave, why: cut(why), author: cut(author) })?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a cordon, or that an enclave was decommissioned.
+    pub(crate) fn lift(
+        &mut self,
+        enclave: EnclaveId,
+        author: &str,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        let lifts = self.memory.retired.contains_key(&enclave) || self.known(enclave)?.hold.is_some();
+        if lifts {
+            out.record(self, env, Event::Uncordoned { enclave, author: cut(author) })?;
+        }
+        Ok(())
+    }
+
+    /// Ends what an enclave does and forgets it.
+    pub(crate) fn decommission(
+        &mut self,
+        enclave: EnclaveId,
+        why: &str,
+        author: &str,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        if self.memory.retired.contains_key(&enclave) {
+            return Ok(());
+        }
+        let away = self.known(enclave)?.is_away();
+        let lost = LeaseEnd::EnclaveLost { why: format!("decommissioned: {}", cut(why)) };
+        self.end_leases_of(enclave, &lost, env, out)?;
+        if !away {
+            out.record(self, env, Event::Left { enclave, why: "decommissioned".into() })?;
+        }
+        out.record(self, env, Event::Decommissioned { enclave, why: cut(why), author: cut(author) })?;
+        if let Some(retired) = self.memory.retired.get(&enclave) {
+            out.effects.push(Effect::Close { enclave, why: retired.refusal(enclave) });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn absorb_cordoned(
+        &mut self,
+        enclave: EnclaveId,
+        why: &str,
+        author: &str,
+        since: UnixTime,
+    ) -> Option<()> {
+        let hold = Hold { since, why: why.to_owned(), author: author.to_owned() };
+        self.enclaves.get_mut(&enclave)?.hold = Some(Box::new(hold));
+        self.reindex_room(enclave);
+        Some(())
+    }
+
+    pub(crate) fn absorb_uncordoned(&mut self, id: EnclaveId) {
+        self.memory.retired.remove(&id);
+        if let Some(enclave) = self.enclaves.get_mut(&id) {
+            enclave.hold = None;
+        }
+        self.reindex_room(id);
+    }
+
+    pub(crate) fn absorb_decommissioned(
+        &mut self,
+        id: EnclaveId,
+        why: &str,
+        author: &str,
+        since: UnixTime,
+    ) -> Option<()> {
+        let gone = self.enclaves.remove(&id)?;
+        self.classes.leave(&gone);
+        let (chip, slot, place) = (gone.chip().name(), gone.typical().configuration.slot, gone.slot());
+        if self.by_slot.get(&place) == Some(&id) {
+            self.by_slot.remove(&place);
+        }
+        let hold = Hold { since, why: why.to_owned(), author: author.to_owned() };
+        self.memory.retired.insert(id, Retired { chip, slot, hold, as_of: self.seq });
+        forget_oldest(&mut self.memory.retired, |retired| retired.as_of);
+        Some(())
+    }
+}
+
+impl Retired {
+    /// Why it is not let in.
+    pub(crate) fn refusal(&self, enclave: EnclaveId) -> Rejection {
+        Rejection::new("pool.decommissioned", format!("enclave {}", enclave.short()))
+            .expected("one that was not decommissioned, on a slot of a chip that was not")
+            .got(format!("decommissioned at {}: {}", self.hold.since, self.hold.why))
+            .fix(format!("have the operator let it back in by `legation enclave uncordon {enclave}`"))
+    }
+}

@@ -1,0 +1,257 @@
+//! Room over time: what reservations set aside of an enclave, beside leases and each other, from when until when.
+//!
+//! Reservations begin when they begin, leases end at their last second: between two beginnings the room only grows. So whoever fits
+//! at its own beginning, and wherever a reservation begins while it lasts, fits throughout. A lease in a seat counts as the seat.
+//! Accelerators are counted whole: a share of one may not be cut out of one that is reserved.
+
+use legation_core::{
+    EnclaveId, FragmentIndex, MicroUsd, UnixTime, dsse, statement::Assurance, statement::Request, task::Demand,
+};
+
+use crate::{
+    enclave::{Enclave, Presence},
+    pool::Pool,
+    relax::Nobody,
+    reserve::{Booking, ReservationTerms, Seat},
+    task::{Attempt, Phase, Task},
+    wanted::{Refusal, Wanted, cost_max},
+};
+
+/// What is taken of an enclave at one moment.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    cpu: u64,
+    memory: u64,
+    slots: u64,
+    gpus: u64,
+}
+
+impl Taken {
+    fn add(&mut self, demand: &Demand, times: u64) {
+        let more = |sum: &mut u64, one: u64| *sum = sum.saturating_add(one.saturating_mul(times));
+        more(&mut self.cpu, demand.cpu.0);
+        more(&mut self.memory, demand.memory.0);
+        more(&mut self.slots, 1);
+        more(&mut self.gpus, demand.gpus.0.div_ceil(1000));
+    }
+
+    fn within(&self, enclave: &Enclave) -> bool {
+        let all = enclave.capacity();
+        let gpus = enclave.gpus_left.len() as u64;
+        self.cpu <= all.cpu.0
+            && self.memory <= all.memory.0
+            && self.slots <= u64::from(all.slots)
+            && (self.gpus == 0 || self.gpus <= gpus)
+    }
+}
+
+impl Pool {
+    fn bookings_at(&self, enclave: EnclaveId) -> impl Iterator<Item = &Booking> {
+        let ids = self.seats_at.get(&enclave).into_iter().flatten();
+        ids.filter_map(|id| self.reservations.get(id))
+    }
+
+    /// Whether `demand` fits on an enclave, so many times, from one second to another, beside leases and reservations.
+    pub(crate) fn fits_over(
+        &self,
+        (id, enclave): (EnclaveId, &Enclave),
+        (demand, times): (&Demand, u64),
+        (from, until): (UnixTime, UnixTime),
+    ) -> bool {
+        let begins = self.bookings_at(id).map(|b| b.terms.from).filter(|at| from < *at && *at <= until);
+        std::iter::once(from).chain(begins).all(|at| {
+            let mut taken = self.taken((id, enclave), at);
+            taken.add(demand, times);
+            taken.within(enclave)
+        })
+    }
+
+    fn taken(&self, (id, enclave): (EnclaveId, &Enclave), at: UnixTime) -> Taken {
+        let mut taken = Taken::default();
+        for booking in self.bookings_at(id).filter(|b| b.terms.from <= at && at <= b.terms.until) {
+            taken.add(&booking.terms.demand, booking.seats.iter().filter(|s| s.enclave == id).count() as u64);
+        }
+        for lease in &enclave.leases {
+            if let Some((_, _, demand)) = self.seat_holds(*lease).filter(|(_, seat, _)| at <= seat.until) {
+                taken.add(&demand, 1);
+            }
+            let Some(held) = self.leases.get(lease).filter(|held| at <= held.until) else { continue };
+            if !self.is_seated(held) {
+                taken.add(&held.demand, 1);
+            }
+        }
+        taken
+    }
+
+    /// Whether a lease is in a seat of a reservation that has not ended.
+    fn is_seated(&self, lease: &crate::lease::Lease) -> bool {
+        let task = self.tasks.get(&lease.fragment.task);
+        let booking = task.and_then(|t| self.reservations.get(&t.request.prefer.reservation?));
+        booking.is_some_and(|b| b.ended.is_none())
+    }
+
+    /// The first moment until `until` at which reservations leave no room for a demand, if there is one.
+    pub(crate) fn reserved_from(
+        &self,
+        (id, enclave): (EnclaveId, &Enclave),
+        demand: &Demand,
+        (now, until): (UnixTime, UnixTime),
+    ) -> Option<UnixTime> {
+        if !self.seats_at.contains_key(&id) || self.fits_over((id, enclave), (demand, 1), (now, until)) {
+            return None;
+        }
+        let later = self.bookings_at(id).map(|b| b.terms.from).filter(|from| *from <= until && now <= until);
+        Some(later.max().unwrap_or(now).max(now))
+    }
+
+    /// Whether a seat on an enclave can be used, now or when it comes back soon.
+    pub(crate) fn is_usable(&self, id: EnclaveId, now: UnixTime) -> bool {
+        let Some(enclave) = self.enclaves.get(&id) else { return false };
+        let reachable = match enclave.presence {
+            Presence::Here => true,
+            Presence::Draining => false,
+            Presence::Away { since } => now <= since.plus(self.limits.return_seconds.saturating_mul(2)),
+        };
+        reachable && enclave.is_trusted() && enclave.hold.is_none()
+    }
+
+    /// Seats for a reservation beside those that it has, the best first, and what else was in the way.
+    pub(crate) fn find_seats(
+        &self,
+        terms: &ReservationTerms,
+        kept: &[Seat],
+        count: u32,
+        now: UnixTime,
+    ) -> (Vec<Seat>, Option<String>) {
+        let Some(mut task) = self.as_task(terms, kept, count, now) else { return (Vec::new(), None) };
+        let first = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+        let mut why: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
+        let mut able = Vec::new();
+        if let Some(wanted) = Wanted::new(self, &task, FragmentIndex(first), now) {
+            let mut wanted = wanted.without_account();
+            for (id, enclave) in &self.enclaves {
+                // Room is asked below, over the whole time: what runs there now may have ended by then.
+                match wanted.stands(*id, enclave) {
+                    Ok(standing) => able.push((standing.effective, *id, standing.price_hour)),
+                    Err(refusal) => *why.entry(refusal.check().to_owned()).or_default() += 1,
+                }
+            }
+        }
+        able.sort_unstable();
+        let window = (terms.from.max(now), terms.until);
+        let mut found: Vec<Seat> = Vec::new();
+        for index in (first..).map(FragmentIndex).take(count as usize) {
+            let free = |task: &Task, (_, id, _): &&(u64, EnclaveId, MicroUsd)| {
+                let Some(enclave) = self.enclaves.get(id) else { return false };
+                let more = found.iter().filter(|seat| seat.enclave == *id).count() as u64 + 1;
+                let apart = Wanted::new(self, task, index, now).is_some_and(|wanted| {
+                    let mut wanted = wanted.without_account();
+                    wanted.kind_within(enclave.typical(), enclave.rate()).is_ok() && wanted.apart(*id).is_ok()
+                });
+                apart && self.fits_over((*id, enclave), (&terms.demand, more), window)
+            };
+            let Some((_, id, price_hour)) = able.iter().find(|one| free(&task, one)).copied() else {
+                *why.entry(crate::wanted::CAPACITY.to_owned()).or_default() += 1;
+                break;
+            };
+            sit(self, &mut task, index, id);
+            found.push(Seat { enclave: id, price_hour, lease: None });
+            // One that is full stays full.
+            able.retain(|(_, other, _)| {
+                *other != id
+                    || self.enclaves.get(other).is_some_and(|enclave| {
+                        let more = found.iter().filter(|seat| seat.enclave == id).count() as u64 + 1;
+                        self.fits_over((id, enclave), (&terms.demand, more), window)
+                    })
+            });
+        }
+        let most = why.into_iter().max_by_key(|(_, count)| *count).map(|(check, _)| check);
+        (found, most)
+    }
+
+    /// A reservation as a task that nobody submits: a fragment for each seat.
+    fn as_task(&self, terms: &ReservationTerms, kept: &[Seat], count: u32, now: UnixTime) -> Option<Task> {
+        let seats = kept.len().checked_add(count as usize)?;
+        let key = legation_core::Signer::public_key(&Nobody);
+        let piece = legation_core::task::Fragment {
+            name: "seat".into(),
+            owner: None,
+            module: legation_core::Digest::of(b"reservation"),
+            args: Vec::new(),
+            inputs: Vec::new(),
+            demand: terms.demand,
+            require: legation_core::Requirement::any(),
+        };
+        let request = Request {
+            client: key,
+            sealing: legation_core::SealingPublicKey::from_bytes([0; legation_core::SealingPublicKey::LEN]),
+            tenant: terms.tenant.clone(),
+            name: terms.name.clone(),
+            created: now,
+            expires: terms.until,
+            fragments: vec![piece; seats],
+            require: terms.require.clone(),
+            prefer: terms.prefer.clone(),
+            data: terms.data.clone(),
+            swarm: None,
+            assurance: Assurance::Attested,
+            budget: MicroUsd(u64::MAX),
+            nonce: legation_core::Digest::of(b"reservation"),
+            prev: Vec::new(),
+        };
+        let mut task = Task::new(&dsse::sign(request, &Nobody), None, self.seq);
+        for (index, seat) in (0..).map(FragmentIndex).zip(kept) {
+            sit(self, &mut task, index, seat.enclave);
+        }
+        Some(task)
+    }
+
+    /// What a seat costs for a time, in seconds.
+    pub(crate) fn seat_cost(seat: &Seat, seconds: u64) -> MicroUsd {
+        let time = legation_core::Millis(seconds.saturating_mul(1000));
+        cost_max(seat.price_hour, &Demand { time, ..Demand::default() })
+    }
+}
+
+/// Has a fragment of a reservation's task be on an enclave.
+fn sit(pool: &Pool, task: &mut Task, index: FragmentIndex, id: EnclaveId) {
+    let Some(configuration) = pool.enclaves.get(&id).map(|e| &e.typical().configuration) else { return };
+    let lease = legation_core::LeaseId(u64::MAX);
+    if let Some(state) = task.fragments.get_mut(index.0 as usize) {
+        state.phase = Phase::Leased { lease };
+        state.attempts.push(Attempt {
+            lease,
+            enclave: id,
+            provider: configuration.provider.clone(),
+            region: configuration.region.clone(),
+            ended: None,
+        });
+    }
+}
+
+impl<'a> Wanted<'a> {
+    /// Whether an enclave is within what reservations leave, or in a seat of the one that the request names.
+    pub(crate) fn seated(&self, id: EnclaveId) -> Result<(), Refusal<'a>> {
+        let Some(named) = self.prefer().reservation else {
+            let Some(enclave) = self.pool.enclaves.get(&id) else { return Ok(()) };
+            let from = self.pool.reserved_from((id, enclave), &self.fragment.demand, (self.now, self.ends()));
+            return from.map_or(Ok(()), |from| Err(Refusal::Reserved(from)));
+        };
+        let known = self.pool.reservations.get(&named).filter(|b| b.ended.is_none());
+        let Some(booking) = known else { return Err(Refusal::Seat("the reservation is over")) };
+        if self.now < booking.terms.from || self.ends() > booking.terms.until {
+            return Err(Refusal::Seat("it would not end within the reservation"));
+        }
+        let mut seats = booking.seats.iter().filter(|seat| seat.enclave == id).peekable();
+        match (seats.peek().is_some(), seats.any(|seat| seat.lease.is_none())) {
+            (_, true) => Ok(()),
+            (true, false) => Err(Refusal::Seat("every seat of the reservation on it is taken")),
+            (false, _) => Err(Refusal::Seat("the reservation has no seat on it")),
+        }
+    }
+
+    /// The last second of a lease that begins now.
+    fn ends(&self) -> UnixTime {
+        self.now.plus(self.pool.lease_seconds(&self.fragment.demand))
+    }
+}

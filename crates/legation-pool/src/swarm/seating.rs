@@ -1,0 +1,287 @@
+//! Seating: members are chosen one after another by the index, each held for the length of the question as an estimate holds
+//! what it finds, and given back; then there is one record of all, or none.
+//!
+//! The choice is greedy: each member is the best beside those before it. Where rules of spread ask for what all share (`same`),
+//! the first member decides which; a gang that this misses waits, and is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use legation_core::{
+    EnclaveId, LeaseId, MicroUsd, Rejection, Signed, TaskId, UnixTime, dsse,
+    statement::Placement,
+    swarm::{Member, Seat, Seating},
+    task::Fragment,
+};
+
+use super::{HeldSeat, Round, Swarm, seat_cost};
+use crate::{
+    apply::Change,
+    event::{Effect, Event},
+    place::{self, Choice},
+    pool::{Env, Pool},
+    queue::Class,
+    task::TaskState,
+    wanted::Wanted,
+};
+
+/// Enclaves that are looked at beyond the members wanted, where rules of placement speak about single fragments.
+const DETOURS_MAX: usize = 64;
+
+impl Pool {
+    /// Seats a swarm that has none, all or none; gives a swarm that lost members others, as many as there are. Where nobody is
+    /// found and the last round can never be formed, those who are left make a new one.
+    pub(super) fn seat_swarm(&mut self, id: TaskId, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
+        let Some((task, terms, swarm)) = self.swarm(id) else { return Ok(()) };
+        if task.state != TaskState::Live || task.fragments.iter().all(|f| f.done.is_some()) {
+            return Ok(());
+        }
+        let (members, least) = (usize::from(terms.members), usize::from(terms.least()));
+        let held = swarm.seats.len();
+        let (broken, seatings) = (swarm.is_broken(), swarm.seatings);
+        if held == 0 && seatings >= self.limits.attempts_max {
+            let reason = format!("its swarm was seated {seatings} times and dissolved each time");
+            return self.end_task(id, TaskState::Failed { reason }, env, out);
+        }
+        let chosen = if held < members { self.choose_gang(id, members - held, env.now) } else { Vec::new() };
+        let enough = match held {
+            0 => chosen.len() == members,
+            _ => !chosen.is_empty() || (broken && held >= least),
+        };
+        if !enough {
+            return Ok(());
+        }
+        let seating = self.seating(id, &chosen, env)?;
+        out.record(self, env, Event::SwarmSeated { seating: Box::new(seating) })?;
+        self.enlist_all(id, out);
+        Ok(())
+    }
+
+    /// Up to `wanted` enclaves that could be members beside those that are: none stays held.
+    pub(crate) fn choose_gang(&mut self, id: TaskId, wanted: usize, now: UnixTime) -> Vec<Choice> {
+        let Some((task, terms, swarm)) = self.swarm(id) else { return Vec::new() };
+        let seat = terms.seat_of(&task.request);
+        let request = task.request.clone();
+        let ruled = !self.is_unruled(&request);
+        let class = Class::of_fragment(&request, &seat);
+        let before: Vec<EnclaveId> = swarm.seats.values().map(|s| s.enclave).collect();
+        let (mut chosen, mut barred): (Vec<Choice>, BTreeSet<EnclaveId>) = (Vec::new(), BTreeSet::new());
+        while chosen.len() < wanted && barred.len() <= DETOURS_MAX {
+            let taken: Vec<_> = before.iter().copied().chain(chosen.iter().map(|c| c.enclave)).collect();
+            let Some(found) = self.choose_member(id, &seat, (&taken, &barred), class, now) else { break };
+            // Rules of placement may see more of a fragment than a seat shows.
+            if ruled && !self.may_run_all(id, found.enclave, now) {
+                barred.insert(found.enclave);
+                continue;
+            }
+            self.hold_seat(id, &found, &seat, chosen.len(), true);
+            chosen.push(found);
+        }
+        for (n, one) in chosen.iter().enumerate().rev() {
+            self.hold_seat(id, one, &seat, n, false);
+        }
+        chosen
+    }
+
+    fn choose_member(
+        &self,
+        id: TaskId,
+        seat: &Fragment,
+        (taken, barred): (&[EnclaveId], &BTreeSet<EnclaveId>),
+        class: Class,
+        now: UnixTime,
+    ) -> Option<Choice> {
+        let task = self.tasks.get(&id)?;
+        place::choose_for(Wanted::seat(self, task, seat, taken, barred, now), class).ok()
+    }
+
+    /// Whether the rules of placement permit every fragment of a task on an enclave.
+    fn may_run_all(&self, id: TaskId, enclave: EnclaveId, now: UnixTime) -> bool {
+        let (Some(task), Some(enclave)) = (self.tasks.get(&id), self.enclaves.get(&enclave)) else { return false };
+        task.request.fragments.iter().all(|fragment| {
+            let price_hour = enclave.rate().per_hour(fragment.demand.cpu, fragment.demand.memory);
+            self.limits_at(&task.request, fragment, enclave, price_hour, now).is_ok()
+        })
+    }
+
+    /// Takes what a seat would take, or gives it back.
+    fn hold_seat(&mut self, id: TaskId, choice: &Choice, seat: &Fragment, n: usize, take: bool) {
+        // No lease has such a number: they are counted by one.
+        let lease = LeaseId(u64::MAX.saturating_sub(n as u64));
+        let cost = seat_cost(choice.price_hour, &seat.demand);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let tenant = task.request.tenant.clone();
+        if take {
+            task.committed = task.committed.saturating_add(cost);
+            self.accounts.queue(&tenant, 1);
+            self.accounts.take(&tenant, &seat.demand, cost);
+        } else {
+            task.committed = task.committed.saturating_sub(cost);
+            self.accounts.give_back(&tenant, &seat.demand, cost);
+        }
+        if let Some(enclave) = self.enclaves.get_mut(&choice.enclave) {
+            if take {
+                enclave.take(lease, &seat.demand);
+            } else {
+                enclave.give_back(lease, &seat.demand);
+            }
+        }
+        self.reindex_room(choice.enclave);
+    }
+
+    /// The manager's word on the next round: those who have seats, and those chosen.
+    fn seating(&self, id: TaskId, chosen: &[Choice], env: &Env<'_>) -> Result<Signed<Seating>, Rejection> {
+        let defect = |what: &str| Rejection::new("pool.defect", what.to_owned());
+        let (task, terms, swarm) = self.swarm(id).ok_or_else(|| defect("a swarm that is seated"))?;
+        let appointment = self.manager.as_ref().ok_or_else(|| defect("a swarm is seated and nobody leads"))?;
+        let spec = terms.seat_of(&task.request);
+        let before = swarm.rounds.last();
+        let mut seats = Vec::new();
+        for (lease, seat) in &swarm.seats {
+            let said = swarm.rounds.iter().rev().find_map(|r| r.seating.seat(seat.enclave));
+            let said = said.filter(|s| s.member.lease == *lease).ok_or_else(|| defect("a seat that nobody gave"))?;
+            let passport = self.passport_to_show(id, &spec, seat.enclave, env.now).unwrap_or(said.member.passport);
+            seats.push(Seat { member: Member { passport, ..said.member }, ..said.clone() });
+        }
+        let life = spec.demand.time.seconds_up().saturating_add(self.limits.lease_margin_seconds);
+        for (n, choice) in (1..).zip(chosen) {
+            let enclave = self.enclaves.get(&choice.enclave).ok_or_else(|| defect("a chosen enclave"))?;
+            let passport = self.passport_to_show(id, &spec, choice.enclave, env.now);
+            let passport = passport.unwrap_or(enclave.proof().passport);
+            let configuration = &enclave.typical().configuration;
+            let lease = LeaseId(self.last_lease.0.saturating_add(n));
+            seats.push(Seat {
+                member: Member { enclave: choice.enclave, passport, lease },
+                provider: configuration.provider.clone(),
+                region: configuration.region.clone(),
+                from: env.now,
+                until: env.now.plus(life),
+                price_hour: choice.price_hour,
+                why: Placement {
+                    considered: choice.considered,
+                    eligible: choice.eligible,
+                    passed_over: choice.passed_over.clone(),
+                    decided_by: choice.decided_by.clone(),
+                },
+            });
+        }
+        seats.sort_by_key(|s| s.member.enclave);
+        let mut prev = vec![task.request.digest(), appointment.digest()];
+        prev.extend(before.map(|round| round.seating.digest()));
+        let seating = Seating {
+            manager: env.signer.public_key(),
+            term: self.term,
+            task: id,
+            round: before.map_or(1, |round| round.seating.round.saturating_add(1)),
+            at: env.now,
+            seats,
+            revocations: self.revoked.epoch(),
+            prev,
+        };
+        Ok(dsse::sign(seating, env.signer))
+    }
+
+    /// The passport by which an enclave was found good for a seat.
+    fn passport_to_show(
+        &self,
+        id: TaskId,
+        seat: &Fragment,
+        enclave: EnclaveId,
+        now: UnixTime,
+    ) -> Option<legation_core::Digest> {
+        let (task, enclave) = (self.tasks.get(&id)?, self.enclaves.get(&enclave)?);
+        self.proof_to_show(task, seat, enclave, now).map(|proof| proof.passport)
+    }
+
+    /// Whether an enclave has a seat in the last round of a swarm and has not joined.
+    pub(crate) fn is_asked_to_join(&self, task: TaskId, enclave: EnclaveId) -> bool {
+        self.swarm(task).and_then(|(_, _, swarm)| swarm.rounds.last().map(|round| (swarm, round))).is_some_and(
+            |(swarm, round)| {
+                let member = round.seating.seat(enclave).map(|s| s.member.lease);
+                member.is_some_and(|lease| swarm.seats.contains_key(&lease)) && !round.has_joined(enclave)
+            },
+        )
+    }
+
+    /// Asks every member that can be reached, and has not joined, to join the last round.
+    pub(super) fn enlist_all(&self, id: TaskId, out: &mut Change) {
+        let Some((_, _, swarm)) = self.swarm(id) else { return };
+        for seat in swarm.seats.values() {
+            let here = self.enclaves.get(&seat.enclave).is_some_and(|e| !e.is_away());
+            if here && self.is_asked_to_join(id, seat.enclave) {
+                out.effects.push(Effect::Enlist { enclave: seat.enclave, task: id });
+            }
+        }
+    }
+
+    /// Whether a seating can be the next of its task: why not, in words.
+    pub(crate) fn seating_may_follow(&self, seating: &Seating) -> Result<(), &'static str> {
+        let Some((_, terms, swarm)) = self.swarm(seating.task) else {
+            return Err("a task is seated that has no swarm");
+        };
+        let next = swarm.rounds.last().map_or(1, |r| r.seating.round.saturating_add(1));
+        if seating.round != next || !seating.is_well_formed() {
+            return Err("rounds of a swarm are not counted by one, or its seats are not in order");
+        }
+        let kept = |s: &Seat| swarm.seats.get(&s.member.lease).is_some_and(|h| h.enclave == s.member.enclave);
+        let stay = seating.seats.iter().filter(|s| kept(s)).count();
+        let new: BTreeMap<LeaseId, &Seat> =
+            seating.seats.iter().filter(|s| !kept(s)).map(|s| (s.member.lease, s)).collect();
+        let counted = (self.last_lease.0.saturating_add(1)..).zip(new.keys()).all(|(n, lease)| lease.0 == n);
+        if stay != swarm.seats.len() || !counted {
+            return Err("a seating leaves a seat out, or its new seats are not counted by one");
+        }
+        let all = usize::from(terms.members);
+        if seating.seats.len() > all || (swarm.seats.is_empty() && seating.seats.len() != all) {
+            return Err("a swarm is seated in part, or by too many");
+        }
+        let proven = |s: &Seat| {
+            let proof = self.enclaves.get(&s.member.enclave).and_then(|e| e.proof_by(s.member.passport));
+            proof.is_some() || swarm.proofs.contains_key(&s.member.passport)
+        };
+        if seating.seats.iter().all(proven) { Ok(()) } else { Err("a seat is given by a passport that is not known") }
+    }
+
+    pub(crate) fn absorb_seated(&mut self, seating: &Signed<Seating>, now: UnixTime) -> Option<()> {
+        let id = seating.task;
+        let demand = super::seat_demand(&self.tasks.get(&id)?.request)?;
+        let join_by = now.plus(self.limits.join_seconds);
+        let task = self.tasks.get_mut(&id)?;
+        let tenant = task.request.tenant.clone();
+        let least = usize::from(task.request.swarm.as_ref()?.least());
+        let swarm: &mut Swarm = task.swarm.as_mut()?;
+        swarm.seatings = swarm.seatings.saturating_add(u32::from(swarm.seats.is_empty()));
+        for seat in &seating.seats {
+            let Member { enclave: of, passport, lease } = seat.member;
+            if let Some(proof) = self.enclaves.get(&of).and_then(|e| e.proof_by(passport)) {
+                swarm.proofs.entry(passport).or_insert_with(|| proof.clone());
+            }
+            if swarm.seats.contains_key(&lease) {
+                continue;
+            }
+            let cost_max: MicroUsd = seat_cost(seat.price_hour, &demand);
+            let held = HeldSeat {
+                enclave: of,
+                from: seat.from,
+                until: seat.until,
+                price_hour: seat.price_hour,
+                cost_max,
+                return_by: None,
+                work: None,
+            };
+            swarm.seats.insert(lease, held);
+            self.seats.insert(lease, id);
+            task.committed = task.committed.saturating_add(cost_max);
+            self.accounts.queue(&tenant, 1);
+            self.accounts.take(&tenant, &demand, cost_max);
+            let enclave = self.enclaves.get_mut(&of)?;
+            enclave.take(lease, &demand);
+            self.classes.room(enclave);
+            self.last_lease = self.last_lease.max(lease);
+        }
+        if swarm.seats.len() >= least {
+            swarm.short_since = None;
+        }
+        swarm.rounds.push(Round { seating: seating.clone(), memberships: Vec::new(), join_by });
+        Some(())
+    }
+}

@@ -1,0 +1,142 @@
+//! The judge's own books of swarms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use legation_core::{
+    EnclaveId, FragmentId, LeaseId, MicroUsd, TaskId,
+    statement::Allocation,
+    swarm::{Member, Membership, Seating},
+    task::Demand,
+};
+use legation_pool::{Explanation, LeaseEnd, Phase, Record, Task};
+
+use super::{Oracle, cost_max, unless};
+
+/// The swarm of one task: its seats, and the rounds with who joined them.
+#[derive(Default)]
+pub(super) struct Book {
+    seats: BTreeMap<LeaseId, Seat>,
+    rounds: BTreeMap<u32, (Vec<Member>, BTreeSet<EnclaveId>)>,
+}
+
+struct Seat {
+    enclave: EnclaveId,
+    demand: Demand,
+    cost_max: MicroUsd,
+    works: bool,
+}
+
+impl Book {
+    pub(super) fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// What worked in a seat does no more.
+    pub(super) fn leave(&mut self, seat: LeaseId) {
+        if let Some(seat) = self.seats.get_mut(&seat) {
+            seat.works = false;
+        }
+    }
+}
+
+impl Oracle {
+    /// What seats set aside of an enclave.
+    pub(super) fn seats_at(&self, enclave: EnclaveId) -> impl Iterator<Item = Demand> + '_ {
+        let all = self.tasks.values().flat_map(|task| task.swarm.seats.values());
+        all.filter(move |seat| seat.enclave == enclave).map(|seat| seat.demand)
+    }
+
+    pub(super) fn seated(&mut self, seating: &Seating, record: &Record) -> Result<(), String> {
+        let known = self.tasks.get(&seating.task).ok_or("seats an unknown task")?;
+        let terms = known.request.swarm.clone().ok_or("seats a task that asks for no swarm")?;
+        let demand = terms.seat_of(&known.request).demand;
+        unless(known.live, || "seats a task that has ended".to_owned())?;
+        unless(!known.swarm.rounds.contains_key(&seating.round), || "seats a round twice".to_owned())?;
+        let stay = seating.seats.iter().filter(|s| known.swarm.seats.contains_key(&s.member.lease)).count();
+        let (had, all) = (known.swarm.seats.len(), usize::from(terms.members));
+        unless(stay == had && seating.seats.len() <= all, || "leaves a seat out, or gives too many".to_owned())?;
+        unless(had > 0 || seating.seats.len() == all, || "seats a swarm in part".to_owned())?;
+        let known: BTreeSet<_> = known.swarm.seats.keys().copied().collect();
+        for seat in seating.seats.iter().filter(|s| !known.contains(&s.member.lease)) {
+            let Member { enclave, lease, .. } = seat.member;
+            let truth = self.fit_for_work(enclave, record)?;
+            self.has_room(enclave, truth, &demand)?;
+            let price = truth.rate.per_hour(demand.cpu, demand.memory);
+            unless(seat.price_hour == price, || format!("a seat at {}, not {price}", seat.price_hour))?;
+            let cost_max = cost_max(price, &demand);
+            let task = self.tasks.get_mut(&seating.task).ok_or("seats an unknown task")?;
+            task.committed = task.committed.saturating_add(cost_max);
+            task.swarm.seats.insert(lease, Seat { enclave, demand, cost_max, works: false });
+            task.within_budget()?;
+        }
+        let task = self.tasks.get_mut(&seating.task).ok_or("seats an unknown task")?;
+        task.swarm.rounds.insert(seating.round, (seating.members(), BTreeSet::new()));
+        Ok(())
+    }
+
+    pub(super) fn joined(&mut self, membership: &Membership) -> Result<(), String> {
+        let enclave = membership.enclave.enclave_id();
+        let task = self.tasks.get_mut(&membership.task).ok_or("joins an unknown task")?;
+        let (members, joined) = task.swarm.rounds.get_mut(&membership.round).ok_or("joins an unknown round")?;
+        unless(*members == membership.members, || "joins with another list".to_owned())?;
+        let listed = members.iter().any(|m| m.enclave == enclave);
+        unless(listed && joined.insert(enclave), || "joins without a seat, or twice".to_owned())
+    }
+
+    pub(super) fn seats_ended(&mut self, task: TaskId, seats: &[(LeaseId, MicroUsd)]) -> Result<(), String> {
+        let task = self.tasks.get_mut(&task).ok_or("ends seats of an unknown task")?;
+        for (lease, charged) in seats {
+            let seat = task.swarm.seats.remove(lease).ok_or_else(|| format!("ends {lease}, which is no seat"))?;
+            unless(!seat.works, || format!("ends {lease}, in which something runs"))?;
+            unless(*charged <= seat.cost_max, || format!("charges {charged} for {lease}, at most {}", seat.cost_max))?;
+            task.committed = task.committed.saturating_sub(seat.cost_max);
+            task.spent = task.spent.saturating_add(*charged);
+        }
+        task.within_budget()
+    }
+
+    /// A fragment has one live lease; one of a swarm may have two, of two enclaves.
+    pub(super) fn alone(&self, fragment: FragmentId, allocation: &Allocation) -> Result<(), String> {
+        let others = self.holders.range((fragment, LeaseId(0))..=(fragment, LeaseId(u64::MAX)));
+        let others: Vec<_> = others.filter_map(|(_, lease)| self.leases.get(lease)).collect();
+        let repeats = allocation.seat.is_some()
+            && others.len() == 1
+            && others.iter().all(|other| other.enclave != allocation.enclave);
+        unless(others.is_empty() || repeats, || format!("{fragment} has a lease already"))
+    }
+
+    /// A fragment of a swarm goes to a free member of a formed round, and no other has a seat.
+    pub(super) fn takes_seat(&mut self, allocation: &Allocation) -> Result<Option<LeaseId>, String> {
+        let task = self.tasks.get_mut(&allocation.task).ok_or("leases for an unknown task")?;
+        let (asked, named) = (task.request.swarm.is_some(), allocation.seat);
+        let Some(named) = named else {
+            unless(!asked, || "leases a fragment of a swarm outside it".to_owned())?;
+            return Ok(None);
+        };
+        let (members, joined) = task.swarm.rounds.get(&named.round).ok_or("leases in an unknown round")?;
+        unless(joined.len() == members.len(), || "leases in a round that is not formed".to_owned())?;
+        let listed = members.iter().any(|m| m.enclave == allocation.enclave && m.lease == named.lease);
+        unless(listed, || "leases to who is no member of the round".to_owned())?;
+        let seat = task.swarm.seats.get_mut(&named.lease).ok_or("leases in a seat that ended")?;
+        unless(!seat.works && seat.enclave == allocation.enclave, || "leases in a seat that is taken".to_owned())?;
+        seat.works = true;
+        Ok(Some(named.lease))
+    }
+}
+
+/// A swarm that waits although enough enclaves could take it.
+pub(super) fn stuck(id: TaskId, task: &Task, said: &[Explanation]) -> Result<(), String> {
+    let (Some(terms), Some(swarm)) = (&task.request.swarm, &task.swarm) else { return Ok(()) };
+    let blamed: BTreeSet<_> = swarm
+        .gone
+        .iter()
+        .filter(|gone| gone.ended.as_ref().is_some_and(LeaseEnd::blames_enclave))
+        .map(|gone| gone.enclave)
+        .collect();
+    let queued = said.iter().filter(|s| s.phase == Phase::Queued);
+    let able = queued.map(|s| s.ranking.iter().filter(|r| !blamed.contains(&r.enclave)).count()).min().unwrap_or(0);
+    let wanted = usize::from(terms.members);
+    unless(!swarm.seats.is_empty() || able < wanted, || {
+        format!("the swarm of task {} waits for {wanted} members, and {able} could be", id.short())
+    })
+}
