@@ -29,8 +29,8 @@ use crate::engine::Cancel;
 pub const PENDING_MAX: usize = 4096;
 /// Bytes of ciphertexts kept with reports before nothing new is taken.
 pub const PENDING_BYTES_MAX: usize = 512 << 20;
-/// Rounds of one seat that are remembered.
-const ROUNDS_MAX: usize = 16;
+/// Rounds of one seat that are remembered: as many as a pool lets a task have.
+const ROUNDS_MAX: usize = 256;
 /// Seats whose rounds are remembered.
 const SEATS_MAX: usize = 1024;
 /// Leases remembered as over.

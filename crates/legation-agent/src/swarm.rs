@@ -4,11 +4,12 @@
 //! 1. the manager is appointed by an operator that this agent obeys, and the appointment holds now (`offer.operator`,
 //!    `offer.office`, `offer.dates`); its term is not older than one obeyed before (`offer.term`);
 //! 2. the request is well formed, not over, and asks for a swarm; the seating is that manager's, rests on this request and this
-//!    appointment, has no more seats than are asked for, and this enclave among them (`swarm.request`, `swarm.seating`);
+//!    appointment, has as many seats as are asked for (in a later round as many as must be, at least), and this enclave among them
+//!    (`swarm.request`, `swarm.seating`);
 //! 3. there is a passport for each seat, the one it names, of its enclave; it holds now, and is of a verifier that an obeyed
 //!    operator appointed and that is trusted with the tenant's work (`swarm.passport`, `swarm.verifier`);
-//! 4. it rests on nothing that is revoked as far as this agent knows, and satisfies what the task requires and says of its data
-//!    (`revocation`, `require.*`, `data.*`);
+//! 4. it rests on nothing that is revoked as far as this agent knows, and satisfies what the task and its fragments require and what
+//!    the task says of its data (`revocation`, `require.*`, `data.*`);
 //! 5. no two members are on one chip (`swarm.chip`).
 //!
 //! The evidence behind the passports is not judged again here: that is the passport model (RFC 9334, section 5.1). Receipts carry
@@ -89,17 +90,22 @@ fn seated(enlist: &Enlist, standing: &Standing<'_>) -> Result<Membership, Reject
             .got(format!("{} to {}", request.created, request.expires)));
     };
     let rests = [request.digest(), enlist.appointment.digest()];
+    let all = usize::from(terms.members);
+    let few = if seating.round == 1 { all } else { usize::from(terms.least()) };
     let fits = seating.manager == enlist.appointment.key
         && seating.task == TaskId::new(request.digest())
         && seating.prev.get(..2) == Some(&rests[..])
         && seating.prev.len() <= 3
         && seating.is_well_formed()
-        && seating.seats.len() <= usize::from(terms.members)
+        && (few..=all).contains(&seating.seats.len())
         && seating.at <= now.plus(SKEW);
     let own = Membership::of(seating, seating.digest(), standing.identity).filter(|_| fits);
     own.ok_or_else(|| {
         bad("swarm.seating", "the seating")
-            .expected("of the appointed manager, resting on the request and its appointment, with this enclave in it")
+            .expected(format!(
+                "of the appointed manager, resting on the request and its appointment, of {few} to {all} seats, with this \
+                 enclave in it"
+            ))
             .got(format!("{} seats of round {}", seating.seats.len(), seating.round))
     })
 }
@@ -139,6 +145,8 @@ fn member(seat: &Seat, peer: &Peer, request: &Request, standing: &Standing<'_>) 
     }
     let candidate = Candidate { passport, price_hour };
     request.require.check(&candidate)?;
+    // The fragments of a swarm all require the same.
+    request.fragments.first().map_or(Ok(()), |fragment| fragment.require.check(&candidate))?;
     request.data.check(passport)
 }
 

@@ -73,7 +73,8 @@ pub struct SeatDemand {
     /// Accelerators.
     #[serde(default, skip_serializing_if = "is_none")]
     pub gpus: Milligpus,
-    /// Life of the seat at most. It is paid for while it lasts.
+    /// Time for work in the seat at most: a pool adds what members have to join in and clients to grant. The seat is paid for while
+    /// it lasts, for this time at most.
     pub time: Millis,
 }
 

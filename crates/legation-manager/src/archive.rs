@@ -1,6 +1,7 @@
 //! The archive: whole proofs, read from the journal's records where the pool has them in brief.
 //!
-//! 1. Records are read by a door of its own to the store, on a thread that may block: neither deciding nor writing waits for it.
+//! 1. Records are read by a door of its own to the store, on a thread that may block: neither deciding nor writing waits for it. What
+//!    goes to agents has another door than what clients ask for: offers do not queue behind receipts.
 //! 2. What was read last is kept, a manager [`CACHE_MAX`] bytes of it at most: clients ask again and again what they are to grant.
 //! 3. What is told is held against the digests that the pool keeps: a record that is gone or is another is `archive.record`. A store
 //!    that does not answer is `archive.store`, and trying again may help.
@@ -37,6 +38,11 @@ impl Archive {
     pub fn new(store: Box<dyn Records>, most: usize) -> Self {
         let cache = Cache { most, ..Cache::default() };
         Self { cache: Arc::new(Mutex::new(cache)), store: Arc::new(Turns::new(store)) }
+    }
+
+    /// Over another door to the same store; what either reads is kept for both.
+    pub fn beside(&self, store: Box<dyn Records>) -> Self {
+        Self { cache: self.cache.clone(), store: Arc::new(Turns::new(store)) }
     }
 
     /// Bytes of records that are kept now, about.

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
-use legation_core::{Digest, EnclaveId, Rejection, statement::Outcome, task::OutputRef};
+use legation_core::{Digest, EnclaveId, LeaseId, Rejection, statement::Outcome, task::OutputRef};
 use legation_keys::Entropy;
 use legation_net::{
-    Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, Sender, Standing, StreamId,
+    Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, SendError, Sender, Standing, StreamId,
+    frame::CONTROL_MAX,
     message::{Enlist, Offer, Reported, ToAgent, ToManager},
 };
 use legation_pool::{Brief, Command, EnlistParts, OfferParts, Pool};
@@ -195,7 +196,7 @@ impl Gate {
 
 /// Whether the same may succeed in a moment.
 fn transient(why: &Rejection) -> bool {
-    matches!(why.check.as_str(), "manager.busy" | "manager.objects" | "journal.append")
+    matches!(why.check.as_str(), "manager.busy" | "manager.objects" | "journal.append" | "manager.unsettled")
 }
 
 /// Accepts agents until the listener ends.
@@ -469,8 +470,21 @@ impl Connection {
     }
 }
 
-/// Writes what the leader decides for one enclave, in order.
+/// Ends a channel that nobody writes to any more, however its writer ended: its enclave would be here and hear nothing.
+struct Written(Sender);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // The first reason counts: where the channel ends already, this changes nothing.
+        let why = Rejection::new("channel.silent", "this channel").got("nobody writes to it any more");
+        self.0.revoke(why.fix("come back on another"));
+    }
+}
+
+/// Writes what the leader decides for one enclave, in order, until the channel ends.
 async fn write(gate: Arc<Gate>, enclave: EnclaveId, sender: Sender, mut orders: mpsc::UnboundedReceiver<ToLink>) {
+    let written = Written(sender);
+    let sender = &written.0;
     let mut told = None;
     while let Some(order) = orders.recv().await {
         match order {
@@ -478,29 +492,62 @@ async fn write(gate: Arc<Gate>, enclave: EnclaveId, sender: Sender, mut orders: 
                 let latest = gate.effects.signed_revocations();
                 let Some(signed) = latest.filter(|signed| told != Some(signed.list.epoch)) else { continue };
                 told = Some(signed.list.epoch);
-                if sender.send_control(&signed.message()).await.is_err() {
+                if !sent(enclave, sender.send_control(&signed.message()).await) {
                     return;
                 }
             }
             ToLink::Say(message) => {
-                if sender.send_control(&message).await.is_err() {
+                if !sent(enclave, sender.send_control(&message).await) {
                     return;
                 }
             }
             ToLink::Offer(parts) => {
                 let Some(offer) = offer(&gate, enclave, &parts).await else { continue };
-                if sender.send_control(&ToAgent::Offer(Box::new(offer))).await.is_err() {
-                    return;
+                match sender.send_control(&ToAgent::Offer(Box::new(offer))).await {
+                    Ok(()) => {}
+                    Err(SendError::Ended(_)) => return,
+                    Err(why) => unsent(&gate, enclave, parts.allocation.lease, &why).await,
                 }
             }
             ToLink::Enlist(parts) => {
                 let Some(enlist) = enlist(&gate, enclave, &parts).await else { continue };
-                if sender.send_control(&ToAgent::Enlist(Box::new(enlist))).await.is_err() {
-                    return;
+                match sender.send_control(&ToAgent::Enlist(Box::new(enlist))).await {
+                    Ok(()) => {}
+                    Err(SendError::Ended(_)) => return,
+                    Err(why) => {
+                        if let Some(seat) = parts.seating.seat(enclave) {
+                            unsent(&gate, enclave, seat.member.lease, &why).await;
+                        }
+                    }
                 }
             }
             ToLink::Close(why) => sender.revoke(why),
         }
+    }
+}
+
+/// Whether the channel goes on. A message that cannot be sent is passed over, loudly: those that come after it can.
+fn sent(enclave: EnclaveId, result: Result<(), SendError>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(SendError::Ended(_)) => false,
+        Err(why) => {
+            tracing::error!(%enclave, %why, "a message to an agent is passed over");
+            true
+        }
+    }
+}
+
+/// What cannot be sent, because it is too large, is refused in the agent's place: its task hears why, and the channel goes on.
+async fn unsent(gate: &Gate, enclave: EnclaveId, lease: LeaseId, why: &SendError) {
+    let why = Rejection::new("offer.message", "size of an offer with all that it rests on")
+        .expected(format!("at most {CONTROL_MAX} bytes in one message"))
+        .got(why)
+        .fix("put long arguments into inputs, or split the work into tasks of fewer fragments and inputs");
+    tracing::error!(%enclave, %lease, %why, "an offer cannot be sent");
+    let refused = gate.leader.apply(Command::Refuse { enclave, lease, why }).await;
+    if let Err(why) = refused {
+        info!(%enclave, %lease, %why, "the lease is left to its end");
     }
 }
 
@@ -509,7 +556,7 @@ async fn enlist(gate: &Gate, enclave: EnclaveId, parts: &EnlistParts) -> Option<
     let lease = parts.seating.seat(enclave)?.member.lease;
     let deadline = tokio::time::Instant::now() + ARCHIVE_WAIT;
     loop {
-        match gate.leader.archive().enlist(parts).await {
+        match gate.leader.archive_for_agents().enlist(parts).await {
             Ok(enlist) => return Some(enlist),
             Err(why) if why.check == "archive.store" && tokio::time::Instant::now() < deadline => {
                 warn!(%enclave, %lease, %why, "a call to join a swarm waits for the journal");
@@ -529,7 +576,7 @@ async fn offer(gate: &Gate, enclave: EnclaveId, parts: &OfferParts) -> Option<Of
     let lease = parts.allocation.lease;
     let deadline = tokio::time::Instant::now() + ARCHIVE_WAIT;
     loop {
-        match gate.leader.archive().offer(parts).await {
+        match gate.leader.archive_for_agents().offer(parts).await {
             Ok(offer) => return Some(offer),
             Err(why) if why.check == "archive.store" && tokio::time::Instant::now() < deadline => {
                 warn!(%enclave, %lease, %why, "an offer waits for the journal");

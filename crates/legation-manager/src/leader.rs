@@ -7,8 +7,10 @@
 //! durable meanwhile. Nothing is answered and no effect performed that is not durable, nor an answer given that rests on what is not.
 //!
 //! When a batch cannot be made durable, everything decided since is refused and the pool is read anew from the journal: what was not
-//! written has not happened. When it is unknown whether it was written, it is found out before anything else is said. When this
-//! manager leads no longer ([`crate::leadership`]), everything is refused with where the leader is.
+//! written has not happened. When it is unknown whether it was written, it is found out before anything else is said; whoever has waited
+//! long, or when this manager stops, is told that it is unknown (`manager.unsettled`). When this manager leads no longer
+//! ([`crate::leadership`]), everything is refused with where the leader is. A command that fails in the middle, by a defect, ends the
+//! use of that pool: it is read anew.
 
 use std::{
     sync::{Arc, mpsc},
@@ -77,6 +79,8 @@ pub struct Leader {
     changes: Arc<Changes>,
     standing: Arc<Standing>,
     archive: Archive,
+    /// The same by another door.
+    for_agents: Archive,
     own: Advertised,
 }
 
@@ -122,6 +126,7 @@ impl Leader {
         let delivery = Arc::new(delivery);
         let mut store = journal.snapshots()?;
         let archive = Archive::new(journal.archive()?, CACHE_MAX);
+        let for_agents = archive.beside(journal.archive()?);
         let woken = jobs.clone();
         let mut keeper = Keeper {
             journal,
@@ -133,6 +138,7 @@ impl Leader {
             // A full inbox wakes it as well.
             wake: Box::new(move || drop(woken.try_send(Job::Wake))),
             held: None,
+            held_since: Duration::ZERO,
             failing: false,
         };
         let leads = keeper.begin()?;
@@ -147,7 +153,7 @@ impl Leader {
                 std::thread::sleep(TICK);
             }
         })?;
-        Ok((Self { jobs, appraisal: appraisal_watch, changes, standing, archive, own }, leads))
+        Ok((Self { jobs, appraisal: appraisal_watch, changes, standing, archive, for_agents, own }, leads))
     }
 
     /// A leader over this journal without channels or an API, for benchmarks and tests: offers and cancellations go nowhere. A snapshot
@@ -224,9 +230,14 @@ impl Leader {
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// Where proofs are whole that the pool has in brief.
+    /// Where proofs are whole that the pool has in brief: for what clients ask.
     pub fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// The same for what agents are sent, which does not wait for what clients ask.
+    pub(crate) fn archive_for_agents(&self) -> &Archive {
+        &self.for_agents
     }
 
     /// Watches a task for changes.

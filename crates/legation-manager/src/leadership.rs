@@ -346,7 +346,9 @@ impl Leadership {
         let records = match pool.apply(command, wall, &**signer) {
             Ok(applied) => applied.records,
             Err(why) => {
-                self.role = Role::Follows { pool: Some(pool), claimed: None };
+                // By a defect of this program the pool may have changed: it is read anew then.
+                let pool = (why.check != "pool.defect").then_some(pool);
+                self.role = Role::Follows { pool, claimed: None };
                 self.due = claimed.saturating_add(REFUSED_PAUSE);
                 journal.release(term)?;
                 return Ok(Turn::Refused(why));

@@ -1,13 +1,14 @@
 //! Reading a pool back: the newest snapshot that is good, then the records after it.
 //!
 //! A snapshot is believed when (1) it is whole by its digest, (2) its format is known, and (3) the journal has its last record, of the
-//! term the snapshot says. One that is not is passed over with a warning, and an older one or the whole journal is read.
+//! term the snapshot says and of the digest that was saved with it: position and term alone come again where a copy of the journal
+//! took its place. One that is not is passed over with a warning, and an older one or the whole journal is read.
 
 use legation_core::Seq;
 use legation_pool::{Limits, Pool};
 use tracing::{info, warn};
 
-use crate::journal::{Journal, JournalError, Snapshot};
+use crate::journal::{Journal, JournalError, Snapshot, migrate::digest_of};
 
 /// A pool as the journal has it.
 pub struct Recovered {
@@ -73,6 +74,9 @@ fn restore(
     };
     if record.term != pool.term() {
         return Ok(Err(format!("it is of term {}, and its record of term {}", pool.term().0, record.term.0)));
+    }
+    if snapshot.record != Some(digest_of(&record)?) {
+        return Ok(Err("the journal has another record where it ends".to_owned()));
     }
     Ok(Ok(pool))
 }

@@ -24,7 +24,7 @@ use crate::{
     meter::Metered,
     pool::{Env, Pool},
     queue::Chances,
-    reserve::ReservationTerms,
+    reserve::{Booking, ReservationTerms},
     text::cut,
 };
 
@@ -375,7 +375,17 @@ impl Pool {
         Headroom { refused: over(&terms.quota, book, demand), left: left(terms, book) }
     }
 
-    /// Whether a tenant may have seats like these, and could pay for them.
+    /// What of a tenant's quota a demand would exceed, beside what is held and these others.
+    pub(crate) fn quota_beside(&self, tenant: &TenantId, others: &Book, demand: &Demand) -> Option<Rejection> {
+        let mut book = self.accounts.entries().get(tenant).map(|entry| entry.book.clone()).unwrap_or_default();
+        book.cpu = book.cpu.saturating_add(others.cpu);
+        book.memory = book.memory.saturating_add(others.memory);
+        book.gpus = book.gpus.saturating_add(others.gpus);
+        book.leases = book.leases.saturating_add(others.leases);
+        over(&self.accounts.of(tenant).terms.quota, &book, demand)
+    }
+
+    /// Whether a tenant may have seats like these beside those that it has reserved for the same time.
     pub(crate) fn check_seats(&self, terms: &ReservationTerms) -> Result<(), Rejection> {
         let seats = u64::from(terms.seats);
         let Demand { cpu, memory, gpus, .. } = terms.demand;
@@ -385,7 +395,16 @@ impl Pool {
             gpus: Milligpus(gpus.0.saturating_mul(seats)),
             ..terms.demand
         };
-        let others = Book { leases: seats.saturating_sub(1), ..Book::default() };
+        let mut others = Book { leases: seats.saturating_sub(1), ..Book::default() };
+        let meanwhile = |b: &&Booking| b.terms.from <= terms.until && terms.from <= b.terms.until;
+        let own = self.reservations.values().filter(|b| b.ended.is_none() && b.terms.tenant == terms.tenant);
+        for Booking { terms: other, .. } in own.filter(meanwhile) {
+            let add = |sum: u64, one: u64| sum.saturating_add(one.saturating_mul(u64::from(other.seats)));
+            others.cpu = Millicores(add(others.cpu.0, other.demand.cpu.0));
+            others.memory = Bytes(add(others.memory.0, other.demand.memory.0));
+            others.gpus = Milligpus(add(others.gpus.0, other.demand.gpus.0));
+            others.leases = add(others.leases, 1);
+        }
         match over(&self.accounts.of(&terms.tenant).terms.quota, &others, &all) {
             Some(why) => Err(why.fix("reserve fewer or smaller seats, or have the operator raise the quota")),
             None => Ok(()),

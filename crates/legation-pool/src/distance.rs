@@ -11,6 +11,7 @@ use crate::{
     event::Event,
     pool::{Env, Pool},
     queue::Chances,
+    rank,
     text::cut,
 };
 
@@ -64,6 +65,11 @@ fn find(rows: &Rows, from: &Region, to: &Region) -> Option<u32> {
     known(from, to).or_else(|| known(to, from))
 }
 
+/// The regions that rows are about.
+fn ends(rows: &Rows) -> BTreeSet<Region> {
+    rows.keys().chain(rows.values().flat_map(BTreeMap::keys)).cloned().collect()
+}
+
 /// Every round trip that is known.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Distances {
@@ -78,6 +84,14 @@ impl Distances {
     pub(crate) fn ms(&self, from: &Region, to: &Region) -> Option<u32> {
         let measured = || find(&self.measured, from, to);
         find(&self.rows, from, to).or_else(measured).or_else(|| (from == to).then_some(1))
+    }
+
+    /// Forgets what was measured to or from other regions than these.
+    fn keep(&mut self, regions: &BTreeSet<Region>) {
+        for row in self.measured.values_mut() {
+            row.retain(|to, _| regions.contains(to));
+        }
+        self.measured.retain(|from, row| regions.contains(from) && !row.is_empty());
     }
 
     fn list(&self) -> Vec<KnownRoundTrip> {
@@ -140,6 +154,16 @@ impl Pool {
         self.classes.distances_changed();
     }
 
+    /// Regions that measured distances are kept of where there is no room for all: those that known enclaves are in, whose number is
+    /// bounded, and those that are measured from. Whoever boots under ever new names takes no room from others for long.
+    fn regions_kept(&self, rows: &[RoundTrip]) -> BTreeSet<Region> {
+        let enclaves = self.enclaves.values().flat_map(|enclave| {
+            let passport = enclave.typical();
+            [rank::region(passport), &passport.configuration.region]
+        });
+        enclaves.chain(rows.iter().map(|row| &row.from)).cloned().collect()
+    }
+
     /// Takes what channels say of how far their ends are; what has not moved enough is left as it is, and so is what does not fit.
     pub(crate) fn measure_distances(
         &mut self,
@@ -153,8 +177,13 @@ impl Pool {
             None => true,
         };
         let mut rows: Vec<_> = rows.into_iter().filter(|row| row.ms <= MS_MAX && moved(row)).collect();
-        let mut regions: BTreeSet<Region> =
-            measured.keys().chain(measured.values().flat_map(BTreeMap::keys)).cloned().collect();
+        let mut regions = ends(measured);
+        let named = rows.iter().flat_map(|row| [&row.from, &row.to]);
+        let all = regions.iter().chain(named).collect::<BTreeSet<&Region>>().len();
+        if all > REGIONS_MAX {
+            let kept = self.regions_kept(&rows);
+            regions.retain(|region| kept.contains(region));
+        }
         rows.retain(|row| {
             let mut more = regions.clone();
             more.extend([row.from.clone(), row.to.clone()]);
@@ -172,6 +201,12 @@ impl Pool {
     }
 
     pub(crate) fn absorb_measured(&mut self, rows: &[RoundTrip]) {
+        let mut regions = ends(&self.distances.measured);
+        regions.extend(rows.iter().flat_map(|row| [row.from.clone(), row.to.clone()]));
+        if regions.len() > REGIONS_MAX {
+            let kept = self.regions_kept(rows);
+            self.distances.keep(&kept);
+        }
         for RoundTrip { from, to, ms } in rows {
             // One direction is kept: a round trip has none.
             if let Some(row) = self.distances.measured.get_mut(to)

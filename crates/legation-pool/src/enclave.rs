@@ -229,12 +229,13 @@ impl Enclave {
     pub(crate) fn room(&self) -> Room {
         let all = self.capacity();
         let leased = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
+        let (share, whole) = left_of(&self.gpus_left);
         Room {
             cpu: all.cpu.saturating_sub(self.cpu_leased).0,
             memory: all.memory.saturating_sub(self.memory_leased).0,
             slots: all.slots.saturating_sub(leased),
-            share: self.gpus_left.iter().copied().max().unwrap_or(0),
-            whole: u16::try_from(self.gpus_left.iter().filter(|left| **left == WHOLE).count()).unwrap_or(u16::MAX),
+            share,
+            whole,
         }
     }
 
@@ -310,6 +311,46 @@ impl Enclave {
             self.memory_leased = self.memory_leased.saturating_sub(demand.memory);
         }
     }
+}
+
+/// What would be left of an enclave as its leases go, one after the other.
+pub(crate) struct Leaving<'a> {
+    enclave: &'a Enclave,
+    room: Room,
+    /// What is left of its accelerators, where that is asked.
+    gpus: Vec<u16>,
+}
+
+impl<'a> Leaving<'a> {
+    /// Nobody has gone yet; `demand` is what room is sought for.
+    pub(crate) fn new(enclave: &'a Enclave, demand: &Demand) -> Self {
+        let gpus = if demand.gpus.0 > 0 { enclave.gpus_left.clone() } else { Vec::new() };
+        Self { enclave, room: enclave.room(), gpus }
+    }
+
+    /// A lease of it, of this demand, goes.
+    pub(crate) fn leaves(&mut self, lease: LeaseId, demand: &Demand) {
+        self.room.cpu = self.room.cpu.saturating_add(demand.cpu.0);
+        self.room.memory = self.room.memory.saturating_add(demand.memory.0);
+        self.room.slots = self.room.slots.saturating_add(1);
+        for (gpu, share) in self.enclave.gpus_leased.get(&lease).into_iter().flatten() {
+            if let Some(left) = self.gpus.get_mut(*gpu) {
+                *left = left.saturating_add(*share).min(WHOLE);
+            }
+        }
+        (self.room.share, self.room.whole) = left_of(&self.gpus);
+    }
+
+    /// Whether `demand`, for which it was made, fits into what is left now.
+    pub(crate) fn fits(&self, demand: &Demand) -> bool {
+        self.room.fits(&amount(demand))
+    }
+}
+
+/// The most that is left of one accelerator, and how many are whole.
+fn left_of(gpus: &[u16]) -> (u16, u16) {
+    let whole = gpus.iter().filter(|left| **left == WHOLE).count();
+    (gpus.iter().copied().max().unwrap_or(0), u16::try_from(whole).unwrap_or(u16::MAX))
 }
 
 /// A whole accelerator, in thousandths.
@@ -474,7 +515,10 @@ impl Pool {
     pub(crate) fn absorb_attested(&mut self, passport: &Passport, proof: Brief, now: UnixTime) {
         let id = passport.enclave_id();
         self.accounts.note_rate(passport.configuration.rate);
-        if let Some(before) = self.by_slot.insert(slot_of(passport), id).filter(|b| *b != id)
+        let before = self.by_slot.insert(slot_of(passport), id).filter(|b| *b != id);
+        // What the operator said of the machine holds for its next boot: a drain alone was of the one that drained.
+        let hold = before.and_then(|before| self.enclaves.get_mut(&before)).and_then(|gone| gone.hold.take());
+        if let Some(before) = before
             && self.enclaves.get(&before).is_some_and(|e| e.revoked.is_none())
             && let Some(gone) = self.enclaves.remove(&before)
         {
@@ -484,6 +528,7 @@ impl Pool {
         self.shown.note(id, &proof);
         if let Some(enclave) = self.enclaves.get_mut(&id) {
             enclave.renew(proof);
+            enclave.hold = hold.or_else(|| enclave.hold.take());
             self.shown.sweep(&self.enclaves);
             self.reindex(id);
             self.look_at(id);
@@ -501,6 +546,7 @@ impl Pool {
             }
         }
         let mut enclave = Enclave::new(passport, proof, now);
+        enclave.hold = hold;
         self.memory.recall(id, &mut enclave);
         self.enclaves.insert(id, enclave);
         self.shown.sweep(&self.enclaves);

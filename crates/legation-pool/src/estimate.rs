@@ -156,6 +156,7 @@ impl Pool {
                 .fix("see `legation task show`"));
         }
         self.check_submission(&request, grants, now)?;
+        self.check_queue(&request, now)?;
         if let Some(estimate) = self.estimate_swarm(&request, now) {
             return Ok(estimate);
         }
@@ -167,12 +168,7 @@ impl Pool {
             let outlook = self.outlook(&mut task, index, fragment, (&mut held, &mut also), now);
             fragments.push(FragmentEstimate { fragment: index, name: fragment.name.clone(), outlook });
         }
-        for one in held.iter().rev() {
-            self.release(&request, one);
-        }
-        if !known {
-            self.accounts.close(&request.tenant);
-        }
+        self.release(&request, &held, known);
         let places = || fragments.iter().filter_map(|f| f.outlook.place());
         Ok(Estimate {
             task: id,
@@ -184,6 +180,24 @@ impl Pool {
             account: self.account(&request.tenant),
             swarm: None,
         })
+    }
+
+    /// How many of a request's fragments would be placed at once, beside each other. The pool is the same afterwards.
+    pub(crate) fn placed_at_once(&mut self, request: &Signed<Request>, now: UnixTime) -> usize {
+        if !self.may_allocate(now) || !self.classes.any_room() {
+            return 0;
+        }
+        let known = self.accounts.entries().contains_key(&request.tenant);
+        let mut task = Task::new(request, None, self.seq);
+        let mut held = Vec::new();
+        for (index, fragment) in request.indexed().filter(|(_, fragment)| !fragment.is_reducing()) {
+            let class = Class::of_fragment(request, fragment);
+            if let Ok(choice) = place::choose(self, &task, index, class, now) {
+                self.hold(&mut task, index, fragment, &choice, &mut held);
+            }
+        }
+        self.release(request, &held, known);
+        held.len()
     }
 
     fn outlook(
@@ -282,16 +296,30 @@ impl Pool {
         task.committed = task.committed.saturating_add(one.cost_max);
         self.accounts.queue(&task.request.tenant, 1);
         self.accounts.take(&task.request.tenant, &one.demand, one.cost_max);
+        // In a seat it takes nothing that is not reserved already.
+        match task.request.prefer.reservation {
+            Some(reservation) => self.sit_down_in(reservation, lease, one.enclave, one.cost_max),
+            None => drop(self.questions.insert(lease, one.demand)),
+        }
         held.push(one);
     }
 
-    /// Gives it back.
-    fn release(&mut self, request: &Request, one: &Held) {
-        if let Some(enclave) = self.enclaves.get_mut(&one.enclave) {
-            enclave.give_back(one.lease, &one.demand);
+    /// Gives back what was held, the last first; the account's book, too, if it was not `known`.
+    fn release(&mut self, request: &Request, held: &[Held], known: bool) {
+        for one in held.iter().rev() {
+            self.questions.remove(&one.lease);
+            if let Some(reservation) = request.prefer.reservation {
+                self.stand_up_from(reservation, one.lease, one.cost_max);
+            }
+            if let Some(enclave) = self.enclaves.get_mut(&one.enclave) {
+                enclave.give_back(one.lease, &one.demand);
+            }
+            self.reindex_room(one.enclave);
+            self.accounts.give_back(&request.tenant, &one.demand, one.cost_max);
         }
-        self.reindex_room(one.enclave);
-        self.accounts.give_back(&request.tenant, &one.demand, one.cost_max);
+        if !known {
+            self.accounts.close(&request.tenant);
+        }
     }
 
     /// Why a fragment would wait, and for how long, behind those of its task that would wait, too.
@@ -311,7 +339,7 @@ impl Pool {
         reasons.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
         let passed_over =
             reasons.iter().map(|(check, (enclaves, _))| PassedOver { check: check.clone(), enclaves: *enclaves });
-        let waiting = self.waiting(task, index, (None, also), now);
+        let waiting = self.waiting(task, index, also, now);
         Outlook::Queued {
             passed_over: passed_over.collect(),
             why: match reasons.into_iter().next() {

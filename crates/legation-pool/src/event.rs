@@ -249,6 +249,13 @@ pub enum Event {
         /// What an hour of it costs there.
         price_hour: MicroUsd,
     },
+    /// These seats of a reservation cannot be used from now on, and the others can.
+    SeatsShort {
+        /// Of which reservation.
+        reservation: ReservationId,
+        /// Which of its seats, in order.
+        seats: Vec<u32>,
+    },
     /// A reservation ended.
     ReservationEnded {
         /// Which.
@@ -331,10 +338,12 @@ pub enum LeaseEnd {
     },
     /// More urgent work took its place, as both accounts allow: nobody failed, and the fragment goes first of its tenant.
     Preempted {
-        /// For which fragment.
-        by: FragmentId,
-        /// Whose.
-        tenant: TenantId,
+        /// For which fragment; not told to other tenants.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<FragmentId>,
+        /// Whose; not told to other tenants.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<TenantId>,
         /// How urgent that is.
         priority: Priority,
     },
@@ -342,6 +351,11 @@ pub enum LeaseEnd {
     TaskEnded,
     /// Another member of the swarm was faster.
     Superseded,
+    /// Its module failed while another member of the swarm works on the same: what that one says counts.
+    FailedCopy {
+        /// What it said.
+        reason: String,
+    },
     /// It did not join its swarm in time.
     NotJoined,
     /// Its seat, or its whole swarm, was given up.
@@ -358,7 +372,7 @@ impl LeaseEnd {
             Self::Expired | Self::EnclaveLost { .. } | Self::Refused { .. } | Self::Revoked | Self::NotJoined => true,
             // One that lapsed is passed over until it proves itself anew, and then no worse than before.
             Self::NotGranted | Self::Lapsed { .. } | Self::Preempted { .. } | Self::TaskEnded => false,
-            Self::Superseded | Self::Dissolved { .. } => false,
+            Self::Superseded | Self::FailedCopy { .. } | Self::Dissolved { .. } => false,
         }
     }
 }
@@ -373,10 +387,15 @@ impl std::fmt::Display for LeaseEnd {
             Self::Revoked => f.write_str("the enclave was revoked"),
             Self::Lapsed { why } => write!(f, "the enclave is no longer proven ({})", why.check),
             Self::Preempted { by, tenant, priority } => {
-                write!(f, "more urgent work took its place: {by} of {tenant}, priority {priority}")
+                f.write_str("more urgent work took its place: ")?;
+                match (by, tenant) {
+                    (Some(by), Some(tenant)) => write!(f, "{by} of {tenant}, priority {priority}"),
+                    _ => write!(f, "of another tenant, priority {priority}"),
+                }
             }
             Self::TaskEnded => f.write_str("the task ended"),
             Self::Superseded => f.write_str("another was faster"),
+            Self::FailedCopy { reason } => write!(f, "it failed while another went on ({reason})"),
             Self::NotJoined => f.write_str("it did not join the swarm in time"),
             Self::Dissolved { why } => write!(f, "its seat was given up ({why})"),
         }
@@ -455,6 +474,7 @@ impl Event {
             Self::Reported { .. } => "reported",
             Self::Reserved { .. } => "reserved",
             Self::Reseated { .. } => "reseated",
+            Self::SeatsShort { .. } => "seats-short",
             Self::ReservationEnded { .. } => "reservation-ended",
             Self::ReferenceAdded { .. } => "reference-added",
             Self::ReferenceExpired { .. } => "reference-expired",

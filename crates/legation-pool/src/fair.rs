@@ -120,6 +120,8 @@ pub(crate) struct Line {
 pub(crate) struct Flow {
     pub(crate) tag: Tag,
     pub(crate) lines: BTreeMap<Class, Line>,
+    /// The oldest of each line, oldest first.
+    heads: BTreeSet<(Spot, Class)>,
 }
 
 /// Everything of one priority.
@@ -145,9 +147,39 @@ pub(crate) struct Queue {
 pub(crate) type Clocks = Vec<(Priority, Tag, Vec<(TenantId, Tag)>)>;
 
 impl Flow {
-    /// The oldest of each line.
+    /// The oldest of each line, oldest first.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (Spot, Class)> + '_ {
-        self.lines.iter().filter_map(|(class, line)| Some((*line.spots.first()?, *class)))
+        self.heads.iter().copied()
+    }
+
+    /// The first of them after one.
+    pub(crate) fn head_after(&self, head: Option<(Spot, Class)>) -> Option<(Spot, Class)> {
+        let from = head.map_or(Unbounded, Excluded);
+        self.heads.range((from, Unbounded)).next().copied()
+    }
+
+    /// Puts something into its line.
+    fn add(&mut self, class: Class, demand: Demand, spot: Spot) {
+        let line = self.lines.entry(class).or_insert_with(|| Line { spots: BTreeSet::new(), demand });
+        let before = line.spots.first().copied();
+        line.spots.insert(spot);
+        if before.is_none_or(|first| spot < first) {
+            before.map(|first| self.heads.remove(&(first, class)));
+            self.heads.insert((spot, class));
+        }
+    }
+
+    /// Takes something out of its line.
+    fn remove(&mut self, class: Class, spot: Spot) {
+        let Some(line) = self.lines.get_mut(&class) else { return };
+        line.spots.remove(&spot);
+        let first = line.spots.first().copied();
+        if first.is_none() {
+            self.lines.remove(&class);
+        }
+        if self.heads.remove(&(spot, class)) {
+            self.heads.extend(first.map(|first| (first, class)));
+        }
     }
 
     /// The next of a line after `spot`.
@@ -179,6 +211,11 @@ impl Band {
 impl Queue {
     pub(crate) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// How many lines there are.
+    pub(crate) fn lines(&self) -> usize {
+        self.bands.values().flat_map(|band| band.flows.values()).map(|flow| flow.lines.len()).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -242,8 +279,7 @@ impl Queue {
             flow.tag = flow.tag.max(clock);
             band.order.insert((flow.tag, tenant));
         }
-        let line = flow.lines.entry(class).or_insert_with(|| Line { spots: BTreeSet::new(), demand });
-        line.spots.insert((age, fragment));
+        flow.add(class, demand, (age, fragment));
         self.places.insert(fragment, (class, age));
     }
 
@@ -252,12 +288,7 @@ impl Queue {
         let Some((class, age)) = self.places.remove(&fragment) else { return false };
         let Some(band) = self.bands.get_mut(band) else { return true };
         if let Some(flow) = band.flows.get_mut(tenant) {
-            if let Some(line) = flow.lines.get_mut(&class) {
-                line.spots.remove(&(age, fragment));
-                if line.spots.is_empty() {
-                    flow.lines.remove(&class);
-                }
-            }
+            flow.remove(class, (age, fragment));
             if flow.lines.is_empty() {
                 band.leave(tenant);
             }
@@ -281,6 +312,25 @@ impl Queue {
         self.take_out(id, fragment);
     }
 
+    /// A tenant was given what did not wait here, such as the seats of a swarm: it counts as if it had.
+    pub(crate) fn charge(&mut self, (band, tenant): &FlowId, cost: Cost, weight: u32) {
+        let band = self.bands.entry(*band).or_default();
+        let clock = band.clock;
+        let flow = band.flows.entry(tenant.clone()).or_insert_with(|| Flow { tag: clock, ..Flow::default() });
+        let known = (flow.tag, tenant.clone());
+        let waits = band.order.remove(&known);
+        if !waits {
+            band.idle.remove(&known);
+            flow.tag = flow.tag.max(clock);
+        }
+        let begins = flow.tag.max(clock.before(cost, weight));
+        band.clock = clock.max(begins);
+        flow.tag = begins.after(cost, weight);
+        let now = (flow.tag, tenant.clone());
+        if waits { &mut band.order } else { &mut band.idle }.insert(now);
+        band.forget_idle();
+    }
+
     pub(crate) fn clocks(&self) -> Clocks {
         let flows = |band: &Band| band.flows.iter().map(|(tenant, flow)| (tenant.clone(), flow.tag)).collect();
         self.bands.iter().map(|(band, b)| (band.0, b.clock, flows(b))).collect()
@@ -290,13 +340,12 @@ impl Queue {
     pub(crate) fn of(clocks: Clocks, waiting: impl IntoIterator<Item = (FlowId, Class, Demand, Spot)>) -> Self {
         let mut queue = Self::default();
         for (priority, clock, flows) in clocks {
-            let flows = flows.into_iter().map(|(tenant, tag)| (tenant, Flow { tag, lines: BTreeMap::new() }));
+            let flows = flows.into_iter().map(|(tenant, tag)| (tenant, Flow { tag, ..Flow::default() }));
             queue.bands.insert(Reverse(priority), Band { clock, flows: flows.collect(), ..Band::default() });
         }
         for ((band, tenant), class, demand, spot) in waiting {
             let flow = queue.bands.entry(band).or_default().flows.entry(tenant).or_default();
-            let line = flow.lines.entry(class).or_insert_with(|| Line { spots: BTreeSet::new(), demand });
-            line.spots.insert(spot);
+            flow.add(class, demand, spot);
             queue.places.insert(spot.1, (class, spot.0));
         }
         for band in queue.bands.values_mut() {
@@ -318,6 +367,10 @@ impl Queue {
                     || band.idle.contains(&key) != flow.lines.is_empty()
                 {
                     return Err(format!("the flow of {tenant} is not where its tag says"));
+                }
+                let heads = flow.lines.iter().filter_map(|(class, line)| Some((*line.spots.first()?, *class)));
+                if heads.collect::<BTreeSet<_>>() != flow.heads {
+                    return Err(format!("what leads the lines of {tenant} is not what is listed"));
                 }
                 waiting += flow.lines.values().map(|line| line.spots.len()).sum::<usize>();
             }

@@ -7,7 +7,7 @@ use legation_core::{FragmentId, LeaseId, Seq, Term, UnixTime};
 use crate::{
     brief::Piece,
     enclave::{Presence, slot_of},
-    event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
+    event::{Event, LeaseEnd, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
     pool::{Corrupt, Pool},
     task::{Phase, Task, TaskState},
 };
@@ -66,7 +66,7 @@ impl Pool {
                 unless(!matches!(enclave(*id)?.presence, Presence::Away { .. }), "an enclave leaves that is away")
             }
             Event::Draining { enclave: id } | Event::Cordoned { enclave: id, .. } => enclave(*id).map(|_| ()),
-            Event::Uncordoned { enclave: id, .. } => match self.retired().contains_key(id) {
+            Event::Uncordoned { enclave: id, .. } => match self.retired().contains_key(id) || self.memory.holds(*id) {
                 true => Ok(()),
                 false => enclave(*id).map(|_| ()),
             },
@@ -118,11 +118,13 @@ impl Pool {
             Event::Unclaimed { fragment, .. } => {
                 unless(self.claims.contains_key(fragment), "a claim ends that nobody has")
             }
-            Event::LeaseEnded { lease: id, .. } => self
-                .tasks
-                .get(&lease(*id)?.fragment.task)
-                .map(|_| ())
-                .ok_or_else(|| unknown(format!("the task of {id}"))),
+            Event::LeaseEnded { lease: id, why } => {
+                let fragment = lease(*id)?.fragment;
+                let alone = matches!(why, LeaseEnd::FailedCopy { .. }) && !self.is_repeated(fragment);
+                unless(!alone, "a lease fails beside another, which is not there")?;
+                let task = self.tasks.get(&fragment.task);
+                task.map(|_| ()).ok_or_else(|| unknown(format!("the task of {id}")))
+            }
             Event::Reported { report, charged, .. } => {
                 let held = lease(report.lease)?;
                 unless(*charged <= held.cost_max, "a report is charged more than its lease may cost")?;
@@ -148,8 +150,10 @@ impl Pool {
             Event::SeatsEnded { task, seats, .. } => {
                 live(*task)?;
                 let held = |(id, charged): &(LeaseId, legation_core::MicroUsd)| {
-                    self.seat_holds(*id)
-                        .is_some_and(|(of, seat, _)| of == *task && seat.work.is_none() && *charged <= seat.cost_max)
+                    self.seat_holds(*id).is_some_and(|(of, seat, _)| {
+                        let most = if seat.joined { seat.cost_max } else { legation_core::MicroUsd::ZERO };
+                        of == *task && seat.work.is_none() && *charged <= most
+                    })
                 };
                 unless(
                     !seats.is_empty() && seats.iter().all(held),
@@ -177,6 +181,13 @@ impl Pool {
                 let known = known.ok_or_else(|| unknown(format!("seat {seat} of {reservation}")))?;
                 unless(known.lease.is_none(), "a seat is moved that is taken")?;
                 enclave(*id).map(|_| ())
+            }
+            Event::SeatsShort { reservation, seats } => {
+                let known = self.reservations.get(reservation);
+                let known = known.ok_or_else(|| unknown(reservation.to_string()))?;
+                let there = seats.last().is_none_or(|last| known.seats.len() > *last as usize);
+                let ordered = seats.is_sorted_by(|a, b| a < b);
+                unless(known.ended.is_none() && there && ordered, "seats are short that are not there")
             }
             Event::ReservationEnded { reservation, .. } => {
                 let known = self.reservations.get(reservation);

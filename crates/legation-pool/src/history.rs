@@ -19,8 +19,9 @@
 //! 8. a task that ended has no promises, nothing is granted, promised or reported for it, and one that completed has a completed
 //!    report of every fragment (`history.task`);
 //! 9. what a task was charged is within its budget (`history.budget`);
-//! 10. a swarm is seated whole or not at all, seats are counted as promises are and are given back before their task ends, and
-//!     its fragments are promised to members of rounds that all members joined, one at a time each (`history.swarm`);
+//! 10. a swarm is seated whole or not at all, no round of it has fewer members than must be, seats are counted as promises are and
+//!     are given back before their task ends, at no charge where nobody joined, and its fragments are promised to members of rounds
+//!     that all members joined, one at a time each (`history.swarm`);
 //! 11. revocations are counted by one (`history.revocation`).
 //!
 //! Beside the journal, what others remember is held against it: [`HistoryFacts::check_acknowledged`] for clients,
@@ -122,6 +123,7 @@ struct EnclaveBook {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct SwarmFacts {
     members: usize,
+    least: usize,
     seat: Demand,
     rounds: BTreeMap<u32, RoundFacts>,
     seats: BTreeMap<LeaseId, (EnclaveId, Option<LeaseId>)>,
@@ -280,6 +282,7 @@ impl HistoryFacts {
             demands,
             swarm: request.swarm.as_ref().map(|terms| SwarmFacts {
                 members: usize::from(terms.members),
+                least: usize::from(terms.least()),
                 seat: terms.seat_of(request).demand,
                 rounds: BTreeMap::new(),
                 seats: BTreeMap::new(),
@@ -377,8 +380,9 @@ impl HistoryFacts {
         };
         let stay = seating.seats.iter().filter(|s| swarm.seats.contains_key(&s.member.lease)).count();
         let whole = stay == swarm.seats.len() && seating.seats.len() <= swarm.members;
-        if !whole || (stay == 0 && seating.seats.len() != swarm.members) {
-            return wrong("all of its seats, and as many as it asks for when it has none");
+        let few = if stay == 0 { swarm.members } else { swarm.least };
+        if !whole || seating.seats.len() < few {
+            return wrong("all of its seats, and as many as it asks for when it has none, or as it must have");
         }
         let mut new: Vec<_> = seating.seats.iter().filter(|s| !swarm.seats.contains_key(&s.member.lease)).collect();
         new.sort_by_key(|s| s.member.lease);
@@ -412,6 +416,13 @@ impl HistoryFacts {
     fn seats_ended(&mut self, task: TaskId, seats: &[(LeaseId, MicroUsd)]) -> Result<(), Rejection> {
         for (lease, charged) in seats {
             let known = self.live(task)?;
+            let sat = |round: &RoundFacts| {
+                round.members.iter().any(|m| m.lease == *lease && round.joined.contains(&m.enclave))
+            };
+            let joined = known.swarm.as_ref().is_some_and(|swarm| swarm.rounds.values().any(sat));
+            unless(joined || *charged == MicroUsd::ZERO, || {
+                bad("history.swarm", "what a seat cost that nobody joined by").expected(MicroUsd::ZERO).got(charged)
+            })?;
             let seat = known.swarm.as_mut().and_then(|swarm| swarm.seats.remove(lease));
             let seat = seat.filter(|(_, work)| work.is_none());
             let (enclave, _) = seat.ok_or_else(|| {

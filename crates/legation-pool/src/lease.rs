@@ -17,6 +17,7 @@ use crate::{
     pool::{Env, Pool},
     preempt::Preemption,
     queue::flow_of,
+    reserve::OVER,
     task::{Attempt, Phase, TaskState},
     text::{cut, cut_rejection},
     wanted,
@@ -229,10 +230,11 @@ impl Pool {
         let lease = self.free(id)?;
         let task = self.tasks.get_mut(&lease.fragment.task)?;
         let live = task.state == TaskState::Live;
-        if *why == LeaseEnd::NotGranted {
+        let state = task.fragments.get_mut(usize::try_from(lease.fragment.index.0).ok()?)?;
+        // Where another lease goes on, the client has granted what the fragment needs.
+        if *why == LeaseEnd::NotGranted && state.copy.is_none() {
             task.ungranted.note(id, self.last_lease);
         }
-        let state = task.fragments.get_mut(usize::try_from(lease.fragment.index.0).ok()?)?;
         if let Some(attempt) = state.attempts.iter_mut().rev().find(|a| a.lease == id) {
             attempt.ended = Some(why.clone());
         }
@@ -266,6 +268,7 @@ impl Pool {
         let Some((fragment, seat)) = self.leases.get(&id).map(|l| (l.fragment, l.seat)) else { return Ok(()) };
         // A member that failed a fragment is replaced.
         let failed = seat.filter(|_| why.blames_enclave()).map(|seat| (seat, why.clone()));
+        let silent = why == LeaseEnd::NotGranted;
         out.record(self, env, Event::LeaseEnded { lease: id, why })?;
         let Some(task) = self.tasks.get(&fragment.task) else { return Ok(()) };
         let state = &task.fragments[fragment.index.0 as usize];
@@ -273,19 +276,25 @@ impl Pool {
         // Nor did one that made way.
         let blameless = |end: &LeaseEnd| match end {
             LeaseEnd::Lapsed { why } => why.check == LAPSED,
-            LeaseEnd::Preempted { .. } | LeaseEnd::Superseded => true,
+            LeaseEnd::Preempted { .. } | LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. } => true,
             _ => false,
         };
         let tried = state.attempts.iter().filter(|a| !a.ended.as_ref().is_some_and(blameless)).count();
+        // What another member of its swarm goes on with fails for no copy.
+        let fails = task.state == TaskState::Live && !matches!(state.phase, Phase::Leased { .. });
         let spec = task.request.fragment(fragment.index).map(|f| cut(&f.name)).unwrap_or_default();
-        if task.state == TaskState::Live && tried as u64 >= u64::from(self.limits.attempts_max) {
-            let last =
-                state.attempts.last().and_then(|a| a.ended.as_ref()).map(ToString::to_string).unwrap_or_default();
+        if fails && tried as u64 >= u64::from(self.limits.attempts_max) {
+            let last = state.attempts.last().and_then(|a| a.ended.as_ref()).map(|end| end.unnamed().to_string());
+            let last = last.unwrap_or_default();
             let reason = format!("fragment {} `{spec}` was tried {tried} times; the last time, {last}", fragment.index);
             self.end_task(fragment.task, TaskState::Failed { reason }, env, out)?;
-        } else if task.state == TaskState::Live && task.ungranted.rounds >= self.limits.ungranted_max {
+        } else if silent && fails && task.ungranted.rounds >= self.limits.ungranted_max {
             let times = task.ungranted.rounds;
             let reason = format!("{NOT_GRANTED}: its client did not grant in time, {times} times in a row");
+            self.end_task(fragment.task, TaskState::Failed { reason }, env, out)?;
+        } else if task.state == TaskState::Live && self.is_left_without(&task.request) {
+            let reason =
+                format!("{OVER}: fragment {} `{spec}` lost its place when its reservation had ended", fragment.index);
             self.end_task(fragment.task, TaskState::Failed { reason }, env, out)?;
         } else {
             out.effects.push(Effect::TaskChanged { task: fragment.task });

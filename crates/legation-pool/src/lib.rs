@@ -15,6 +15,7 @@ mod audit;
 mod brief;
 mod chip;
 mod classes;
+mod discreet;
 mod distance;
 mod enclave;
 mod estimate;

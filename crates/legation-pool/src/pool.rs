@@ -7,7 +7,7 @@ use std::{
 
 use legation_core::{
     Digest, EnclaveId, FragmentId, LeaseId, PublicKey, ReservationId, RevocationEpoch, Revoked, Seq, Signed, Signer,
-    TaskId, Term, UnixTime, prefer::Priority, statement::Appointment,
+    TaskId, Term, UnixTime, prefer::Priority, statement::Appointment, task::Demand,
 };
 
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
     retire::Memory,
     sharing::Sharing,
     task::Task,
+    wait::Told,
     wheel::Due,
 };
 
@@ -42,7 +43,7 @@ pub struct Limits {
     pub live_tasks_max: usize,
     /// Ended tasks kept for questions; the oldest are forgotten (the journal keeps them).
     pub ended_tasks_kept: usize,
-    /// Fragments that wait for an enclave; one tenant has no more than half of them.
+    /// Fragments that wait for an enclave; of one tenant, no more than half of what the other tenants leave of them.
     pub queue_max: usize,
     /// Enclaves tried for one fragment before its task fails.
     pub attempts_max: u32,
@@ -137,6 +138,8 @@ pub struct Pool {
     pub(crate) gangs: BTreeSet<(Seq, TaskId)>,
     /// Whose swarm a seat is of.
     pub(crate) seats: BTreeMap<LeaseId, TaskId>,
+    /// How they stand, as far as anybody asked.
+    pub(crate) told: Told,
     /// What clients called their tries: body and task.
     pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
     /// Tasks that ran and were forgotten, until their requests expire.
@@ -153,6 +156,8 @@ pub struct Pool {
     pub(crate) reservations: BTreeMap<ReservationId, Booking>,
     /// Who has seats on each enclave.
     pub(crate) seats_at: BTreeMap<EnclaveId, BTreeSet<ReservationId>>,
+    /// What is held for the length of a question.
+    pub(crate) questions: BTreeMap<LeaseId, Demand>,
     /// What tenants may do, and do.
     pub(crate) accounts: Accounts,
     /// What past runs of modules took.
@@ -230,6 +235,7 @@ impl Pool {
             queue: Queue::default(),
             gangs: BTreeSet::new(),
             seats: BTreeMap::new(),
+            told: Told::default(),
             idempotency: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             policies: Policies::default(),
@@ -237,6 +243,7 @@ impl Pool {
             classes: Classes::default(),
             permits: Permits::default(),
             reservations: BTreeMap::new(),
+            questions: BTreeMap::new(),
             seats_at: BTreeMap::new(),
             accounts: Accounts::default(),
             history: History::default(),
@@ -358,8 +365,9 @@ impl Pool {
             Event::SeatsEnded { task, seats, why } => self.absorb_seats_ended(*task, seats, why, now)?,
             Event::Reserved { booking } => self.absorb_reserved(booking, record.seq),
             Event::Reseated { reservation, seat, enclave, price_hour } => {
-                self.absorb_reseated(*reservation, *seat, *enclave, *price_hour)?;
+                self.absorb_reseated(*reservation, *seat, *enclave, *price_hour, record.at)?;
             }
+            Event::SeatsShort { reservation, seats } => self.absorb_seats_short(*reservation, seats, record.at)?,
             Event::ReservationEnded { reservation, why, charged } => {
                 self.absorb_reservation_ended(*reservation, why, *charged)?;
             }

@@ -3,7 +3,8 @@
 //! Invariant: after every command nothing waits that could be placed. So a command looks only at what it gave a chance
 //! ([`Chances`]): at enclaves that came or have more room, and at tasks that are new or have more budget. Time gives
 //! chances too (clocks that are set): a tick looks at everything. Of each line (what is of one tenant and asks for the same) one
-//! fragment is tried; where it finds nothing for reasons that are not its own, the rest of the line is not.
+//! fragment is tried; where it finds nothing for reasons that are not its own, the rest of the line is not. Lines are met one by one,
+//! and no further once no enclave of the chance has room.
 
 use std::{
     cmp::Reverse,
@@ -21,7 +22,7 @@ use crate::{
     apply::{Change, holds},
     enclave::Enclave,
     event::{Event, LeaseEnd},
-    fair::{Age, FlowId, Spot, Turn},
+    fair::{Age, Flow, FlowId, Spot, Turn},
     place::{self, Choice, Nothing},
     pool::{Env, Pool},
     task::{FragmentState, Phase, Task},
@@ -63,24 +64,26 @@ impl Class {
 pub(crate) enum Chances {
     /// Everywhere.
     All,
-    /// On these enclaves for whatever waits, and anywhere for these tasks.
-    At { enclaves: BTreeSet<EnclaveId>, tasks: BTreeSet<TaskId> },
+    /// Everywhere, by what a lease left of an account: nobody is pushed aside for that before the next tick.
+    Left,
+    /// On these enclaves for whatever waits, and anywhere for these tasks; of which these are new.
+    At { enclaves: BTreeSet<EnclaveId>, tasks: BTreeSet<TaskId>, new: BTreeSet<TaskId> },
 }
 
 impl Default for Chances {
     fn default() -> Self {
-        Self::At { enclaves: BTreeSet::new(), tasks: BTreeSet::new() }
+        Self::At { enclaves: BTreeSet::new(), tasks: BTreeSet::new(), new: BTreeSet::new() }
     }
 }
 
 impl Chances {
     fn are_none(&self) -> bool {
-        matches!(self, Self::At { enclaves, tasks } if enclaves.is_empty() && tasks.is_empty())
+        matches!(self, Self::At { enclaves, tasks, .. } if enclaves.is_empty() && tasks.is_empty())
     }
 
     /// Notes what `event`, which is about to happen, makes possible.
     pub(crate) fn note(&mut self, pool: &Pool, event: &Event) {
-        let Self::At { enclaves, tasks } = self else { return };
+        let Self::At { enclaves, tasks, new } = self else { return };
         if let Some(fragment) = event.task().zip(event.fragment()) {
             let claim = pool.claims.get(&FragmentId { task: fragment.0, index: fragment.1 });
             enclaves.extend(claim.filter(|_| !matches!(event, Event::Claimed { .. })).map(|claim| claim.enclave));
@@ -98,8 +101,12 @@ impl Chances {
             }
             Event::Submitted { request, .. } => {
                 tasks.insert(TaskId::new(request.digest()));
+                new.insert(TaskId::new(request.digest()));
             }
             _ => {}
+        }
+        if may_end_claims(event) {
+            enclaves.extend(pool.claims.values().map(|claim| claim.enclave));
         }
         let ended = match event {
             Event::LeaseEnded { lease, .. } => Some(lease),
@@ -112,19 +119,67 @@ impl Chances {
             let tenant = pool.tasks.get(&lease.fragment.task).map(|t| &t.request.tenant);
             if tenant.is_some_and(|tenant| pool.accounts.is_limited(tenant)) {
                 // What kept other tasks of the tenant waiting may have been its account, and not a place.
-                *self = Self::All;
+                *self = Self::Left;
             }
         }
     }
 }
 
-/// What of a flow is left to be tried: whether it leads its line, so that the next of the line is tried after it.
-type Agenda = BTreeMap<Spot, (Class, bool)>;
+/// Whether an event may leave claims of no use although nothing was leased or ended.
+fn may_end_claims(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::Submitted { .. }
+            | Event::Granted { .. }
+            | Event::Leased { .. }
+            | Event::Claimed { .. }
+            | Event::Unclaimed { .. }
+            | Event::LeaseEnded { .. }
+            | Event::Reported { .. }
+            | Event::TaskEnded { .. }
+    )
+}
+
+/// What of a flow is left to be tried.
+#[derive(Default)]
+struct Agenda {
+    /// Heads of lines up to here were tried.
+    heads_to: Option<(Spot, Class)>,
+    /// Those that come after a head that was.
+    next: BTreeMap<Spot, Class>,
+    /// Those that have chances everywhere.
+    own: BTreeMap<Spot, Class>,
+}
+
+impl Agenda {
+    /// The oldest that is left, and whether the next of its line is to be tried after it. Where no enclave has a chance for
+    /// everybody, of those that have chances of their own.
+    fn pop(&mut self, flow: Option<&Flow>, anyone: bool) -> Option<(Spot, Class, bool)> {
+        let first = |of: &BTreeMap<Spot, Class>| of.first_key_value().map(|(spot, class)| (*spot, *class));
+        let head = flow.filter(|_| anyone).and_then(|flow| flow.head_after(self.heads_to));
+        let next = first(&self.next).filter(|_| anyone);
+        let (spot, class) = head.into_iter().chain(next).chain(first(&self.own)).min()?;
+        if head == Some((spot, class)) {
+            self.heads_to = head;
+        }
+        self.next.remove(&spot);
+        self.own.remove(&spot);
+        Some((spot, class, anyone && [head, next].contains(&Some((spot, class)))))
+    }
+
+    fn is_over(&self, flow: Option<&Flow>, anyone: bool) -> bool {
+        let more =
+            anyone && (!self.next.is_empty() || flow.is_some_and(|flow| flow.head_after(self.heads_to).is_some()));
+        self.own.is_empty() && !more
+    }
+}
 
 /// A walk through the queue.
 struct Walk {
     /// Enclaves with chances for everybody; nothing when all have.
     enclaves: Option<BTreeSet<EnclaveId>>,
+    /// Whether any of them has room yet.
+    anyone: bool,
     /// What waits of the tasks that have chances everywhere.
     own: BTreeMap<FlowId, BTreeMap<Spot, Class>>,
     /// Flows up to here were met.
@@ -171,17 +226,31 @@ impl Pool {
 
     /// Places what waits and has a chance.
     pub(crate) fn place_queued(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
-        self.place_swarms(env, out)?;
+        let behind = self.place_swarms(env, out)?;
+        self.place_fragments(env, out)?;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        self.seat_swarms(behind, env, out)?;
+        self.place_fragments(env, out)
+    }
+
+    fn place_fragments(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         if self.queue.is_empty() || !self.may_allocate(env.now) {
             return Ok(());
         }
-        self.settle_claims(env, out)?;
         loop {
+            self.settle_claims(env, out)?;
             let chances = std::mem::take(&mut out.chances);
             let mut walk = self.walk(&chances);
+            let mut served = BTreeSet::new();
             while let Some((fragment, choice)) = self.next_placed(&mut walk, env.now) {
+                if !self.claims.is_empty() {
+                    served.extend(self.tasks.get(&fragment.task).map(|task| task.request.tenant.clone()));
+                }
                 self.lease(fragment, choice, env, out)?;
             }
+            self.settle_claims_of(served, env, out)?;
             self.claim_places(&chances, env, out)?;
             // Whoever was placed elsewhere than it claimed leaves its claim to others.
             if out.chances.are_none() {
@@ -197,8 +266,8 @@ impl Pool {
 
     fn walk(&self, chances: &Chances) -> Walk {
         let (enclaves, tasks) = match chances {
-            Chances::All => (None, None),
-            Chances::At { enclaves, tasks } => (Some(enclaves.clone()), Some(tasks)),
+            Chances::All | Chances::Left => (None, None),
+            Chances::At { enclaves, tasks, .. } => (Some(enclaves.clone()), Some(tasks)),
         };
         let mut own: BTreeMap<FlowId, BTreeMap<Spot, Class>> = BTreeMap::new();
         for (id, task) in tasks.into_iter().flatten().filter_map(|id| self.tasks.get(id).map(|t| (*id, t))) {
@@ -212,6 +281,7 @@ impl Pool {
         }
         Walk {
             enclaves,
+            anyone: true,
             own,
             met_to: None,
             met: BTreeMap::new(),
@@ -234,33 +304,40 @@ impl Pool {
             return None;
         }
         // Else only what the command itself set free or brought is left to look at.
-        let anyone = walk.enclaves.as_ref().is_none_or(|e| !e.is_empty());
-        if !anyone {
-            let unmet: Vec<_> = walk.own.keys().filter(|flow| !walk.met.contains_key(*flow)).cloned().collect();
-            unmet.into_iter().for_each(|flow| self.meet(walk, flow, false));
+        if walk.anyone && walk.enclaves.as_ref().is_some_and(BTreeSet::is_empty) {
+            walk.anyone = false;
+            let own = walk.own.keys().filter(|flow| !walk.met.contains_key(*flow));
+            let own: Vec<_> = own.cloned().collect();
+            for flow in own {
+                self.meet(walk, flow);
+            }
         }
         loop {
-            if anyone {
+            if walk.anyone {
                 self.meet_next(walk);
             }
             let turn = walk.turns.pop_first()?;
-            let flow = (turn.0, turn.2.clone());
-            let Some((spot, (class, leads))) = walk.met.get_mut(&flow).and_then(BTreeMap::pop_first) else { continue };
-            let found = self.try_place(walk, (&flow, spot), class, now);
+            let id = (turn.0, turn.2.clone());
+            let flow = self.queue.flow(&id);
+            let Some((spot, class, leads)) = walk.met.get_mut(&id).and_then(|agenda| agenda.pop(flow, walk.anyone))
+            else {
+                continue;
+            };
+            let found = self.try_place(walk, (&id, spot), class, now);
             let spent = walk.hopeless.contains(&class) || walk.unfit.contains(&class);
             if leads
-                && anyone
                 && !spent
-                && let Some(next) = self.queue.flow(&flow).and_then(|f| f.next(class, spot))
+                && let Some(next) = flow.and_then(|flow| flow.next(class, spot))
+                && let Some(agenda) = walk.met.get_mut(&id)
             {
-                walk.met.entry(flow.clone()).or_default().insert(next, (class, true));
+                agenda.next.insert(next, class);
             }
             match found {
                 Some(choice) => {
-                    walk.served = Some(flow);
+                    walk.served = Some(id);
                     return Some((spot.1, choice));
                 }
-                None => self.turn_of(walk, flow),
+                None => self.turn_of(walk, id),
             }
         }
     }
@@ -274,24 +351,21 @@ impl Pool {
             walk.met_to = Some(turn);
             // One that was served since comes by again.
             if !walk.met.contains_key(&flow) {
-                self.meet(walk, flow, true);
+                self.meet(walk, flow);
             }
         }
     }
 
-    fn meet(&self, walk: &mut Walk, flow: FlowId, lines: bool) {
-        let heads = self.queue.flow(&flow).filter(|_| lines).into_iter().flat_map(|f| f.heads());
-        let mut agenda: Agenda = heads.map(|(spot, class)| (spot, (class, true))).collect();
-        for (spot, class) in walk.own.get(&flow).into_iter().flatten() {
-            agenda.entry(*spot).or_insert((*class, false));
-        }
-        walk.met.insert(flow.clone(), agenda);
+    fn meet(&self, walk: &mut Walk, flow: FlowId) {
+        let own = walk.own.get(&flow).cloned().unwrap_or_default();
+        walk.met.insert(flow.clone(), Agenda { own, ..Agenda::default() });
         self.turn_of(walk, flow);
     }
 
     /// Gives a flow of which something is left its turn.
     fn turn_of(&self, walk: &mut Walk, flow: FlowId) {
-        if walk.met.get(&flow).is_some_and(|agenda| !agenda.is_empty()) {
+        let left = |agenda: &Agenda| !agenda.is_over(self.queue.flow(&flow), walk.anyone);
+        if walk.met.get(&flow).is_some_and(left) {
             walk.turns.extend(self.queue.turn(&flow));
         }
     }
@@ -332,6 +406,12 @@ impl Pool {
         now: UnixTime,
     ) -> bool {
         let known = enclaves.iter().filter_map(|id| Some((*id, self.enclaves.get(id)?)));
+        // Most lines find too little room: that is asked first, for nothing else need be known for it.
+        let need = task.request.fragment(index).map(|fragment| fragment.demand);
+        if need.is_some_and(|need| !known.clone().any(|(_, enclave)| enclave.fits(&need))) {
+            unfit.insert(class);
+            return false;
+        }
         match place::any_eligible(self, task, index, known, now) {
             Ok(()) => true,
             Err(Nothing { for_anyone }) => {

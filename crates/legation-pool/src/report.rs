@@ -25,7 +25,7 @@ use crate::{
     apply::Change,
     brief::Brief,
     enclave::Enclave,
-    event::{Event, LeaseEnd},
+    event::{Effect, Event, LeaseEnd},
     grant::check_wrapped,
     lease::Lease,
     meter::{self, Metered},
@@ -68,6 +68,14 @@ impl Pool {
             return self.end_lease(report.lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, out);
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
+        // The first good report counts: while another lease of the fragment goes on, one that failed ends nothing but itself.
+        if let Outcome::Failed { reason } = &outcome
+            && self.is_repeated(FragmentId { task, index: fragment })
+        {
+            let why = LeaseEnd::FailedCopy { reason: cut(reason) };
+            out.effects.push(Effect::TaskChanged { task });
+            return out.record(self, env, Event::LeaseEnded { lease: report.lease, why });
+        }
         self.supersede(FragmentId { task, index: fragment }, report.lease, env, out)?;
         let (metered, charged) = self.bill(&report, env.now);
         let (report, aggregate) = (Box::new(report), aggregate.map(Box::new));
@@ -141,6 +149,10 @@ impl Pool {
         });
         let mut ready = Vec::new();
         if report.outcome == Outcome::Completed {
+            // Seats that brought it on were not given in vain.
+            if let Some(swarm) = task.swarm.as_mut() {
+                swarm.seatings = 1;
+            }
             let request = task.request.clone();
             for (index, fragment) in request.indexed() {
                 let slot = usize::try_from(index.0).ok()?;

@@ -1,13 +1,15 @@
 //! Reservations: seats on enclaves, set aside for a tenant from one second to another.
 //!
 //! 1. A reservation is admitted only if so many enclaves, or places on them, can hold it beside what is leased past its beginning
-//!    and beside other reservations, if its tenant's quota could hold it alone, and if its tenant can pay it.
+//!    and beside other reservations, if its tenant's quota could hold it and those beside it in time, and if its tenant can pay it.
 //! 2. Until it begins, others may have its seats with leases that end by then; from then to its end nobody else has them.
 //! 3. A request that names it is placed in its seats and nowhere else. One that names a reservation that is unknown, over, not
 //!    begun or another tenant's is refused, and so is one that does not fit into a seat or would not end in time.
 //! 4. What it costs at most is committed while it lasts: each seat at the price of its enclave. When it ends, it is charged for the
-//!    time that it was held, less what work in its seats was charged or may yet be. One that is cancelled before it begins costs nothing.
-//! 5. A seat whose enclave is gone is moved to another that can hold it; where there is none, the reservation is short and says so.
+//!    time that each seat was held and could be used, at the price of where it was, less what work in its seats was charged or may
+//!    yet be. One that is cancelled before it begins costs nothing; none is cancelled while work is in its seats.
+//! 5. A seat whose enclave is gone is moved to another that can hold it and that its tenant can pay; where there is none, the
+//!    reservation is short and says so.
 
 use std::collections::BTreeSet;
 
@@ -32,18 +34,23 @@ use crate::{
 pub const SEATS_MAX: u32 = 256;
 /// Reservations that have not ended, at most.
 const RESERVATIONS_MAX: usize = 1000;
-/// Ended ones that are kept for questions.
-const ENDED_KEPT: usize = 1000;
+/// Of one tenant.
+const TENANTS_MAX: usize = 32;
+/// Ended ones of a tenant that are kept for questions.
+const ENDED_KEPT: usize = 64;
 /// How far ahead one may end, in seconds: ninety days.
 const AHEAD_MAX: u64 = 90 * 86_400;
 /// Shortest, in seconds.
 const SHORTEST: u64 = 60;
 /// Longest name, in bytes.
 const NAME_MAX: usize = 64;
-/// Seats that are moved by one tick; each takes a look at every enclave.
+/// Reservations whose seats are moved by one tick; each takes a look at every enclave.
 const MOVED_MAX: usize = 2;
 /// Seconds between two tries for one reservation.
 const MOVE_EVERY: u64 = 8;
+
+/// Why tasks fail whose reservation has ended.
+pub(crate) const OVER: &str = "reservation.over";
 
 /// What a reservation is asked to be.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -79,6 +86,11 @@ pub struct Seat {
     pub enclave: EnclaveId,
     /// What an hour of it costs.
     pub price_hour: MicroUsd,
+    /// From when on it is charged: since it is there, and the reservation has begun.
+    pub since: UnixTime,
+    /// Since when its enclave cannot be used, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<UnixTime>,
     /// Who sits there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
@@ -106,6 +118,8 @@ pub struct Booking {
     pub author: String,
     /// Its seats.
     pub seats: Vec<Seat>,
+    /// What is owed for seats where they were before.
+    pub accrued: MicroUsd,
     /// What work in its seats was charged.
     pub worked: MicroUsd,
     /// What leases in its seats may yet cost at most.
@@ -130,18 +144,51 @@ pub struct ReservationView {
     pub held: MicroUsd,
 }
 
+impl Seat {
+    /// What is owed for it until `at`: nothing for the time that it could not be used.
+    fn owed(&self, at: UnixTime) -> MicroUsd {
+        let at = self.short.map_or(at, |short| short.min(at));
+        Pool::seat_cost(self, at.since(self.since))
+    }
+}
+
 impl Booking {
-    /// What it costs for its whole time, or for what has passed of it.
-    fn cost(&self, until: UnixTime) -> MicroUsd {
-        let seconds = until.min(self.terms.until).since(self.terms.from);
-        self.seats.iter().map(|seat| Pool::seat_cost(seat, seconds)).sum()
+    /// What is owed for the time that has passed of it.
+    fn owed(&self, now: UnixTime) -> MicroUsd {
+        let at = now.min(self.terms.until);
+        self.seats.iter().map(|seat| seat.owed(at)).sum::<MicroUsd>().saturating_add(self.accrued)
     }
 
-    /// What is committed for it beside leases in its seats.
+    /// What is committed for it beside leases in its seats: what it costs if all of its seats can be used to its end.
     pub(crate) fn held(&self) -> MicroUsd {
-        match self.ended {
-            Some(_) => MicroUsd::ZERO,
-            None => self.cost(self.terms.until).saturating_sub(self.worked.saturating_add(self.taken)),
+        if self.ended.is_some() {
+            return MicroUsd::ZERO;
+        }
+        let all = self.seats.iter().map(|seat| Pool::seat_cost(seat, self.terms.until.since(seat.since)));
+        let all = all.sum::<MicroUsd>().saturating_add(self.accrued);
+        all.saturating_sub(self.worked.saturating_add(self.taken))
+    }
+
+    /// A seat is elsewhere from now on.
+    fn move_seat(&mut self, seat: usize, enclave: EnclaveId, price_hour: MicroUsd, now: UnixTime) {
+        let since = now.max(self.terms.from);
+        if let Some(seat) = self.seats.get_mut(seat) {
+            self.accrued = self.accrued.saturating_add(seat.owed(now.min(self.terms.until)));
+            *seat = Seat { enclave, price_hour, since, short: None, lease: None };
+        }
+    }
+
+    /// These of its seats cannot be used from now on, and the others can.
+    fn count_short(&mut self, seats: &[u32], now: UnixTime) {
+        for (index, seat) in (0_u32..).zip(&mut self.seats) {
+            match (seats.contains(&index), seat.short) {
+                (true, None) => seat.short = Some(now),
+                (false, Some(_)) => {
+                    self.accrued = self.accrued.saturating_add(seat.owed(now.min(self.terms.until)));
+                    (seat.since, seat.short) = (now.max(self.terms.from), None);
+                }
+                (true, Some(_)) | (false, None) => {}
+            }
         }
     }
 
@@ -190,9 +237,20 @@ impl Pool {
         Some(ReservationView { reservation: id, held: booking.held(), booking, short })
     }
 
-    /// All that are known, by name, as of `now`.
-    pub fn reservations(&self, now: UnixTime) -> impl Iterator<Item = ReservationView> + '_ {
-        self.reservations.keys().filter_map(move |id| self.reservation(*id, now))
+    /// All that are known of those tenants that `sees` picks, by name, as of `now`.
+    pub fn reservations<'a>(
+        &'a self,
+        sees: impl Fn(&TenantId) -> bool + 'a,
+        now: UnixTime,
+    ) -> impl Iterator<Item = ReservationView> + 'a {
+        let seen = self.reservations.iter().filter(move |(_, booking)| sees(&booking.terms.tenant));
+        seen.filter_map(move |(id, _)| self.reservation(*id, now))
+    }
+
+    /// The one of a tenant's that has not ended and is called so.
+    pub fn reservation_called(&self, tenant: &TenantId, name: &str) -> Option<ReservationId> {
+        let called = |b: &Booking| b.ended.is_none() && b.name() == (tenant, name);
+        self.reservations.iter().find(|(_, booking)| called(booking)).map(|(id, _)| *id)
     }
 
     fn booking(&self, id: ReservationId) -> Result<&Booking, Rejection> {
@@ -214,7 +272,8 @@ impl Pool {
     ) -> Result<(), Rejection> {
         let live = || self.reservations.values().filter(|b| b.ended.is_none());
         let refuse = |check: &str, claim: String| Rejection::new(check, claim);
-        if let Some(known) = live().find(|b| b.name() == (&terms.tenant, &terms.name)) {
+        let known = self.reservation_called(&terms.tenant, &terms.name);
+        if let Some(known) = known.and_then(|id| self.reservations.get(&id)) {
             // Asked for again: it is there.
             return match known.terms == terms {
                 true => Ok(()),
@@ -225,10 +284,16 @@ impl Pool {
             };
         }
         terms.validate(env.now)?;
-        if live().count() >= RESERVATIONS_MAX {
-            return Err(refuse("reservation.many", "reservations of the pool".into())
-                .expected(format!("at most {RESERVATIONS_MAX}"))
-                .fix("try again when one has ended"));
+        let own = live().filter(|b| b.terms.tenant == terms.tenant).count();
+        for (what, count, most) in [
+            ("reservations of the pool", live().count(), RESERVATIONS_MAX),
+            ("reservations of the tenant", own, TENANTS_MAX),
+        ] {
+            if count >= most {
+                return Err(refuse("reservation.many", what.to_owned())
+                    .expected(format!("at most {most}"))
+                    .fix("try again when one has ended"));
+            }
         }
         self.check_seats(&terms)?;
         let (seats, why) = self.find_seats(&terms, &[], terms.seats, env.now);
@@ -244,6 +309,7 @@ impl Pool {
         let booking = Booking {
             author: cut(author),
             seats,
+            accrued: MicroUsd::ZERO,
             worked: MicroUsd::ZERO,
             taken: MicroUsd::ZERO,
             charged: MicroUsd::ZERO,
@@ -254,7 +320,8 @@ impl Pool {
         out.record(self, env, Event::Reserved { booking: Box::new(booking) })
     }
 
-    /// Gives a reservation up: what runs in its seats goes on, what waits for them fails.
+    /// Gives a reservation up: what waits for its seats fails. Not while work is in them: that would neither be charged for the time
+    /// that it held them, nor could its tenant's budget be kept.
     pub(crate) fn cancel_reservation(
         &mut self,
         id: ReservationId,
@@ -262,8 +329,16 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        if self.booking(id)?.ended.is_some() {
+        let booking = self.booking(id)?;
+        if booking.ended.is_some() {
             return Ok(());
+        }
+        let busy = booking.seats.iter().filter(|seat| seat.lease.is_some()).count();
+        if busy > 0 {
+            return Err(Rejection::new("reservation.busy", format!("seats of {id} that work is in"))
+                .expected("none")
+                .got(busy)
+                .fix("cancel those tasks, or wait until they are done"));
         }
         self.end_reservation(id, ReservationEnd::Cancelled { author: cut(author) }, env, out)
     }
@@ -276,11 +351,11 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         let booking = self.booking(id)?;
-        let charged = booking.cost(env.now).saturating_sub(booking.worked.saturating_add(booking.taken));
+        let charged = booking.owed(env.now).saturating_sub(booking.worked.saturating_add(booking.taken));
         out.record(self, env, Event::ReservationEnded { reservation: id, why, charged })?;
         out.chances = Chances::All;
         for task in self.tasks_without(id) {
-            let reason = format!("reservation.over: {id} has ended, and not all of it was placed");
+            let reason = format!("{OVER}: {id} has ended, and not all of it was placed");
             self.end_task(task, TaskState::Failed { reason }, env, out)?;
         }
         Ok(())
@@ -301,21 +376,58 @@ impl Pool {
         let live = self.reservations.iter().filter(|(_, b)| b.ended.is_none());
         let (over, rest): (Vec<_>, Vec<_>) = live.partition(|(_, b)| b.terms.until < env.now);
         let over: Vec<_> = over.into_iter().map(|(id, _)| *id).collect();
-        let lost = |booking: &Booking| {
-            let gone = booking.seats.iter().position(|s| s.lease.is_none() && !self.is_usable(s.enclave, env.now));
-            gone.and_then(|seat| u32::try_from(seat).ok())
-        };
         let due = rest.into_iter().filter(|(id, _)| id.0 % MOVE_EVERY == env.now.0 % MOVE_EVERY);
-        let moves: Vec<_> = due.filter_map(|(id, b)| Some((*id, lost(b)?))).take(MOVED_MAX).collect();
+        let due: Vec<_> = due.map(|(id, _)| *id).collect();
         for id in over {
             self.end_reservation(id, ReservationEnd::Over, env, out)?;
         }
-        for (reservation, seat) in moves {
+        let mut lost = Vec::new();
+        for reservation in due {
             let Some(booking) = self.reservations.get(&reservation) else { continue };
-            let others = booking.seats.iter().enumerate().filter(|(n, _)| u32::try_from(*n) != Ok(seat));
-            let kept: Vec<_> = others.map(|(_, seat)| seat.clone()).collect();
-            let (found, _) = self.find_seats(&booking.terms, &kept, 1, env.now);
-            if let Some(Seat { enclave, price_hour, .. }) = found.into_iter().next() {
+            let gone = (0_u32..).zip(&booking.seats).filter(|(_, seat)| !self.is_usable(seat.enclave, env.now));
+            let gone: Vec<_> = gone.collect();
+            let seats: Vec<u32> = gone.iter().map(|(index, _)| *index).collect();
+            let known = (0_u32..).zip(&booking.seats).filter(|(_, seat)| seat.short.is_some()).map(|(index, _)| index);
+            let changed = !known.eq(seats.iter().copied());
+            let empty: Vec<u32> =
+                gone.iter().filter(|(_, seat)| seat.lease.is_none()).map(|(index, _)| *index).collect();
+            if changed {
+                out.record(self, env, Event::SeatsShort { reservation, seats })?;
+            }
+            if !empty.is_empty() {
+                lost.push((reservation, empty));
+            }
+        }
+        // Those that nobody can help are not in the way of the others for long.
+        let turn = usize::try_from(env.now.0 / MOVE_EVERY).unwrap_or(0);
+        let first = turn.checked_rem(lost.len()).unwrap_or(0);
+        lost.rotate_left(first);
+        for (reservation, seats) in lost.into_iter().take(MOVED_MAX) {
+            self.move_seats(reservation, &seats, env, out)?;
+        }
+        Ok(())
+    }
+
+    /// Moves seats to where they can be held and paid, as many as there is room for.
+    fn move_seats(
+        &mut self,
+        reservation: ReservationId,
+        seats: &[u32],
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        let Some(booking) = self.reservations.get(&reservation) else { return Ok(()) };
+        let others = (0_u32..).zip(&booking.seats).filter(|(index, _)| !seats.contains(index));
+        let kept: Vec<_> = others.map(|(_, seat)| seat.clone()).collect();
+        let count = u32::try_from(seats.len()).unwrap_or(u32::MAX);
+        let (found, _) = self.find_seats(&booking.terms, &kept, count, env.now);
+        for (seat, Seat { enclave, price_hour, .. }) in seats.iter().copied().zip(found) {
+            let Some(booking) = self.reservations.get(&reservation) else { break };
+            let mut moved = booking.clone();
+            moved.move_seat(seat as usize, enclave, price_hour, env.now);
+            let more = moved.held().saturating_sub(booking.held());
+            // What its tenant cannot pay it does not get: the reservation stays short.
+            if self.check_left(&booking.terms.tenant, more).is_ok() {
                 out.record(self, env, Event::Reseated { reservation, seat, enclave, price_hour })?;
             }
         }
@@ -374,12 +486,13 @@ impl Pool {
         seat: u32,
         enclave: EnclaveId,
         price_hour: MicroUsd,
+        now: UnixTime,
     ) -> Option<()> {
-        self.change_booking(id, |booking| {
-            if let Some(seat) = booking.seats.get_mut(seat as usize) {
-                *seat = Seat { enclave, price_hour, lease: None };
-            }
-        })
+        self.change_booking(id, |booking| booking.move_seat(seat as usize, enclave, price_hour, now))
+    }
+
+    pub(crate) fn absorb_seats_short(&mut self, id: ReservationId, seats: &[u32], now: UnixTime) -> Option<()> {
+        self.change_booking(id, |booking| booking.count_short(seats, now))
     }
 
     pub(crate) fn absorb_reservation_ended(
@@ -395,7 +508,7 @@ impl Pool {
             booking.seats.iter_mut().for_each(|seat| seat.lease = None);
         })?;
         self.accounts.charge_for_time(&tenant, charged);
-        let mut ended = self.reservations.iter().filter(|(_, b)| b.ended.is_some());
+        let mut ended = self.reservations.iter().filter(|(_, b)| b.ended.is_some() && b.terms.tenant == tenant);
         let oldest = ended.next().map(|(id, _)| *id);
         if ended.count() >= ENDED_KEPT
             && let Some(oldest) = oldest
@@ -428,6 +541,12 @@ impl Pool {
         Some(())
     }
 
+    /// Whether a task names a reservation that is over.
+    pub(crate) fn is_left_without(&self, request: &Request) -> bool {
+        let named = request.prefer.reservation;
+        named.is_some_and(|id| self.reservations.get(&id).is_none_or(|booking| booking.ended.is_some()))
+    }
+
     /// The reservation that a fragment's task names, if it has not ended.
     fn named(&self, fragment: FragmentId) -> Option<ReservationId> {
         let id = self.tasks.get(&fragment.task)?.request.prefer.reservation?;
@@ -436,7 +555,12 @@ impl Pool {
 
     /// A lease takes the seat on its enclave that its task's reservation has there.
     pub(crate) fn sit_down(&mut self, fragment: FragmentId, lease: LeaseId, enclave: EnclaveId, cost_max: MicroUsd) {
-        let Some(id) = self.named(fragment) else { return };
+        if let Some(id) = self.named(fragment) {
+            self.sit_down_in(id, lease, enclave, cost_max);
+        }
+    }
+
+    pub(crate) fn sit_down_in(&mut self, id: ReservationId, lease: LeaseId, enclave: EnclaveId, cost_max: MicroUsd) {
         self.change_booking(id, |booking| {
             if let Some(seat) = booking.seats.iter_mut().find(|s| s.enclave == enclave && s.lease.is_none()) {
                 seat.lease = Some(lease);
@@ -447,7 +571,12 @@ impl Pool {
 
     /// A lease leaves its seat, if it has one.
     pub(crate) fn stand_up(&mut self, fragment: FragmentId, lease: LeaseId, cost_max: MicroUsd) {
-        let Some(id) = self.named(fragment) else { return };
+        if let Some(id) = self.named(fragment) {
+            self.stand_up_from(id, lease, cost_max);
+        }
+    }
+
+    pub(crate) fn stand_up_from(&mut self, id: ReservationId, lease: LeaseId, cost_max: MicroUsd) {
         self.change_booking(id, |booking| {
             if let Some(seat) = booking.seats.iter_mut().find(|s| s.lease == Some(lease)) {
                 seat.lease = None;
@@ -479,9 +608,7 @@ impl Pool {
                 booking.seats.iter().filter_map(|s| Some((s.enclave, self.enclaves.get(&s.enclave)?)))
             {
                 let at = booking.terms.from.max(self.at);
-                if booking.terms.demand.gpus.0 == 0
-                    && !self.fits_over((enclave, known), (&booking.terms.demand, 0), (at, at))
-                {
+                if !self.fits_over((enclave, known), (&booking.terms.demand, 0), (at, at)) {
                     return Err(format!("{enclave} is promised to {id} and to others at its beginning"));
                 }
             }

@@ -2,13 +2,14 @@
 //! (its work moves at once, and it is forgotten).
 //!
 //! 1. A cordon and a drain outlive the channel, renewals, and a place in the pool that another boot takes meanwhile: they are
-//!    remembered by the enclave's name, the last [`REMEMBERED_MAX`] of them.
+//!    remembered by the enclave's name, the last [`REMEMBERED_MAX`] of them. A cordon is of the machine: whatever boots on its slot of
+//!    its chip has it, until the operator lifts it.
 //! 2. What is decommissioned stays out, by its name and by its slot of its chip, until the operator lifts that; then it comes back
-//!    only by attesting anew.
+//!    only by attesting anew. No more than [`REMEMBERED_MAX`] at once: none of them comes back because another went.
 
 use std::collections::BTreeMap;
 
-use legation_core::{EnclaveId, Rejection, Seq, UnixTime, statement::Passport};
+use legation_core::{Digest, EnclaveId, Rejection, Seq, UnixTime, statement::Passport};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -42,7 +43,6 @@ pub struct Retired {
     pub slot: u16,
     /// When, why, and by whom.
     pub hold: Hold,
-    as_of: Seq,
 }
 
 /// What was said of an enclave that left the pool.
@@ -51,6 +51,9 @@ struct Said {
     draining: bool,
     hold: Option<Hold>,
     as_of: Seq,
+    /// Its chip and which of the chip's slots it had.
+    #[serde(default)]
+    place: Option<Digest>,
 }
 
 /// What is remembered of enclaves that are not in the pool.
@@ -60,30 +63,52 @@ pub(crate) struct Memory {
     retired: BTreeMap<EnclaveId, Retired>,
 }
 
-fn forget_oldest<T>(all: &mut BTreeMap<EnclaveId, T>, as_of: impl Fn(&T) -> Seq) {
-    while all.len() > REMEMBERED_MAX
-        && let Some(oldest) = all.iter().min_by_key(|(id, said)| (as_of(said), **id)).map(|(id, _)| *id)
-    {
-        all.remove(&oldest);
-    }
-}
-
 impl Memory {
     /// An enclave leaves the pool for another reason than its operator's word, which is kept.
     pub(crate) fn keep(&mut self, id: EnclaveId, gone: &Enclave, as_of: Seq) {
         if gone.is_draining() || gone.hold.is_some() {
-            self.said.insert(id, Said { draining: gone.is_draining(), hold: gone.hold.as_deref().cloned(), as_of });
-            forget_oldest(&mut self.said, |said| said.as_of);
+            let said = Said {
+                draining: gone.is_draining(),
+                hold: gone.hold.as_deref().cloned(),
+                as_of,
+                place: Some(gone.slot()),
+            };
+            self.said.insert(id, said);
+            while self.said.len() > REMEMBERED_MAX
+                && let Some(oldest) = self.said.iter().min_by_key(|(id, said)| (said.as_of, **id)).map(|(id, _)| *id)
+            {
+                self.said.remove(&oldest);
+            }
         }
     }
 
-    /// What was said of an enclave that comes back holds again.
+    /// What was said of an enclave that comes back holds again; of another boot of its machine, that it was cordoned.
     pub(crate) fn recall(&mut self, id: EnclaveId, enclave: &mut Enclave) {
-        let Some(said) = self.said.remove(&id) else { return };
-        if said.draining {
-            enclave.drain();
+        if let Some(said) = self.said.remove(&id) {
+            if said.draining {
+                enclave.drain();
+            }
+            enclave.hold = enclave.hold.take().or(said.hold.map(Box::new));
         }
-        enclave.hold = said.hold.map(Box::new);
+        let place = Some(enclave.slot());
+        for said in self.said.values_mut().filter(|said| said.place == place && said.hold.is_some()) {
+            let hold = said.hold.take().map(Box::new);
+            enclave.hold = enclave.hold.take().or(hold);
+        }
+        self.said.retain(|_, said| said.draining || said.hold.is_some());
+    }
+
+    /// Whether an enclave that is not in the pool is cordoned.
+    pub(crate) fn holds(&self, id: EnclaveId) -> bool {
+        self.said.get(&id).is_some_and(|said| said.hold.is_some())
+    }
+
+    fn lift(&mut self, id: EnclaveId) {
+        self.retired.remove(&id);
+        if let Some(said) = self.said.get_mut(&id) {
+            said.hold = None;
+        }
+        self.said.retain(|_, said| said.draining || said.hold.is_some());
     }
 
     /// Whether an enclave, or whatever has its place, was decommissioned.
@@ -123,8 +148,8 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        let lifts = self.memory.retired.contains_key(&enclave) || self.known(enclave)?.hold.is_some();
-        if lifts {
+        let absent = self.memory.retired.contains_key(&enclave) || self.memory.holds(enclave);
+        if absent || self.known(enclave)?.hold.is_some() {
             out.record(self, env, Event::Uncordoned { enclave, author: cut(author) })?;
         }
         Ok(())
@@ -143,6 +168,12 @@ impl Pool {
             return Ok(());
         }
         let away = self.known(enclave)?.is_away();
+        if self.memory.retired.len() >= REMEMBERED_MAX {
+            return Err(Rejection::new("pool.retired", "enclaves that were decommissioned")
+                .expected(format!("fewer than {REMEMBERED_MAX}"))
+                .got(self.memory.retired.len())
+                .fix("let some back in by `legation enclave uncordon`, or revoke their chips"));
+        }
         let lost = LeaseEnd::EnclaveLost { why: format!("decommissioned: {}", cut(why)) };
         self.end_leases_of(enclave, &lost, env, out)?;
         if !away {
@@ -169,7 +200,7 @@ impl Pool {
     }
 
     pub(crate) fn absorb_uncordoned(&mut self, id: EnclaveId) {
-        self.memory.retired.remove(&id);
+        self.memory.lift(id);
         if let Some(enclave) = self.enclaves.get_mut(&id) {
             enclave.hold = None;
         }
@@ -190,8 +221,7 @@ impl Pool {
             self.by_slot.remove(&place);
         }
         let hold = Hold { since, why: why.to_owned(), author: author.to_owned() };
-        self.memory.retired.insert(id, Retired { chip, slot, hold, as_of: self.seq });
-        forget_oldest(&mut self.memory.retired, |retired| retired.as_of);
+        self.memory.retired.insert(id, Retired { chip, slot, hold });
         Some(())
     }
 }

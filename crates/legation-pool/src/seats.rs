@@ -2,10 +2,12 @@
 //!
 //! Reservations begin when they begin, leases end at their last second: between two beginnings the room only grows. So whoever fits
 //! at its own beginning, and wherever a reservation begins while it lasts, fits throughout. A lease in a seat counts as the seat.
-//! Accelerators are counted whole: a share of one may not be cut out of one that is reserved.
+//! Where accelerators are reserved they are counted whole: a share of one may not be cut out of one that is reserved.
+
+use std::collections::BTreeSet;
 
 use legation_core::{
-    EnclaveId, FragmentIndex, MicroUsd, UnixTime, dsse, statement::Assurance, statement::Request, task::Demand,
+    EnclaveId, FragmentIndex, LeaseId, MicroUsd, UnixTime, dsse, statement::Assurance, statement::Request, task::Demand,
 };
 
 use crate::{
@@ -17,6 +19,10 @@ use crate::{
     wanted::{Refusal, Wanted, cost_max},
 };
 
+/// Enclaves that one search for seats looks at beyond the first of each seat: whoever asks for what hardly is there is refused
+/// rather than keep everybody waiting.
+const LOOKS_MAX: usize = 50_000;
+
 /// What is taken of an enclave at one moment.
 #[derive(Clone, Copy, Default)]
 struct Taken {
@@ -24,7 +30,21 @@ struct Taken {
     memory: u64,
     slots: u64,
     gpus: u64,
+    /// Some of its accelerators are reserved.
+    gpus_reserved: bool,
 }
+
+/// What counts beside a demand.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    reservations: bool,
+    leases: bool,
+    /// Leases that do not count.
+    without: &'a [LeaseId],
+}
+
+/// Everything.
+const ALL: Beside<'static> = Beside { reservations: true, leases: true, without: &[] };
 
 impl Taken {
     fn add(&mut self, demand: &Demand, times: u64) {
@@ -41,7 +61,7 @@ impl Taken {
         self.cpu <= all.cpu.0
             && self.memory <= all.memory.0
             && self.slots <= u64::from(all.slots)
-            && (self.gpus == 0 || self.gpus <= gpus)
+            && (!self.gpus_reserved || self.gpus <= gpus)
     }
 }
 
@@ -51,32 +71,52 @@ impl Pool {
         ids.filter_map(|id| self.reservations.get(id))
     }
 
-    /// Whether `demand` fits on an enclave, so many times, from one second to another, beside leases and reservations.
+    /// Whether seats like `demand` fit on an enclave, so many more, from one second to another, beside leases and reservations.
     pub(crate) fn fits_over(
         &self,
         (id, enclave): (EnclaveId, &Enclave),
         (demand, times): (&Demand, u64),
-        (from, until): (UnixTime, UnixTime),
+        over: (UnixTime, UnixTime),
     ) -> bool {
-        let begins = self.bookings_at(id).map(|b| b.terms.from).filter(|at| from < *at && *at <= until);
-        std::iter::once(from).chain(begins).all(|at| {
-            let mut taken = self.taken((id, enclave), at);
-            taken.add(demand, times);
-            taken.within(enclave)
-        })
+        let seats = Taken { gpus_reserved: demand.gpus.0 > 0, ..Taken::default() };
+        self.first_short((id, enclave), (seats, demand, times), over, ALL).is_none()
     }
 
-    fn taken(&self, (id, enclave): (EnclaveId, &Enclave), at: UnixTime) -> Taken {
-        let mut taken = Taken::default();
-        for booking in self.bookings_at(id).filter(|b| b.terms.from <= at && at <= b.terms.until) {
+    /// The first second of a time at which a demand, so many times, does not fit beside what counts.
+    fn first_short(
+        &self,
+        (id, enclave): (EnclaveId, &Enclave),
+        (begin, demand, times): (Taken, &Demand, u64),
+        (from, until): (UnixTime, UnixTime),
+        beside: Beside<'_>,
+    ) -> Option<UnixTime> {
+        let begins = self.bookings_at(id).map(|b| b.terms.from).filter(|at| from < *at && *at <= until);
+        let short = std::iter::once(from).chain(begins).filter(|at| {
+            let mut taken = self.taken((id, enclave), *at, begin, beside);
+            taken.add(demand, times);
+            !taken.within(enclave)
+        });
+        short.min()
+    }
+
+    fn taken(&self, (id, enclave): (EnclaveId, &Enclave), at: UnixTime, begin: Taken, beside: Beside<'_>) -> Taken {
+        let mut taken = begin;
+        let booked = self.bookings_at(id).filter(|b| beside.reservations && b.terms.from <= at && at <= b.terms.until);
+        for booking in booked {
             taken.add(&booking.terms.demand, booking.seats.iter().filter(|s| s.enclave == id).count() as u64);
+            taken.gpus_reserved |= booking.terms.demand.gpus.0 > 0;
         }
-        for lease in &enclave.leases {
+        let counted = enclave.leases.iter().filter(|lease| beside.leases && !beside.without.contains(lease));
+        for lease in counted {
+            if let Some(demand) = self.questions.get(lease) {
+                taken.add(demand, 1);
+                continue;
+            }
             if let Some((_, _, demand)) = self.seat_holds(*lease).filter(|(_, seat, _)| at <= seat.until) {
                 taken.add(&demand, 1);
             }
             let Some(held) = self.leases.get(lease).filter(|held| at <= held.until) else { continue };
-            if !self.is_seated(held) {
+            if !beside.reservations || !self.is_seated(held) {
                 taken.add(&held.demand, 1);
             }
         }
@@ -90,18 +130,42 @@ impl Pool {
         booking.is_some_and(|b| b.ended.is_none())
     }
 
-    /// The first moment until `until` at which reservations leave no room for a demand, if there is one.
+    /// Whether seats on an enclave are reserved in a time.
+    pub(crate) fn is_reserved_in(&self, id: EnclaveId, (now, until): (UnixTime, UnixTime)) -> bool {
+        self.bookings_at(id).any(|booking| booking.terms.from <= until && now <= booking.terms.until)
+    }
+
+    /// The first moment until `until` at which reservations leave no room for a demand, if there is one. Where it is leases that
+    /// leave none, and reservations would, there is none.
     pub(crate) fn reserved_from(
         &self,
         (id, enclave): (EnclaveId, &Enclave),
         demand: &Demand,
-        (now, until): (UnixTime, UnixTime),
+        over: (UnixTime, UnixTime),
     ) -> Option<UnixTime> {
-        if !self.seats_at.contains_key(&id) || self.fits_over((id, enclave), (demand, 1), (now, until)) {
+        if !self.is_reserved_in(id, over) {
             return None;
         }
-        let later = self.bookings_at(id).map(|b| b.terms.from).filter(|from| *from <= until && now <= until);
-        Some(later.max().unwrap_or(now).max(now))
+        let short = |beside| self.first_short((id, enclave), (Taken::default(), demand, 1), over, beside);
+        let at = short(ALL)?;
+        let full = short(Beside { reservations: false, ..ALL }).is_some();
+        match short(Beside { leases: false, ..ALL }) {
+            Some(reserved) => Some(reserved),
+            None if full => None,
+            None => Some(at),
+        }
+    }
+
+    /// Whether a demand fits beside reservations once these leases are gone.
+    pub(crate) fn fits_without(
+        &self,
+        (id, enclave): (EnclaveId, &Enclave),
+        demand: &Demand,
+        over: (UnixTime, UnixTime),
+        without: &[LeaseId],
+    ) -> bool {
+        !self.is_reserved_in(id, over)
+            || self.first_short((id, enclave), (Taken::default(), demand, 1), over, Beside { without, ..ALL }).is_none()
     }
 
     /// Whether a seat on an enclave can be used, now or when it comes back soon.
@@ -140,30 +204,33 @@ impl Pool {
         able.sort_unstable();
         let window = (terms.from.max(now), terms.until);
         let mut found: Vec<Seat> = Vec::new();
+        let mut looks = LOOKS_MAX;
+        // Where there is no room for a seat beside those found there.
+        let mut full = BTreeSet::new();
         for index in (first..).map(FragmentIndex).take(count as usize) {
-            let free = |task: &Task, (_, id, _): &&(u64, EnclaveId, MicroUsd)| {
-                let Some(enclave) = self.enclaves.get(id) else { return false };
+            let Some(wanted) = Wanted::new(self, &task, index, now) else { break };
+            let mut wanted = wanted.without_account();
+            let mut seat = None;
+            for (_, id, price_hour) in &able {
+                let Some(enclave) = self.enclaves.get(id).filter(|_| !full.contains(id)) else { continue };
+                let Some(left) = looks.checked_sub(1) else { break };
+                looks = left;
+                if wanted.kind_within(enclave.typical(), enclave.rate()).is_err() || wanted.apart(*id).is_err() {
+                    continue;
+                }
                 let more = found.iter().filter(|seat| seat.enclave == *id).count() as u64 + 1;
-                let apart = Wanted::new(self, task, index, now).is_some_and(|wanted| {
-                    let mut wanted = wanted.without_account();
-                    wanted.kind_within(enclave.typical(), enclave.rate()).is_ok() && wanted.apart(*id).is_ok()
-                });
-                apart && self.fits_over((*id, enclave), (&terms.demand, more), window)
-            };
-            let Some((_, id, price_hour)) = able.iter().find(|one| free(&task, one)).copied() else {
+                if self.fits_over((*id, enclave), (&terms.demand, more), window) {
+                    seat = Some((*id, *price_hour));
+                    break;
+                }
+                full.insert(*id);
+            }
+            let Some((id, price_hour)) = seat else {
                 *why.entry(crate::wanted::CAPACITY.to_owned()).or_default() += 1;
                 break;
             };
             sit(self, &mut task, index, id);
-            found.push(Seat { enclave: id, price_hour, lease: None });
-            // One that is full stays full.
-            able.retain(|(_, other, _)| {
-                *other != id
-                    || self.enclaves.get(other).is_some_and(|enclave| {
-                        let more = found.iter().filter(|seat| seat.enclave == id).count() as u64 + 1;
-                        self.fits_over((id, enclave), (&terms.demand, more), window)
-                    })
-            });
+            found.push(Seat { enclave: id, price_hour, since: window.0, short: None, lease: None });
         }
         let most = why.into_iter().max_by_key(|(_, count)| *count).map(|(check, _)| check);
         (found, most)
@@ -252,6 +319,7 @@ impl<'a> Wanted<'a> {
 
     /// The last second of a lease that begins now.
     fn ends(&self) -> UnixTime {
-        self.now.plus(self.pool.lease_seconds(&self.fragment.demand))
+        let demand = &self.fragment.demand;
+        self.now.plus(if self.is_seat() { self.pool.seat_seconds(demand) } else { self.pool.lease_seconds(demand) })
     }
 }

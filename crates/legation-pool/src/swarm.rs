@@ -9,18 +9,21 @@
 //! ```
 //! 1. A gang is tried at once and recorded at once: one record holds the seats of all members, or there is none (`seating.rs`).
 //! 2. A seat is a lease of an enclave without a fragment: what it sets aside is held, committed against budget and account, and
-//!    charged by time when it ends. Fragments run inside it: nothing is taken or charged twice.
+//!    charged by time when it ends, for the time that is asked for at most; nothing where its member never joined. Fragments run
+//!    inside it: nothing is taken or charged twice. One in which nothing could begin any more ends.
 //! 3. Fragments are given to members of formed rounds alone, whenever one is free (`work.rs`); what straggles is given to another
 //!    as well, and the first good report wins.
 //! 4. Who is lost, revoked, lapses, does not join in time, or fails a fragment loses its seat and is replaced; the others go on.
+//!    Who was lost may be taken again, twice; who failed may not.
 //! 5. When the task ends, one record gives back every seat.
+//! 6. Swarms that wait for seats are `WAITING_MAX` at most, those of one tenant half of what others leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use legation_core::{
     Digest, EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, Rejection, Seq, Signed, TaskId, UnixTime,
     statement::Request,
-    swarm::{Member, Membership, Seating, SwarmTerms},
+    swarm::{Member, Membership, SeatDemand, Seating, SwarmTerms},
     task::Demand,
 };
 use serde::{Deserialize, Serialize};
@@ -30,9 +33,10 @@ use crate::{
     brief::Brief,
     enclave::{Enclave, Presence},
     event::{Effect, Event, LeaseEnd},
+    fair::Turn,
     meter::Metered,
     pool::{Env, Pool},
-    queue::Chances,
+    queue::{Chances, flow_of},
     task::{Attempt, FragmentState, Phase, Task, TaskState},
     wanted,
 };
@@ -49,6 +53,12 @@ pub use view::{SeatView, SwarmStage, SwarmView};
 
 /// Seats that one swarm may lose for each of its members before its task fails.
 const LOST_PER_MEMBER: usize = 8;
+/// How often one enclave may be lost until a swarm takes it no more: channels break, and that alone is no failure.
+const LOST_MAX: usize = 3;
+/// Rounds that one task may have: each is kept, with the words of all of its members.
+const ROUNDS_PER_TASK_MAX: usize = 256;
+/// Swarms that may wait for seats, in the whole pool.
+const WAITING_MAX: usize = 256;
 
 /// The swarm of one task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -61,7 +71,7 @@ pub struct Swarm {
     pub gone: Vec<Attempt>,
     /// What seats that ended cost.
     pub charged: MicroUsd,
-    /// How often it was seated from nothing.
+    /// How often it was seated from nothing since one of its fragments was done.
     pub seatings: u32,
     /// Since when it has fewer members than it may, while it has any.
     pub(crate) short_since: Option<UnixTime>,
@@ -99,6 +109,8 @@ pub struct HeldSeat {
     pub return_by: Option<UnixTime>,
     /// The lease of the fragment that it works on.
     pub work: Option<LeaseId>,
+    /// Whether its member ever joined a round: nothing is charged before.
+    pub joined: bool,
 }
 
 impl Round {
@@ -157,8 +169,24 @@ pub(crate) fn seat_demand(request: &Request) -> Option<Demand> {
     request.swarm.as_ref().map(|terms| terms.seat_of(request).demand)
 }
 
-/// What a seat costs by now: every second of it.
+/// The try that rules an enclave out for what was tried: any that blames it; of those by which it was lost, the third.
+pub(crate) fn bars(tries: &[Attempt], enclave: EnclaveId) -> Option<&Attempt> {
+    let mut lost = 0;
+    tries.iter().filter(|one| one.enclave == enclave).find(|one| match &one.ended {
+        Some(LeaseEnd::EnclaveLost { .. }) => {
+            lost += 1;
+            lost >= LOST_MAX
+        }
+        Some(end) => end.blames_enclave(),
+        None => false,
+    })
+}
+
+/// What a seat costs by now: every second of it, once its member joined.
 fn charge(seat: &HeldSeat, now: UnixTime) -> MicroUsd {
+    if !seat.joined {
+        return MicroUsd::ZERO;
+    }
     let micros = u128::from(seat.price_hour.0) * u128::from(now.since(seat.from));
     MicroUsd(u64::try_from(micros.div_ceil(3600)).unwrap_or(u64::MAX)).min(seat.cost_max)
 }
@@ -183,31 +211,70 @@ impl Pool {
     }
 
     /// Leases of fragments that an enclave has, those within seats among them: what an agent knows as its work.
-    pub(crate) fn work_at(&self, enclave: EnclaveId) -> std::collections::BTreeSet<LeaseId> {
+    pub(crate) fn work_at(&self, enclave: EnclaveId) -> BTreeSet<LeaseId> {
         let held = self.enclaves.get(&enclave).into_iter().flat_map(|e| e.leases.iter().copied());
         held.filter_map(|lease| self.seat(lease).map_or(Some(lease), |seat| seat.work)).collect()
     }
 
-    /// Looks after every swarm that something may have become possible for.
-    pub(crate) fn place_swarms(&mut self, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
+    /// Looks after every swarm that something may have become possible for, in the order of the queue. Gives those that single
+    /// fragments go before: they get their seats after these.
+    pub(crate) fn place_swarms(&mut self, env: &Env<'_>, out: &mut Change) -> Result<Vec<TaskId>, Rejection> {
         if self.gangs.is_empty() || !self.may_allocate(env.now) {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        // Swarms that are concerned themselves, and those that lack members wherever there may be one.
-        let (all, own, anyone) = match &out.chances {
-            Chances::All => (true, std::collections::BTreeSet::new(), true),
-            Chances::At { enclaves, tasks } => {
-                let known = enclaves.iter().filter_map(|id| self.enclaves.get(id)).flat_map(|e| &e.leases);
-                let seated = known.filter_map(|lease| self.seat_task(*lease));
-                (false, tasks.iter().copied().chain(seated).collect(), !enclaves.is_empty())
+        // Swarms that are concerned themselves, and those that lack members where a seat of theirs would have room.
+        let (all, own, open): (bool, BTreeSet<TaskId>, Vec<&Enclave>) = match &out.chances {
+            Chances::All | Chances::Left => (true, BTreeSet::new(), Vec::new()),
+            Chances::At { enclaves, tasks, .. } => {
+                let known: Vec<&Enclave> = enclaves.iter().filter_map(|id| self.enclaves.get(id)).collect();
+                let seated = known.iter().flat_map(|e| &e.leases).filter_map(|lease| self.seat_task(*lease));
+                let own = tasks.iter().copied().chain(seated).collect();
+                (false, own, known.into_iter().filter(|e| e.has_room()).collect())
             }
         };
-        let lacks = |id| self.swarm(id).is_some_and(|(_, t, s)| s.seats.len() < usize::from(t.members));
-        let chance = |id: &TaskId| all || own.contains(id) || (anyone && lacks(*id));
-        let due: Vec<_> = self.gangs.iter().map(|(_, id)| *id).filter(chance).collect();
-        for task in due {
-            self.seat_swarm(task, env, out)?;
+        let lacks = |id| {
+            self.swarm(id).is_some_and(|(_, terms, swarm)| {
+                let SeatDemand { cpu, memory, gpus, time } = terms.seat;
+                let demand = Demand { cpu, memory, gpus, time, ..Demand::default() };
+                swarm.seats.len() < usize::from(terms.members) && open.iter().any(|e| e.fits(&demand))
+            })
+        };
+        let chance = |id: &TaskId| all || own.contains(id) || (!open.is_empty() && lacks(*id));
+        let due = self.gangs.iter().map(|(_, id)| *id).filter(chance);
+        let mut due: Vec<_> = due.filter_map(|id| Some((self.turn_of_swarm(id)?, id))).collect();
+        due.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let first = self.queue.after(None);
+        let ahead = due.partition_point(|(turn, _)| first.as_ref().is_none_or(|first| turn <= first));
+        let behind: Vec<_> = due.split_off(ahead).into_iter().map(|(_, id)| id).collect();
+        for task in &behind {
+            self.hand_out(*task, env, out)?;
+        }
+        self.seat_swarms(due.into_iter().map(|(_, id)| id), env, out)?;
+        Ok(behind)
+    }
+
+    /// The place of a swarm in the order of what waits.
+    fn turn_of_swarm(&self, id: TaskId) -> Option<Turn> {
+        let flow = flow_of(&self.tasks.get(&id)?.request);
+        Some(self.queue.turn(&flow).unwrap_or_else(|| (flow.0, self.queue.begins(&flow), flow.1)))
+    }
+
+    /// Gives these swarms the seats that they lack, and work to those who have seats.
+    pub(crate) fn seat_swarms(
+        &mut self,
+        swarms: impl IntoIterator<Item = TaskId>,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
+        let (mut vain, mut rest) = (Vec::new(), swarms.into_iter().collect::<VecDeque<_>>());
+        while let Some(task) = rest.pop_front() {
+            let before = out.records.len();
+            self.seat_swarm(task, &mut vain, env, out)?;
             self.hand_out(task, env, out)?;
+            // Whoever got something is behind others now.
+            if out.records.len() > before {
+                rest.make_contiguous().sort_by_cached_key(|id| self.turn_of_swarm(*id));
+            }
         }
         Ok(())
     }
@@ -232,8 +299,13 @@ impl Pool {
         Ok(())
     }
 
+    /// Seats that are over, and why. One in which nothing could begin any more ends while as many as must be are left without it,
+    /// or when no other is of use either: then all of them end, and the swarm is seated anew.
     fn seats_over(&self, task: TaskId, now: UnixTime) -> Vec<(LeaseId, LeaseEnd)> {
-        let Some((_, _, swarm)) = self.swarm(task) else { return Vec::new() };
+        let Some((known, terms, swarm)) = self.swarm(task) else { return Vec::new() };
+        let spent = |s: &HeldSeat| s.work.is_none() && s.return_by.is_none() && !self.is_of_use(known, s, now);
+        let none = swarm.seats.values().all(spent);
+        let mut spare = swarm.seats.len().saturating_sub(usize::from(terms.least()));
         let late = swarm.rounds.last().filter(|round| !round.is_formed() && round.join_by < now);
         let mut over = Vec::new();
         for (lease, seat) in &swarm.seats {
@@ -252,6 +324,10 @@ impl Pool {
                     _ if missing => LeaseEnd::NotJoined,
                     s if drains && s.work.is_none() => {
                         LeaseEnd::Dissolved { why: "its enclave takes no more work".into() }
+                    }
+                    s if (none || spare > 0) && spent(s) => {
+                        spare = spare.saturating_sub(1);
+                        LeaseEnd::Dissolved { why: "too little time was left of it for any fragment".into() }
                     }
                     _ => continue,
                 },
@@ -281,10 +357,15 @@ impl Pool {
         if ended.is_empty() {
             return Ok(());
         }
+        // The task is about to end: it does not end a second time here.
+        let last = why == LeaseEnd::TaskEnded;
         out.record(self, env, Event::SeatsEnded { task, seats: ended, why })?;
         for (enclave, lease) in enclaves {
             self.tell_to_stop(Some(enclave), lease, out);
             self.give_chance(Some(enclave), task, out);
+        }
+        if last {
+            return Ok(());
         }
         let Some((known, terms, swarm)) = self.swarm(task) else { return Ok(()) };
         let blamed = swarm.gone.iter().filter(|a| a.ended.as_ref().is_some_and(LeaseEnd::blames_enclave)).count();
@@ -299,12 +380,13 @@ impl Pool {
     /// Something may have become possible for a swarm, and for whoever waits for an enclave.
     fn give_chance(&self, enclave: Option<EnclaveId>, task: TaskId, out: &mut Change) {
         let tenant = self.tasks.get(&task).map(|t| &t.request.tenant);
-        if enclave.is_some() && tenant.is_some_and(|tenant| self.accounts.is_limited(tenant)) {
-            out.chances = Chances::All;
-        }
-        if let Chances::At { enclaves, tasks } = &mut out.chances {
+        let limited = enclave.is_some() && tenant.is_some_and(|tenant| self.accounts.is_limited(tenant));
+        if let Chances::At { enclaves, tasks, .. } = &mut out.chances {
             enclaves.extend(enclave);
             tasks.insert(task);
+            if limited {
+                out.chances = Chances::Left;
+            }
         }
     }
 
@@ -369,9 +451,12 @@ impl Pool {
         enclave: Option<EnclaveId>,
         unproven: impl Fn(TaskId, EnclaveId) -> bool,
     ) -> Vec<(LeaseId, EnclaveId)> {
-        let held = self.seats.iter().filter_map(|(lease, task)| Some((*lease, *task, self.seat(*lease)?.enclave)));
-        let held = held.filter(|(_, task, of)| enclave.is_none_or(|only| *of == only) && unproven(*task, *of));
-        held.map(|(lease, _, of)| (lease, of)).collect()
+        let names: Vec<LeaseId> = match enclave {
+            Some(id) => self.enclaves.get(&id).map(|e| e.leases.iter().copied().collect()).unwrap_or_default(),
+            None => self.seats.keys().copied().collect(),
+        };
+        let held = names.into_iter().filter_map(|id| Some((id, self.seat_task(id)?, self.seat(id)?.enclave)));
+        held.filter(|(_, task, of)| unproven(*task, *of)).map(|(lease, _, of)| (lease, of)).collect()
     }
 
     /// A manager began: seats last until their enclaves had time to return.
@@ -406,7 +491,7 @@ impl Pool {
     /// that says so; and what works on a swarm's fragments is a member of a formed round.
     pub(crate) fn audit_swarms(&self) -> Result<(), String> {
         let mut seats = BTreeMap::new();
-        let mut gangs = std::collections::BTreeSet::new();
+        let mut gangs = BTreeSet::new();
         for (id, task) in &self.tasks {
             let (Some(terms), Some(swarm)) = (&task.request.swarm, &task.swarm) else {
                 if task.request.swarm.is_some() || task.swarm.is_some() {

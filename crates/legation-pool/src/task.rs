@@ -27,6 +27,8 @@ use crate::{
 
 /// Longest idempotency key, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
+/// Largest request, in bytes of what is signed: every fragment is offered with the whole of it, in one message that has a bound.
+const REQUEST_MAX: usize = 256 * 1024;
 /// Names of forgotten tasks kept until their requests expire, so that no request runs twice.
 const FORGOTTEN_MAX: usize = 1_000_000;
 /// Dates of others may be this many seconds off: clocks differ.
@@ -282,6 +284,7 @@ impl Pool {
             return Ok(());
         }
         self.check_submission(&request, &grants, env.now)?;
+        self.check_queue(&request, env.now)?;
         let mut seen = BTreeSet::new();
         grants.retain(|g| seen.insert(g.digest()));
         out.record(self, env, Event::Submitted { request: Box::new(request), idempotency })?;
@@ -291,7 +294,7 @@ impl Pool {
         Ok(())
     }
 
-    /// What a request is refused for before anything is recorded.
+    /// What a request is refused for before anything is recorded, beside a queue that is full.
     pub(crate) fn check_submission(
         &self,
         request: &Signed<Request>,
@@ -299,6 +302,13 @@ impl Pool {
         now: UnixTime,
     ) -> Result<(), Rejection> {
         let task = TaskId::new(request.digest());
+        let size = request.envelope().payload().len();
+        if size > REQUEST_MAX {
+            return Err(Rejection::new("request.size", "size of the request")
+                .expected(format!("at most {REQUEST_MAX} bytes"))
+                .got(size)
+                .fix("put long arguments into inputs, or split the work into several tasks"));
+        }
         request.validate()?;
         let dated_well = request.created <= now.plus(SKEW) && now < request.expires;
         if !dated_well {
@@ -326,25 +336,30 @@ impl Pool {
         check_total(grants.iter(), 0)?;
         self.check_swarm_account(request)?;
         self.check_reservation(request, now)?;
-        self.check_account(request)?;
-        self.check_queue(request, now)
+        self.check_account(request)
     }
 
-    /// A queue that is full takes no more: whoever asks is told when to try again. One tenant cannot fill it.
-    fn check_queue(&self, request: &Request, now: UnixTime) -> Result<(), Rejection> {
+    /// A queue that is full takes no more: whoever asks is told when to try again. What waits of one tenant, with this, is at most
+    /// half of what other tenants leave of the queue; so there is always some of it left for others. What is placed at once does
+    /// not wait.
+    pub(crate) fn check_queue(&mut self, request: &Signed<Request>, now: UnixTime) -> Result<(), Rejection> {
+        self.check_gangs(request, now)?;
         let more = request.fragments.iter().filter(|f| !f.is_reducing()).count();
-        let most = self.limits.queue_max;
         let own = self.accounts.entries().get(&request.tenant).map_or(0, |entry| entry.book.queued);
         let own = usize::try_from(own).unwrap_or(usize::MAX);
-        let (whose, held, most) = match self.queue.len() {
-            all if all.saturating_add(more) > most => ("fragments", all, most),
-            _ if own > 0 && own.saturating_add(more) > most / 2 => ("fragments of the tenant", own, most / 2),
-            _ => return Ok(()),
-        };
+        let others = self.queue.len().saturating_sub(own);
+        let most = self.limits.queue_max.saturating_sub(others) / 2;
+        if own.saturating_add(more) <= most {
+            return Ok(());
+        }
+        let waits = more.saturating_sub(self.placed_at_once(request, now));
+        if waits == 0 || own.saturating_add(waits) <= most {
+            return Ok(());
+        }
         let (seconds, ahead) = (self.retry_after(now), self.queue.len());
-        Err(Rejection::new("pool.queue", format!("{whose} that wait for an enclave"))
-            .expected(format!("at most {most} with these"))
-            .got(held.saturating_add(more))
+        Err(Rejection::new("pool.queue", "fragments of the tenant that wait for an enclave")
+            .expected(format!("at most {most} with these, half of what other tenants leave of the queue"))
+            .got(own.saturating_add(waits))
             .fix(format!("try again in {seconds} s, when a lease ends; {ahead} fragments wait now")))
     }
 

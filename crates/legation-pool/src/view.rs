@@ -9,6 +9,7 @@ use legation_core::{
         Attested, Capacity, Claims, CollateralItem, Confidence, Evidence, Gpu, Rate, RevocationCheck, Source, Tcb,
         TeeKind,
     },
+    prefer::Priority,
     requirement::Candidate,
     statement::{Allocation, Appointment, Outcome, Passport, Placement, Tier, Usage},
     task::{Fragment, OutputRef, WrappedKey},
@@ -25,7 +26,7 @@ use crate::{
     retire::Hold,
     swarm::SwarmView,
     task::{Attempt, FragmentState, Phase, Task, TaskState, unknown},
-    wait::{WAITS_TOLD_MAX, Waiting},
+    wait::Waiting,
 };
 
 /// An enclave as people see it.
@@ -79,7 +80,10 @@ pub struct EnclaveView {
     /// Why nothing new is placed on it, as its operator says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
-    /// The more urgent fragment that it is kept for, if it is.
+    /// How urgent the work is that it is kept for, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Priority>,
+    /// The more urgent fragment that it is kept for, if it is; told to the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<FragmentId>,
 }
@@ -226,7 +230,7 @@ pub struct FragmentView {
     /// What it may use where it is, where policies limit that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Allowance>,
-    /// How it stands in the queue, if it waits for an enclave; told of the first few of a task.
+    /// How it stands in the queue, if it waits for an enclave; told of the first few of one task, and not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// For whom it makes way, if it does.
@@ -307,7 +311,8 @@ pub struct UpstreamKey {
 }
 
 impl EnclaveView {
-    fn of(id: EnclaveId, enclave: &Enclave, now: UnixTime) -> Self {
+    fn of(pool: &Pool, (id, enclave): (EnclaveId, &Enclave), now: UnixTime) -> Self {
+        let claimant = enclave.claimed.and_then(|fragment| pool.tasks.get(&fragment.task));
         let passport = enclave.typical();
         let (proof, claims) = (enclave.proof(), enclave.claims());
         let proofs: Vec<_> = enclave.proofs().map(|proof| ProofView::of(proof, now)).collect();
@@ -320,6 +325,7 @@ impl EnclaveView {
             cordon: enclave.cordon.as_deref().cloned(),
             withdrawal: enclave.withdrawal.as_deref().cloned(),
             hold: enclave.hold.as_deref().cloned(),
+            kept: claimant.map(|task| task.request.prefer.priority),
             claimed: enclave.claimed,
             enclave: id,
             provider: passport.configuration.provider.clone(),
@@ -479,39 +485,34 @@ impl Pool {
     /// # Errors
     /// The enclave is unknown.
     pub fn enclave_view(&self, id: EnclaveId, now: UnixTime) -> Result<EnclaveView, Rejection> {
-        self.known(id).map(|enclave| EnclaveView::of(id, enclave, now))
+        self.known(id).map(|enclave| EnclaveView::of(self, (id, enclave), now))
     }
 
     /// All enclaves, by name, as of `now`.
     pub fn enclave_views(&self, now: UnixTime) -> impl Iterator<Item = EnclaveView> + '_ {
-        self.enclaves.iter().map(move |(id, enclave)| EnclaveView::of(*id, enclave, now))
+        self.enclaves.iter().map(move |(id, enclave)| EnclaveView::of(self, (*id, enclave), now))
     }
 
-    /// One task; waits are as of the last record.
+    /// One task, without waits: what lists show.
+    pub fn task_line(&self, id: TaskId) -> Option<TaskView> {
+        self.tasks.get(&id).map(|task| TaskView::of(self, id, task))
+    }
+
+    /// One task, with the waits of its first few fragments that wait, as of the last record.
     ///
     /// # Errors
     /// The task is unknown.
     pub fn task_view(&self, id: TaskId) -> Result<TaskView, Rejection> {
         let task = self.tasks.get(&id).ok_or_else(|| unknown(id))?;
         let mut view = TaskView::of(self, id, task);
-        let waits = view.fragments.iter_mut().filter(|f| f.phase == Phase::Queued && task.state == TaskState::Live);
-        for fragment in waits.take(WAITS_TOLD_MAX) {
-            let name = FragmentId { task: id, index: fragment.fragment };
-            let spot = self.queue.place(name).map(|(_, age)| (age, name));
-            fragment.waiting = spot.and_then(|spot| self.waiting(task, name.index, (Some(spot), &[]), self.at));
+        let waits = self.waits(id, task);
+        for fragment in &mut view.fragments {
+            fragment.waiting = waits.get(&fragment.fragment).copied();
         }
         Ok(view)
     }
 
-    /// A task as a list shows it: without how long it waits, which takes a while to find out.
-    ///
-    /// # Errors
-    /// The task is unknown.
-    pub fn task_line(&self, id: TaskId) -> Result<TaskView, Rejection> {
-        self.tasks.get(&id).map(|task| TaskView::of(self, id, task)).ok_or_else(|| unknown(id))
-    }
-
-    /// All tasks, by name.
+    /// All tasks, by name, without waits.
     pub fn task_views(&self) -> impl Iterator<Item = TaskView> + '_ {
         self.tasks.iter().map(|(id, task)| TaskView::of(self, *id, task))
     }

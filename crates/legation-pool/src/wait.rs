@@ -8,35 +8,74 @@
 //! 3. whatever is smaller in some dimension, at any time: it may fit where this does not.
 //!
 //! It holds while leases end in their time, nothing that waits is tried again, and nobody arrives who may go first. Any few of the
-//! enclaves give a bound, so at most [`LEASES_LOOKED_AT`] leases are looked at, those that end first; beside them, one entry for each
-//! line of the queue. What is expected counts the same with the time that modules took before, for the tenants that ran them, and
+//! enclaves give a bound, so at most [`LEASES_WALKED_MAX`] leases are walked over in all, on the enclaves where one ends first; beside
+//! them, one entry for each line of the queue, once for what asks for the same. Where more than [`LINES_MAX`] lines wait, or on the
+//! enclave where one ends first stand more leases than that, nothing is told. Answers are kept until the next record. What is expected counts the same with the time that modules took before, for the tenants that ran them, and
 //! without what might slip by.
 
-use std::collections::BTreeSet;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
-use legation_core::{FragmentIndex, LeaseId, UnixTime, claims::Capacity, task::Demand};
+use legation_core::{
+    FragmentId, FragmentIndex, LeaseId, Seq, TaskId, UnixTime, claims::Capacity, prefer::Priority, task::Demand,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    enclave::{Enclave, amount},
+    enclave::{Enclave, Leaving},
     estimate::Wait,
-    fair::{Cost, Flow, Line, Spot},
+    fair::{Cost, Flow, Line, Spot, Tag},
     pool::Pool,
-    queue::flow_of,
-    task::Task,
+    queue::{Class, flow_of},
+    task::{Phase, Task, TaskState},
     wanted::{Refusal, Wanted},
 };
 
-/// Leases that are looked at for one answer, those that end first.
+/// Leases that are gone through for one answer, those that end first, to find enclaves.
 const LEASES_LOOKED_AT: usize = 256;
+/// Leases on those enclaves that are walked over, in all; an enclave alone counts as one more.
+const LEASES_WALKED_MAX: usize = 512;
+/// Lines of the queue beyond which no waits are told.
+const LINES_MAX: usize = 2_000;
 /// Fragments of a task whose waits are told.
-pub(crate) const WAITS_TOLD_MAX: usize = 8;
+pub(crate) const WAITS_TOLD_MAX: usize = 4;
+/// Tasks whose waits are remembered.
+const TASKS_REMEMBERED: usize = 4_096;
 /// Seconds that the end of a lease may be noticed late: it ends after its last second, at the next tick.
 const LATE: u64 = 2;
 /// Longest that a client is asked to wait before it tries again, in seconds.
 const RETRY_MAX: u64 = 300;
 /// A mass that blocks an enclave.
 const FULL: u128 = 1_000_000;
+
+/// How fragments of tasks stand, as of a record: derived, so never compared and never copied.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<(Seq, BTreeMap<TaskId, Waits>)>);
+
+/// How the first few of a task that wait stand.
+pub(crate) type Waits = BTreeMap<FragmentIndex, Waiting>;
+
+impl Clone for Told {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Told {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
 
 /// How a fragment stands in the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -51,7 +90,7 @@ pub struct Waiting {
 #[derive(Default)]
 struct Field {
     enclaves: u64,
-    /// Leases looked at.
+    /// Leases on enclaves that were looked at, whether or not they could take it.
     looked: usize,
     /// Mass times seconds at most, of what is leased there.
     volume: u128,
@@ -128,6 +167,22 @@ impl Amounts {
     }
 }
 
+/// What waits are reckoned from: the same for all that ask for the same.
+struct Around {
+    demand: Demand,
+    field: Field,
+    gap: Gap,
+    others: Vec<Other>,
+}
+
+/// Another flow.
+struct Other {
+    band: Reverse<Priority>,
+    tag: Tag,
+    weight: u32,
+    parts: Vec<Part>,
+}
+
 /// What may go before a fragment.
 #[derive(Default)]
 struct Before {
@@ -152,20 +207,63 @@ impl Pool {
         self.ends.first().map_or(1, |(until, _)| until.since(now)).clamp(1, RETRY_MAX)
     }
 
-    /// How a fragment stands that waits at `spot`, or that would wait from now on, behind others like `also` of its own task.
-    pub(crate) fn waiting(
-        &self,
-        task: &Task,
-        index: FragmentIndex,
-        (spot, also): (Option<Spot>, &[Demand]),
-        now: UnixTime,
-    ) -> Option<Waiting> {
+    /// How the first few fragments of a task stand that wait for an enclave, as of the last record.
+    pub(crate) fn waits(&self, id: TaskId, task: &Task) -> Waits {
+        let mut told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0 != self.seq || told.1.len() >= TASKS_REMEMBERED {
+            *told = (self.seq, BTreeMap::new());
+        }
+        told.1.entry(id).or_insert_with(|| self.reckon(id, task)).clone()
+    }
+
+    fn reckon(&self, id: TaskId, task: &Task) -> Waits {
+        let mut waits = Waits::new();
+        if task.state != TaskState::Live {
+            return waits;
+        }
+        let mut known: BTreeMap<Class, Option<Around>> = BTreeMap::new();
+        let all = (0..).map(FragmentIndex).zip(&task.fragments).filter(|(_, state)| state.phase == Phase::Queued);
+        for (index, state) in all.take(WAITS_TOLD_MAX) {
+            let name = FragmentId { task: id, index };
+            let Some((class, age)) = self.queue.place(name) else { continue };
+            // Where it was tried, it is not placed again: those that were not are alike.
+            let alone = (!state.attempts.is_empty()).then(|| self.around(task, index, self.at));
+            let around = match &alone {
+                Some(alone) => alone,
+                None => known.entry(class).or_insert_with(|| self.around(task, index, self.at)),
+            };
+            waits.extend(around.as_ref().map(|around| (index, self.stands(task, around, (Some((age, name)), &[])))));
+        }
+        waits
+    }
+
+    /// How a fragment would stand that waits from now on, behind others like `also` of its own task.
+    pub(crate) fn waiting(&self, task: &Task, index: FragmentIndex, also: &[Demand], now: UnixTime) -> Option<Waiting> {
+        Some(self.stands(task, &self.around(task, index, now)?, (None, also)))
+    }
+
+    fn stands(&self, task: &Task, around: &Around, of: (Option<Spot>, &[Demand])) -> Waiting {
+        let before = self.before(task, around, of);
+        Waiting { ahead: before.count, wait: self.wait(&around.field, &before) }
+    }
+
+    fn around(&self, task: &Task, index: FragmentIndex, now: UnixTime) -> Option<Around> {
+        if self.queue.lines() > LINES_MAX {
+            return None;
+        }
         let demand = task.request.fragment(index)?.demand;
         let field = self.field(task, index, now);
         let gap =
             field.least.or_else(|| Gap::of(Capacity { cpu: demand.cpu, memory: demand.memory, slots: 1 }, &demand))?;
-        let before = self.before(task, &demand, &gap, (spot, also));
-        Some(Waiting { ahead: before.count, wait: self.wait(&field, &before) })
+        let own = flow_of(&task.request);
+        let flows =
+            self.queue.bands.iter().flat_map(|(band, b)| b.flows.iter().map(|(tenant, flow)| (*band, tenant, flow)));
+        let others =
+            flows.filter(|(band, tenant, _)| (*band, *tenant) != (own.0, &own.1)).map(|(band, tenant, flow)| {
+                let weight = self.accounts.of(tenant).terms.weight;
+                Other { band, tag: flow.tag, weight, parts: self.parts(flow, &demand, &gap) }
+            });
+        Some(Around { demand, gap, others: others.collect(), field })
     }
 
     fn wait(&self, field: &Field, before: &Before) -> Option<Wait> {
@@ -192,11 +290,19 @@ impl Pool {
         let Some(mut wanted) = Wanted::new(self, task, index, now) else { return field };
         let demand = wanted.fragment.demand;
         let mut seen = BTreeSet::new();
+        let mut left = LEASES_WALKED_MAX;
         for (_, lease) in self.ends.iter().take(LEASES_LOOKED_AT) {
-            field.looked += 1;
             let Some(id) = self.leases.get(lease).map(|l| l.enclave) else { continue };
             let Some(enclave) = self.enclaves.get(&id).filter(|_| seen.insert(id)) else { continue };
+            let walks = enclave.leases.len().saturating_add(1);
+            let Some(rest) = left.checked_sub(walks) else { break };
+            left = rest;
+            field.looked = field.looked.saturating_add(enclave.leases.len());
             if !matches!(wanted.judge(id, enclave), Err(Refusal::Capacity)) {
+                continue;
+            }
+            // What leases leave there may be reserved.
+            if self.is_reserved_in(id, (now, now.plus(self.lease_seconds(&demand)))) {
                 continue;
             }
             let Some(gap) = Gap::of(enclave.capacity(), &demand).filter(|_| demand.gpus.0 <= enclave.total().gpus)
@@ -228,23 +334,11 @@ impl Pool {
             ends.push((expected, until, *id));
         }
         ends.sort_unstable();
-        let (mut room, mut latest) = (enclave.room(), now);
-        // Which accelerators are left depends on who leaves.
-        let mut rest = (demand.gpus.0 > 0).then(|| enclave.clone());
+        let (mut rest, mut latest) = (Leaving::new(enclave, demand), now);
         for (expected, until, id) in ends {
             latest = latest.max(until);
-            let gone = &self.set_aside(id)?;
-            room.cpu = room.cpu.saturating_add(gone.cpu.0);
-            room.memory = room.memory.saturating_add(gone.memory.0);
-            room.slots = room.slots.saturating_add(1);
-            let fits = match &mut rest {
-                Some(rest) => {
-                    rest.give_back(id, gone);
-                    rest.fits(demand)
-                }
-                None => room.fits(&amount(demand)),
-            };
-            if fits {
+            rest.leaves(id, &self.set_aside(id)?);
+            if rest.fits(demand) {
                 return Some((
                     volume,
                     usual,
@@ -276,6 +370,11 @@ impl Pool {
         demand.time.seconds_up().saturating_add(extra)
     }
 
+    /// The same of a seat of a swarm: whoever joins in time has all of the time that is asked for.
+    pub(crate) fn seat_seconds(&self, demand: &Demand) -> u64 {
+        self.lease_seconds(demand).saturating_add(self.limits.join_seconds)
+    }
+
     fn part(&self, line: &Line, count: u64, demand: &Demand, gap: &Gap) -> Part {
         let cost = self.classes.offered().cost(&line.demand);
         let most = self.lease_seconds(&line.demand).saturating_add(LATE);
@@ -294,9 +393,10 @@ impl Pool {
         }
     }
 
-    fn before(&self, task: &Task, demand: &Demand, gap: &Gap, (spot, also): (Option<Spot>, &[Demand])) -> Before {
+    fn before(&self, task: &Task, around: &Around, (spot, also): (Option<Spot>, &[Demand])) -> Before {
         let own = flow_of(&task.request);
-        let weight = |tenant| self.accounts.of(tenant).terms.weight;
+        let weight = self.accounts.of(&own.1).terms.weight;
+        let Around { demand, gap, .. } = around;
         let mut before = Before::default();
         // Its own flow first: it says when its turn is.
         let (mut ahead, mut slips) = (Cost::default(), Cost::default());
@@ -319,22 +419,19 @@ impl Pool {
             before.add(&part);
         }
         let begins = self.queue.begins(&own);
-        let turn = begins.after(ahead, weight(&own.1));
-        let latest = turn.after(slips, weight(&own.1));
-        for (band, flows) in self.queue.bands.iter().map(|(band, b)| (*band, &b.flows)) {
-            for (tenant, flow) in flows.iter().filter(|(tenant, _)| (band, *tenant) != (own.0, &own.1)) {
-                let parts: Vec<_> = self.parts(flow, demand, gap);
-                if band < own.0 {
-                    parts.iter().for_each(|part| before.add(part));
-                } else {
-                    let slips = parts.iter().filter(|part| part.smaller);
-                    slips.for_each(|part| before.slip(part));
-                }
-                if band == own.0 {
-                    let most = latest.cost_from(flow.tag, weight(tenant));
-                    let usual = turn.cost_from(flow.tag, weight(tenant));
-                    before.share(&parts, flow.tag <= latest, most, usual);
-                }
+        let turn = begins.after(ahead, weight);
+        let latest = turn.after(slips, weight);
+        for Other { band, tag, weight, parts } in &around.others {
+            if *band < own.0 {
+                parts.iter().for_each(|part| before.add(part));
+            } else {
+                let slips = parts.iter().filter(|part| part.smaller);
+                slips.for_each(|part| before.slip(part));
+            }
+            if *band == own.0 {
+                let most = latest.cost_from(*tag, *weight);
+                let usual = turn.cost_from(*tag, *weight);
+                before.share(parts, *tag <= latest, most, usual);
             }
         }
         before

@@ -18,17 +18,17 @@ use legation_core::{
 };
 
 use crate::{
-    account::Headroom,
+    account::{Book, Headroom},
     brief::Brief,
     chip::Chip,
     classes::Near,
     enclave::{Enclave, Presence, amount},
-    event::LeaseEnd,
     index::Amount,
     kind::Kind,
     pool::Pool,
     rank::{self, Parts, Weighed},
     retire::Hold,
+    swarm,
     task::{Attempt, Task},
 };
 
@@ -112,6 +112,19 @@ struct Place {
     chip: Option<Chip>,
 }
 
+impl Place {
+    fn on(id: EnclaveId, enclave: &Enclave) -> Self {
+        let passport = enclave.typical();
+        Self {
+            enclave: id,
+            provider: passport.configuration.provider.clone(),
+            region: rank::region(passport).clone(),
+            tee: Some(passport.claims.tee.value),
+            chip: Some(enclave.chip().clone()),
+        }
+    }
+}
+
 /// What one fragment wants.
 pub(crate) struct Wanted<'a> {
     pub(crate) pool: &'a Pool,
@@ -152,13 +165,7 @@ impl<'a> Wanted<'a> {
         now: UnixTime,
     ) -> Self {
         let known = taken.iter().filter_map(|id| Some((*id, pool.enclaves.get(id)?)));
-        let others = known.map(|(id, enclave)| Place {
-            enclave: id,
-            provider: enclave.typical().configuration.provider.clone(),
-            region: rank::region(enclave.typical()).clone(),
-            tee: Some(enclave.typical().claims.tee.value),
-            chip: Some(enclave.chip().clone()),
-        });
+        let others = known.map(|(id, enclave)| Place::on(id, enclave));
         // No fragment has such a number.
         let index = FragmentIndex(u32::MAX);
         Self { seat: Some(barred), ..Self::of(pool, task, (index, seat), others.collect(), now) }
@@ -193,6 +200,42 @@ impl<'a> Wanted<'a> {
             last: None,
             unmet: BTreeMap::new(),
         }
+    }
+
+    /// Whether it is a seat of a swarm, and no fragment.
+    pub(crate) fn is_seat(&self) -> bool {
+        self.seat.is_some()
+    }
+
+    /// Counts what is being cleared for others of the tenant, and of the task, as if it were leased to them already.
+    pub(crate) fn beside_claims(mut self) -> Self {
+        let (own, tenant) = (self.task.id_of(self.index), &self.task.request.tenant);
+        let mut held = Book::default();
+        for (fragment, claim) in self.pool.claims.iter().filter(|(fragment, _)| **fragment != own) {
+            let task = self.pool.tasks.get(&fragment.task).filter(|task| task.request.tenant == *tenant);
+            let spec = task.and_then(|task| task.request.fragment(fragment.index));
+            let (Some(spec), Some(enclave)) = (spec, self.pool.enclaves.get(&claim.enclave)) else { continue };
+            let demand = &spec.demand;
+            let cost = cost_max(enclave.rate().per_hour(demand.cpu, demand.memory), demand);
+            held.cpu = held.cpu.saturating_add(demand.cpu);
+            held.memory = held.memory.saturating_add(demand.memory);
+            held.gpus = held.gpus.saturating_add(demand.gpus);
+            held.leases = held.leases.saturating_add(1);
+            held.committed = held.committed.saturating_add(cost);
+            if fragment.task == own.task {
+                self.left = self.left.saturating_sub(cost);
+                if !self.prefer().spread.is_empty() {
+                    self.others.push(Place::on(claim.enclave, enclave));
+                }
+            }
+        }
+        if held.leases > 0 {
+            self.account = Rc::new(Headroom {
+                refused: self.pool.quota_beside(tenant, &held, &self.fragment.demand),
+                left: self.account.left.map(|left| left.saturating_sub(held.committed)),
+            });
+        }
+        self
     }
 
     pub(crate) fn prefer(&self) -> &'a Preferences {
@@ -281,11 +324,11 @@ impl<'a> Wanted<'a> {
         Ok(cost.saturating_add(if together { 0 } else { uses.saturating_mul(rank::USE) }))
     }
 
-    /// Whether an enclave may be a member beside the others: it did not fail this swarm before, and its chip is none of theirs.
+    /// Whether an enclave may be a member beside the others: it did not fail this swarm before, nor was it lost too often, and its
+    /// chip is none of theirs.
     fn seat_within(&self, id: EnclaveId, barred: &BTreeSet<EnclaveId>) -> Result<u32, Refusal<'a>> {
         let gone = self.task.swarm.as_deref().map(|swarm| swarm.gone.as_slice()).unwrap_or_default();
-        let failed = |a: &&Attempt| a.enclave == id && a.ended.as_ref().is_some_and(LeaseEnd::blames_enclave);
-        if let Some(attempt) = gone.iter().find(failed) {
+        if let Some(attempt) = swarm::bars(gone, id) {
             return Err(Refusal::Tried(attempt));
         }
         let chip = self.pool.enclaves.get(&id).map(Enclave::chip);
@@ -448,10 +491,15 @@ impl<'a> Wanted<'a> {
                 .expected("a free seat of the reservation that the request names")
                 .got(why)
                 .fix("wait until a seat is free; see `legation reserve show`"),
-            Refusal::Claimed(other) => refuse
-                .expected("not kept for others")
-                .got(format!("kept for {other}, which is more urgent than what runs there"))
-                .fix("wait until it is placed"),
+            Refusal::Claimed(other) => {
+                let other = self.pool.tasks.get(&other.task).map(|other_task| &other_task.request);
+                let of = other.filter(|other| other.tenant != task.request.tenant).map_or("", |_| " of another tenant");
+                let priority = other.map_or(0, |other| other.prefer.priority.0);
+                refuse
+                    .expected("not kept for others")
+                    .got(format!("kept for work{of} of priority {priority}, which is more urgent than what runs there"))
+                    .fix("wait until it is placed")
+            }
             Refusal::Away(since) => refuse.expected("an open channel").got(format!("away since {since}")),
             Refusal::Passport => refuse
                 .expected("a passport that holds now")

@@ -236,7 +236,9 @@ impl Oracle {
             Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats)?,
             Event::LeaseEnded { lease, why } => {
                 let held = self.release(*lease)?;
-                if why.blames_enclave() {
+                // A swarm takes again who was lost.
+                let swarm = self.tasks.get(&held.0.task).is_some_and(|task| task.request.swarm.is_some());
+                if why.blames_enclave() && !(swarm && matches!(why, LeaseEnd::EnclaveLost { .. })) {
                     self.blamed.insert(held);
                 }
                 if let LeaseEnd::Lapsed { .. } | LeaseEnd::Revoked = why {

@@ -432,6 +432,7 @@ fn brief(record: &Record) -> String {
             format!("{kind} {} for {fragment}, where {} make way", enclave.short(), victims.len())
         }
         Event::Unclaimed { fragment, why } => format!("{kind} for {fragment}: {why}"),
+        Event::SeatsShort { reservation, seats } => format!("{kind} {reservation}: {seats:?}"),
         Event::Reserved { booking } => format!("{kind} {} seats", booking.seats.len()),
         Event::ReservationEnded { reservation, .. } => format!("{kind} {reservation}"),
         Event::LeaseEnded { lease, why } => format!("{kind} {lease}: {why}"),

@@ -43,7 +43,7 @@ fn seat(passport: &legation_core::Signed<Passport>, lease: u64) -> Seat {
         provider: configuration.provider.clone(),
         region: configuration.region.clone(),
         from: NOW,
-        until: NOW.plus(75),
+        until: NOW.plus(120),
         price_hour: configuration.rate.per_hour(Millicores(100), Bytes::mib(16)),
         why: Placement { considered: 2, eligible: 2, passed_over: Vec::new(), decided_by: "price".to_owned() },
     }
@@ -127,6 +127,15 @@ fn a_member_does_not_join_whom_it_does_not_believe() {
         ("of another task", S(|s| s.task = TaskId::new(Digest::of(b"x"))), "swarm.seating"),
         ("resting on another request", S(|s| s.prev[0] = Digest::of(b"x")), "swarm.seating"),
         ("without this enclave", S(|s| s.seats.retain(|s| s.member.lease != LeaseId(1))), "swarm.seating"),
+        ("fewer than all in the first round", S(|s| s.seats.retain(|s| s.member.lease == LeaseId(1))), "swarm.seating"),
+        (
+            "fewer than must be in a later one",
+            S(|s| {
+                s.round = 2;
+                s.seats.retain(|s| s.member.lease == LeaseId(1));
+            }),
+            "swarm.seating",
+        ),
         ("an enclave twice", S(|s| s.seats.push(s.seats[1].clone())), "swarm.seating"),
         ("seats out of order", S(|s| s.seats.reverse()), "swarm.seating"),
         ("seated in the future", S(|s| s.at = NOW.plus(61)), "swarm.seating"),
@@ -144,6 +153,14 @@ fn a_member_does_not_join_whom_it_does_not_believe() {
         ("a verifier of another operator", V(|a| a.operator = world::key(9)), "offer.operator"),
         ("one that was revoked", X(stolen), "revocation"),
         ("one that does not satisfy", R(|r| r.require = Requirement::parse("region == nowhere").unwrap()), "require"),
+        (
+            "one that does not satisfy the fragments",
+            R(|r| {
+                let require = Requirement::parse("region == nowhere").unwrap();
+                r.fragments.iter_mut().for_each(|fragment| fragment.require = require.clone());
+            }),
+            "require",
+        ),
         ("a seat at another price", S(|s| s.seats[0].price_hour.0 += 1), "swarm.price"),
         ("a seat for ever", S(|s| s.seats[0].until = NOW.plus(10_000)), "swarm.price"),
         (
@@ -209,6 +226,6 @@ fn work_of_a_swarm_is_taken_only_in_a_round_that_was_joined() {
     // All is bounded: the oldest rounds and seats are forgotten.
     allocation.seat = Some(SeatRef { lease: LeaseId(3), round: 1 });
     books.join(LeaseId(3), Digest::of(b"membership"));
-    (0..16_u8).for_each(|n| books.join(LeaseId(3), Digest::of(&[n])));
+    (0..=u8::MAX).for_each(|n| books.join(LeaseId(3), Digest::of(&[n])));
     assert_eq!(refused(&books, &allocation), Err("offer.member".into()));
 }

@@ -2,7 +2,9 @@
 //! lies about it with a key of its own.
 
 use legation_core::{
-    Digest, FragmentIndex, LeaseId, Millis, Receipt, Revocable, Revocation, RevocationEpoch, RevocationList, UnixTime,
+    Digest, FragmentIndex, LeaseId, Millis, Receipt, Requirement, Revocable, Revocation, RevocationEpoch,
+    RevocationList, UnixTime,
+    claims::Judged,
     receipt::Standing,
     statement::{Allocation, Passport, Request},
     swarm::{Membership, Seating},
@@ -17,6 +19,7 @@ enum Lie {
     Membership(&'static str, Change<Membership>),
     Allocation(&'static str, Change<Allocation>),
     Passport(&'static str, Change<Passport>),
+    Enclave(&'static str, Change<Judged>),
     Request(Change<Request>),
 }
 
@@ -27,6 +30,7 @@ impl Lie {
             (Self::Membership(at, change), Said::Membership(it)) if *at == label => change(it, before),
             (Self::Allocation(at, change), Said::Allocation(it)) if *at == label => change(it, before),
             (Self::Passport(at, change), Said::Passport(it)) if *at == label => change(it, before),
+            (Self::Enclave(at, change), Said::Enclave(it)) if *at == label => change(it, before),
             (Self::Request(change), Said::Request(it)) => change(it, before),
             _ => (),
         }
@@ -77,7 +81,7 @@ fn no_statement_of_the_swarm_can_be_left_out_or_moved() {
 
 #[test]
 fn every_lie_about_a_swarm_is_a_bad_link() {
-    use Lie::{Allocation as A, Membership as M, Passport as P, Request as R, Seating as S};
+    use Lie::{Allocation as A, Enclave as E, Membership as M, Passport as P, Request as R, Seating as S};
     const NORTH: &str = "r1/membership-enclave-north";
     const FIRST: &str = "r1/allocation-3";
     let cases: Vec<(&str, Lie, &str, &str)> = vec![
@@ -96,6 +100,22 @@ fn every_lie_about_a_swarm_is_a_bad_link() {
         ("seated after their passports", S(|s, _| s.at = UnixTime(T0 + 700)), "receipt.swarm", "*"),
         ("seated for another request", S(|s, _| s.prev[0] = s.prev[1]), "receipt.swarm", "r1/seating"),
         ("another passport", S(|s, before| s.seats[0].member.passport = before["r1/request"]), "receipt.swarm", "*"),
+        ("a seat at another price", S(|s, _| s.seats[0].price_hour.0 += 1), "receipt.swarm", "*"),
+        (
+            "two members on one chip",
+            E("r1/enclave-north", |e, _| e.claims.chip.value = digest("enclave-hub").to_string()),
+            "receipt.swarm",
+            "*",
+        ),
+        (
+            "members that do not satisfy the fragments",
+            R(|r, _| {
+                let require = Requirement::parse("region == nowhere").unwrap();
+                r.fragments.iter_mut().for_each(|fragment| fragment.require = require.clone());
+            }),
+            "require.region",
+            "*",
+        ),
         ("a list without one", M(NORTH, |m, _| _ = m.members.pop()), "receipt.swarm", NORTH),
         ("a list with another seat", M(NORTH, |m, _| m.members[0].lease = LeaseId(9)), "receipt.swarm", NORTH),
         ("a list with another passport", M(NORTH, |m, _| m.members[0].passport = digest("x")), "receipt.swarm", NORTH),

@@ -28,15 +28,21 @@ pub(crate) async fn pool(State(app): State<App>, _caller: Extension<Caller>) -> 
     Ok(Json(app.leader.ask(legation_pool::Pool::view).await?))
 }
 
+/// What of an enclave is told to a caller.
+fn shown(caller: &Caller, view: EnclaveView) -> EnclaveView {
+    if *caller == Caller::Operator { view } else { view.discreet() }
+}
+
 /// All enclaves.
 #[utoipa::path(get, path = "/v1/enclaves", tag = "pool", security(("token" = [])),
     responses((status = 200, description = "The enclaves, by name", body = Vec<Object>)))]
 pub(crate) async fn list(
     State(app): State<App>,
-    _caller: Extension<Caller>,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Vec<EnclaveView>>, Problem> {
     let now = (app.clock)();
-    Ok(Json(app.leader.ask(move |pool| pool.enclave_views(now).collect()).await?))
+    let views = app.leader.ask(move |pool| pool.enclave_views(now).map(|view| shown(&caller, view)).collect());
+    Ok(Json(views.await?))
 }
 
 /// One enclave.
@@ -46,11 +52,12 @@ pub(crate) async fn list(
         (status = 404, description = "Unknown", body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(app): State<App>,
-    _caller: Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<EnclaveView>, Problem> {
     let (id, now) = (parse(&id)?, (app.clock)());
-    Ok(Json(app.leader.ask(move |pool| pool.enclave_view(id, now)).await??))
+    let view = app.leader.ask(move |pool| pool.enclave_view(id, now)).await??;
+    Ok(Json(shown(&caller, view)))
 }
 
 /// Lets an enclave finish what it has and take no more.

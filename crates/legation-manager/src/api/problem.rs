@@ -68,7 +68,7 @@ impl From<Rejection> for Problem {
             | "reference.used" | "account.changed" | "task.known" | "reservation.name" => StatusCode::CONFLICT,
             "pool.full" | "pool.queue" | "revocation.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
             "manager.stopping" | "manager.standby" | "archive.store" => StatusCode::SERVICE_UNAVAILABLE,
-            "journal.append" => StatusCode::INSUFFICIENT_STORAGE,
+            "journal.append" | "manager.unsettled" => StatusCode::INSUFFICIENT_STORAGE,
             "pool.defect" | "archive.record" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };

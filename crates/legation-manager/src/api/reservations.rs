@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, State, rejection::JsonRejection},
 };
 use legation_core::{Rejection, ReservationId};
-use legation_pool::{Command, ReservationTerms, ReservationView};
+use legation_pool::{Command, Pool, ReservationTerms, ReservationView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -59,8 +59,8 @@ pub(crate) async fn create(
     let (now, asked) = ((app.clock)(), terms.clone());
     app.leader.apply(Command::Reserve { terms: Box::new(terms), author: caller.author() }).await?;
     let made = app.leader.ask(move |pool| {
-        let same = pool.reservations(now).filter(|view| view.booking.ended.is_none() && view.booking.terms == asked);
-        same.last()
+        let view = pool.reservation(pool.reservation_called(&asked.tenant, &asked.name)?, now)?;
+        (view.booking.terms == asked).then_some(view)
     });
     made.await?.map(Json).ok_or_else(|| {
         Problem::not_found(Rejection::new("reservation.unknown", "the reservation").got("it has ended already"))
@@ -75,9 +75,8 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Vec<ReservationView>>, Problem> {
     let now = (app.clock)();
-    let mut all: Vec<_> = app.leader.ask(move |pool| pool.reservations(now).collect()).await?;
-    all.retain(|view: &ReservationView| caller.may_see(&view.booking.terms.tenant));
-    Ok(Json(all))
+    let seen = move |pool: &Pool| pool.reservations(|tenant| caller.may_see(tenant), now).collect::<Vec<_>>();
+    Ok(Json(app.leader.ask(seen).await?))
 }
 
 /// One reservation with its seats.

@@ -208,10 +208,13 @@ pub(crate) async fn submit(
 async fn busy(app: &App, why: Rejection) -> Problem {
     let full = matches!(why.check.as_str(), "pool.queue" | "pool.full");
     let problem = Problem::from(why);
+    if !full {
+        return problem;
+    }
     let now = (app.clock)();
     match app.leader.ask(move |pool| pool.retry_after(now)).await {
-        Ok(seconds) if full => problem.retry_after(seconds),
-        _ => problem,
+        Ok(seconds) => problem.retry_after(seconds),
+        Err(_) => problem,
     }
 }
 
@@ -255,6 +258,11 @@ pub(crate) async fn estimate(
     }
 }
 
+/// What of a task is told to a caller who may see it.
+fn shown(caller: &Caller, view: TaskView) -> TaskView {
+    if *caller == Caller::Operator { view } else { view.discreet() }
+}
+
 /// Waits until the task ended or needs something of its clients, or the time is over.
 async fn settled(
     app: &App,
@@ -266,9 +274,11 @@ async fn settled(
     let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds.min(WAIT_MAX));
     loop {
         changes.mark_unchanged();
-        let now = (app.clock)();
-        let (seq, view, needs) =
-            visible(app, caller, id, move |pool| Ok((pool.seq(), pool.task_view(id)?, pool.needs(id, now)?))).await?;
+        let (now, who) = ((app.clock)(), caller.clone());
+        let (seq, view, needs) = visible(app, caller, id, move |pool| {
+            Ok((pool.seq(), shown(&who, pool.task_view(id)?), pool.needs(id, now)?))
+        })
+        .await?;
         let settled = view.state != TaskState::Live || !needs.is_empty() || seconds == 0;
         if settled || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
             return Ok(TaskNow { version: seq.0, view, needs: app.leader.archive().needs(needs).await? });
@@ -303,7 +313,8 @@ pub(crate) async fn list(
             .collect();
         order.sort_unstable();
         let next = (order.len() > PAGE).then(|| order.get(PAGE - 1).map(encode_token)).flatten();
-        let tasks = order.into_iter().take(PAGE).filter_map(|(_, id)| pool.task_line(id).ok()).collect();
+        let tasks = order.into_iter().take(PAGE).filter_map(|(_, id)| pool.task_line(id));
+        let tasks = tasks.map(|view| shown(&caller, view)).collect();
         TaskPage { tasks, next }
     });
     Ok(Json(page.await?))
@@ -393,7 +404,15 @@ pub(crate) async fn explain(
     Path(id): Path<String>,
 ) -> Result<Json<Vec<Explanation>>, Problem> {
     let (id, now) = (parse(&id)?, (app.clock)());
-    visible(&app, &caller, id, move |pool| pool.explain(id, now)).await.map(Json)
+    let who = caller.clone();
+    let explained = visible(&app, &caller, id, move |pool| {
+        let all = pool.explain(id, now)?;
+        Ok(match who {
+            Caller::Operator => all,
+            Caller::Tenant(own) => all.into_iter().map(|one| one.discreet(&own)).collect(),
+        })
+    });
+    explained.await.map(Json)
 }
 
 /// What the manager has for the receipt of a task that ended.

@@ -13,7 +13,7 @@ use legation_pool::Record;
 
 use super::{
     Candidate, Head, Holder, Journal, JournalError, Records, SNAPSHOTS_KEPT, Snapshot, Snapshots, check_batch,
-    snapshots::check,
+    snapshots::last_of,
 };
 
 /// Time since any moment, as a store counts it.
@@ -31,7 +31,7 @@ struct Shared {
     records: Vec<Record>,
     /// The newest term, who claimed it, and when it expires.
     holder: Option<(Term, Candidate, Duration)>,
-    /// With their digests.
+    /// What is filed, with its digest: the digest of the record, then the snapshot.
     snapshots: Vec<(Seq, Digest, Vec<u8>)>,
 }
 
@@ -90,7 +90,9 @@ impl Snapshots for MemoryJournal {
     fn save_snapshot(&mut self, seq: Seq, bytes: &[u8]) -> Result<(), JournalError> {
         let mut shared = self.shared();
         shared.snapshots.retain(|(at, ..)| *at != seq);
-        shared.snapshots.push((seq, Digest::of(bytes), bytes.to_vec()));
+        let last = last_of(shared.records.iter().find(|record| record.seq == seq))?;
+        let filed = [last.as_bytes().as_slice(), bytes].concat();
+        shared.snapshots.push((seq, Digest::of(&filed), filed));
         shared.snapshots.sort_by_key(|(at, ..)| *at);
         let old = shared.snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
         shared.snapshots.drain(..old);
@@ -100,10 +102,7 @@ impl Snapshots for MemoryJournal {
     fn newest_snapshot(&mut self, before: Option<Seq>) -> Result<Option<Snapshot>, JournalError> {
         let shared = self.shared();
         let found = shared.snapshots.iter().rev().find(|(at, ..)| before.is_none_or(|before| *at < before));
-        Ok(found.map(|(seq, digest, bytes)| Snapshot {
-            seq: *seq,
-            bytes: check(digest.as_bytes(), bytes).map(|()| bytes.clone()),
-        }))
+        Ok(found.map(|(seq, digest, filed)| Snapshot::filed(*seq, digest.as_bytes(), filed)))
     }
 }
 

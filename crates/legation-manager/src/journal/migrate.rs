@@ -75,7 +75,7 @@ pub struct Migrated {
 const NAME: &str = "migration";
 
 /// Digest of a record as it is stored.
-fn digest_of(record: &Record) -> Result<Digest, JournalError> {
+pub(crate) fn digest_of(record: &Record) -> Result<Digest, JournalError> {
     let bytes = serde_json::to_vec(record);
     let bytes = bytes.map_err(|e| JournalError::Unreadable { seq: record.seq, why: e.to_string() })?;
     Ok(Digest::of(&bytes))
@@ -143,8 +143,13 @@ pub fn migrate(
     copy.append(&mut batch, told).map_err(target)?;
     copy.finish().map_err(target)?;
     let snapshot = from.newest_snapshot(None).map_err(source)?;
-    let saved = match snapshot.and_then(|snapshot| Some((snapshot.seq, snapshot.bytes.ok()?))) {
-        Some((seq, bytes)) => to.save_snapshot(seq, &bytes).map(|()| Some(seq)).map_err(target)?,
+    let saved = match snapshot.and_then(|snapshot| Some((snapshot.seq, snapshot.record?, snapshot.bytes.ok()?))) {
+        Some((seq, last, bytes)) => {
+            // One of another journal would pass for the target's from now on.
+            let record = from.record(seq).map_err(source)?;
+            let is = record.as_ref().map(digest_of).transpose().map_err(source)?;
+            if is == Some(last) { to.save_snapshot(seq, &bytes).map(|()| Some(seq)).map_err(target)? } else { None }
+        }
         None => None,
     };
     let (expected, copied) = (sum(from).map_err(source)?, sum(to).map_err(target)?);

@@ -1,8 +1,11 @@
 //! Snapshots in a store: the newest few, each with its digest. And as files in a folder, for stores that are files.
 //!
 //! ```text
-//! DIR/snapshot-SEQ      magic, SHA-256 of the rest, the rest: what a pool's snapshot is
+//! DIR/snapshot-SEQ      magic, SHA-256 of the rest, SHA-256 of the journal's record SEQ, what a pool's snapshot is
 //! ```
+//! The digest of the record says of which journal it is: where a copy of the journal takes its place, another record may come to that
+//! position, in a term of the same number.
+//!
 //! A file is written aside, synced, renamed, and its folder synced.
 
 use std::{
@@ -12,13 +15,14 @@ use std::{
 };
 
 use legation_core::{Digest, Seq};
+use legation_pool::Record;
 
-use super::JournalError;
+use super::{JournalError, Records, migrate::digest_of};
 
 /// Snapshots that a store keeps; older ones go.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// What our files begin with; the number is the version of what frames a snapshot, not of what is in it.
-const MAGIC: &[u8; 16] = b"legation-snap-1\n";
+const MAGIC: &[u8; 16] = b"legation-snap-2\n";
 /// How their names begin.
 const PREFIX: &str = "snapshot-";
 
@@ -29,14 +33,31 @@ pub struct Snapshot {
     pub seq: Seq,
     /// What was saved, or how it was damaged.
     pub bytes: Result<Vec<u8>, String>,
+    /// Digest of the journal's record at that position when this was saved; nothing of a damaged one.
+    pub record: Option<Digest>,
+}
+
+impl Snapshot {
+    /// One that was filed like this, under this digest.
+    pub(super) fn filed(seq: Seq, digest: &[u8], filed: &[u8]) -> Self {
+        Self::of(seq, apart(digest, filed))
+    }
+
+    fn of(seq: Seq, apart: Result<(Digest, Vec<u8>), String>) -> Self {
+        match apart {
+            Ok((record, bytes)) => Self { seq, bytes: Ok(bytes), record: Some(record) },
+            Err(why) => Self { seq, bytes: Err(why), record: None },
+        }
+    }
 }
 
 /// Where snapshots are kept. Calls block.
 pub trait Snapshots: Send {
-    /// Saves one durably, whole or not at all, and forgets all but the newest [`SNAPSHOTS_KEPT`].
+    /// Saves one durably, whole or not at all, with the digest of the journal's record `seq`, and forgets all but the newest
+    /// [`SNAPSHOTS_KEPT`].
     ///
     /// # Errors
-    /// The store failed.
+    /// The store failed, or the record cannot be read.
     fn save_snapshot(&mut self, seq: Seq, bytes: &[u8]) -> Result<(), JournalError>;
 
     /// The newest one before record `before`, or of all.
@@ -49,12 +70,13 @@ pub trait Snapshots: Send {
 /// Snapshots as files.
 pub(super) struct SnapshotFiles {
     dir: PathBuf,
+    journal: Box<dyn Records>,
 }
 
 impl SnapshotFiles {
-    /// Those of a folder that exists.
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    /// Those of a folder that exists, of this journal.
+    pub(super) fn new(dir: PathBuf, journal: Box<dyn Records>) -> Self {
+        Self { dir, journal }
     }
 
     fn file(&self, seq: Seq) -> PathBuf {
@@ -75,28 +97,40 @@ impl SnapshotFiles {
     }
 }
 
-/// Takes a file apart.
-fn open(whole: &[u8]) -> Result<Vec<u8>, String> {
+/// Takes a file apart: the digest of the record, and what was saved.
+fn open(whole: &[u8]) -> Result<(Digest, Vec<u8>), String> {
     let Some(rest) = whole.strip_prefix(MAGIC) else {
         return Err("it does not begin as a snapshot does".to_owned());
     };
-    let Some((digest, bytes)) = rest.split_first_chunk::<32>() else { return Err("it is cut off".to_owned()) };
-    check(digest, bytes).map(|()| bytes.to_vec())
+    let Some((digest, filed)) = rest.split_first_chunk::<32>() else { return Err("it is cut off".to_owned()) };
+    apart(digest, filed)
 }
 
-/// Whether these bytes are those that were saved.
-pub(super) fn check(digest: &[u8], bytes: &[u8]) -> Result<(), String> {
-    let is = Digest::of(bytes);
-    if is.as_bytes() == digest { Ok(()) } else { Err(format!("its digest is not what was saved, but {is}")) }
+/// Takes apart what was filed under this digest, if it is what was filed.
+fn apart(digest: &[u8], filed: &[u8]) -> Result<(Digest, Vec<u8>), String> {
+    let is = Digest::of(filed);
+    if is.as_bytes() != digest {
+        return Err(format!("its digest is not what was saved, but {is}"));
+    }
+    let Some((record, bytes)) = filed.split_first_chunk::<32>() else { return Err("it is cut off".to_owned()) };
+    Ok((Digest::from_bytes(*record), bytes.to_vec()))
+}
+
+/// What names the journal of a snapshot: the digest of its last record. Where there is none it is that of nothing, which no record
+/// has.
+pub(super) fn last_of(record: Option<&Record>) -> Result<Digest, JournalError> {
+    record.map_or_else(|| Ok(Digest::of(b"")), digest_of)
 }
 
 impl Snapshots for SnapshotFiles {
     fn save_snapshot(&mut self, seq: Seq, bytes: &[u8]) -> Result<(), JournalError> {
+        let last = last_of(self.journal.records(&[seq])?.first())?;
         let (path, aside) = (self.file(seq), self.dir.join("snapshot.new"));
         let write = |aside: &Path| {
             let mut file = File::create(aside)?;
             file.write_all(MAGIC)?;
-            file.write_all(Digest::of(bytes).as_bytes())?;
+            file.write_all(Digest::of_parts(&[last.as_bytes(), bytes]).as_bytes())?;
+            file.write_all(last.as_bytes())?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(aside, &path)?;
@@ -121,11 +155,11 @@ impl Snapshots for SnapshotFiles {
             return Ok(None);
         };
         let path = self.file(seq);
-        let bytes = match fs::read(&path) {
+        let found = match fs::read(&path) {
             Ok(whole) => open(&whole),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => Err(format!("{} cannot be read: {e}", path.display())),
         };
-        Ok(Some(Snapshot { seq, bytes }))
+        Ok(Some(Snapshot::of(seq, found)))
     }
 }

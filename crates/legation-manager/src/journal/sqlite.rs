@@ -33,6 +33,8 @@ use super::{
 
 /// Version of the tables. Version 0 had no term.
 const TABLES: i64 = 1;
+/// How long a write waits for the lock of another connection: of the end of a checkpoint, which takes far less, or of people's tools.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Records in an SQLite file.
 pub struct SqliteJournal {
@@ -69,11 +71,13 @@ impl SqliteJournal {
             Err(TryLockError::Error(source)) => return Err(file(source)),
         }
         let mut db = Connection::open(path).map_err(JournalError::store("be opened"))?;
+        db.busy_timeout(BUSY).map_err(JournalError::store("be opened"))?;
         prepare(&mut db)?;
         let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
         let checkpoints = Checkpoints::start(path)?;
         let path = path.to_owned();
-        Ok(Self { db, path, files: SnapshotFiles::new(dir.clone()), dir, clock, checkpoints, _lock: lock })
+        let files = SnapshotFiles::new(dir.clone(), Box::new(SqliteRecords { path: path.clone() }));
+        Ok(Self { db, path, files, dir, clock, checkpoints, _lock: lock })
     }
 
     fn now(&self) -> i64 {
@@ -261,7 +265,7 @@ impl Journal for SqliteJournal {
     }
 
     fn snapshots(&mut self) -> Result<Box<dyn Snapshots>, JournalError> {
-        Ok(Box::new(SnapshotFiles::new(self.dir.clone())))
+        Ok(Box::new(SnapshotFiles::new(self.dir.clone(), self.archive()?)))
     }
 
     fn archive(&mut self) -> Result<Box<dyn Records>, JournalError> {

@@ -66,6 +66,13 @@ impl Batch {
         }
     }
 
+    /// Refuses whoever waits for it, and keeps what else follows from it.
+    pub(super) fn refuse_callers(&mut self, why: &Rejection) {
+        let waits = |outcome: &mut Outcome| matches!(outcome, Outcome::Verdict(..) | Outcome::Answer(_));
+        let outcomes = self.outcomes.extract_if(.., waits).collect();
+        Self { records: Vec::new(), outcomes }.refuse(why);
+    }
+
     /// Tells the verdicts and does nothing else: it happened, and this manager leads no longer.
     pub(super) fn tell(self, refusal: &Rejection) {
         for outcome in self.outcomes {

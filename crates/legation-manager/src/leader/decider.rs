@@ -29,6 +29,10 @@ const SNAPSHOT_APART: std::time::Duration = std::time::Duration::from_secs(1);
 const PARKED_MAX: usize = 1024;
 const PARKED_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What a command is refused with that fails in the middle, by a defect of this program: the pool has changed by then, and its
+/// records are gone.
+const DEFECT: &str = "pool.defect";
+
 pub(super) struct Decider {
     pub(super) parts: Arc<Parts>,
     pub(super) pipe: Arc<Pipe>,
@@ -49,13 +53,15 @@ pub(super) struct Reign {
     /// What was last told of policies and revocations.
     policies: Seq,
     revocations: legation_core::RevocationEpoch,
+    /// A command failed half-way: the pool is no longer what the journal will say, and nothing is decided with it.
+    broken: bool,
 }
 
 impl Decider {
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Job>) {
         while let Ok(first) = inbox.recv() {
             self.obey();
-            let (now, began) = ((self.parts.clock)(), Instant::now());
+            let began = Instant::now();
             let mut batch = Batch::default();
             self.unpark(began, &mut batch);
             let mut next = Some(first);
@@ -67,7 +73,8 @@ impl Decider {
                         self.pipe.stop(stopped);
                         return;
                     }
-                    job => self.job(job, now, began, &mut batch),
+                    // What came while others were decided may rest on a later second.
+                    job => self.job(job, (self.parts.clock)(), began, &mut batch),
                 }
                 left -= 1;
                 if left > 0 && batch.records.len() < super::pipe::BATCH_MAX {
@@ -76,6 +83,10 @@ impl Decider {
             }
             self.snapshot(&mut batch);
             self.hand_over(batch);
+            // What was decided before goes first: it is good.
+            if let Some(reign) = self.reign.as_ref().filter(|reign| reign.broken) {
+                self.pipe.read_anew(reign.number);
+            }
         }
     }
 
@@ -88,7 +99,7 @@ impl Decider {
                 self.tell_all(&pool);
                 let snapshot_at = self.snapshot_at(self.standing.snapshot());
                 let (policies, revocations) = (pool.policies_changed(), pool.revocations());
-                self.reign = Some(Reign { number, pool: *pool, snapshot_at, policies, revocations });
+                self.reign = Some(Reign { number, pool: *pool, snapshot_at, policies, revocations, broken: false });
                 self.pipe.during(number, || self.standing.set_stalled(false));
             }
             Some((_, Order::End)) => self.reign = None,
@@ -101,7 +112,7 @@ impl Decider {
         self.parts.effects.begin_with(self.signed_revocations(&pool));
         let (policies, revocations) = (pool.policies_changed(), pool.revocations());
         let snapshot_at = self.snapshot_at(snapshot);
-        self.reign = Some(Reign { number, pool, snapshot_at, policies, revocations });
+        self.reign = Some(Reign { number, pool, snapshot_at, policies, revocations, broken: false });
         self.pipe.during(number, || {
             self.standing.set_stalled(false);
             self.standing.set_role(Role::Leads(term, at));
@@ -123,24 +134,32 @@ impl Decider {
         let stalled = self.standing.is_stalled();
         for (since, question) in std::mem::take(&mut self.parked) {
             match &mut self.reign {
-                Some(reign) if !stalled => {
+                Some(reign) if !stalled && !reign.broken => {
                     batch.outcomes.extend(question(Ok(&mut reign.pool)).map(Outcome::Answer));
                 }
                 Some(_) if now.duration_since(since) < PARKED_TIME => self.parked.push((since, question)),
-                _ => drop(question(Err(self.standing.refusal()))),
+                _ => drop(question(Err(self.refusal()))),
             }
+        }
+    }
+
+    /// Why nothing is decided now.
+    fn refusal(&self) -> Rejection {
+        match &self.reign {
+            Some(reign) if reign.broken => super::standing::read_anew(),
+            _ => self.standing.refusal(),
         }
     }
 
     fn job(&mut self, job: Job, now: UnixTime, began: Instant, batch: &mut Batch) {
         let stalled = self.standing.is_stalled();
-        let Some(reign) = self.reign.as_mut().filter(|_| !stalled) else {
+        let Some(reign) = self.reign.as_mut().filter(|reign| !stalled && !reign.broken) else {
             match job {
-                Job::Command(_, reply) => drop(reply.send(Err(self.standing.refusal()))),
+                Job::Command(_, reply) => drop(reply.send(Err(self.refusal()))),
                 Job::Question(question) if self.reign.is_some() && self.parked.len() < PARKED_MAX => {
                     self.parked.push((began, question));
                 }
-                Job::Question(question) => drop(question(Err(self.standing.refusal()))),
+                Job::Question(question) => drop(question(Err(self.refusal()))),
                 Job::Tick | Job::Wake | Job::Stop(_) => {}
             }
             return;
@@ -166,7 +185,7 @@ impl Decider {
 
     /// Has the pool saved now and then, as of the end of this batch.
     fn snapshot(&mut self, batch: &mut Batch) {
-        let Some(reign) = &mut self.reign else { return };
+        let Some(reign) = self.reign.as_mut().filter(|reign| !reign.broken) else { return };
         let seq = reign.pool.seq().0;
         if seq >= reign.snapshot_at && self.standing.snapshots_rested() {
             reign.snapshot_at = seq.saturating_add(self.parts.snapshot_every);
@@ -202,10 +221,19 @@ fn decide(
     began: Instant,
     batch: &mut Batch,
 ) -> Result<Seq, Rejection> {
-    let Applied { records, effects } = reign.pool.apply(command, now, &*parts.signer).inspect_err(|why| {
-        debug!(%why, "command refused");
-        parts.metrics.refused(why);
-    })?;
+    let Applied { records, effects } = match reign.pool.apply(command, now, &*parts.signer) {
+        Ok(applied) => applied,
+        Err(why) => {
+            parts.metrics.refused(&why);
+            if why.check == DEFECT {
+                error!(%why, "the pool contradicts itself: it is read anew from the journal");
+                reign.broken = true;
+            } else {
+                debug!(%why, "command refused");
+            }
+            return Err(why);
+        }
+    };
     batch.records.extend(records);
     let pool = &reign.pool;
     if reign.revocations != pool.revocations() {

@@ -19,6 +19,8 @@ use crate::{
 
 /// Shortest pause between two tries after the journal failed.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long whoever asked for something waits while it is unknown whether it was written: as long as clients have patience.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Keeper {
     pub(super) journal: Box<dyn Journal>,
@@ -29,8 +31,9 @@ pub(super) struct Keeper {
     pub(super) delivery: Arc<Delivery>,
     /// Wakes the deciding thread.
     pub(super) wake: Box<dyn Fn() + Send>,
-    /// A batch whose outcome is unknown.
+    /// A batch whose outcome is unknown, and since when.
     pub(super) held: Option<Batch>,
+    pub(super) held_since: Duration,
     /// Whether it was said that the journal fails.
     pub(super) failing: bool,
 }
@@ -67,11 +70,13 @@ impl Keeper {
             }
             let wait = self.leadership.due().saturating_sub(self.standing.now());
             if self.held.is_some() {
-                std::thread::sleep(wait);
+                let stops = self.pipe.is_stopping(wait);
+                self.be_patient(stops);
                 continue;
             }
             match self.pipe.take(wait) {
                 Work::Batch(batch) => self.write(batch),
+                Work::Anew => self.read_anew(&super::standing::read_anew()),
                 Work::Nothing => {}
                 Work::Stop(stopped) => {
                     self.standing.set_good_until(None);
@@ -173,6 +178,9 @@ impl Keeper {
                 self.standing.set_good_until(None);
                 self.fails(&why);
                 self.held = Some(batch);
+                self.held_since = self.standing.now();
+                // The deciding thread may wait for room: it has to refuse what comes.
+                self.pipe.stall(true);
             }
             Fate::Refused(why) => {
                 self.fails(&why);
@@ -202,6 +210,7 @@ impl Keeper {
             (true, true) => {
                 info!("the last batch is in the journal after all");
                 self.standing.set_stalled(false);
+                self.pipe.stall(false);
                 self.durable(batch);
             }
             (true, false) => batch.tell(&self.standing.refusal()),
@@ -210,19 +219,40 @@ impl Keeper {
         }
     }
 
+    /// It stays unknown what became of a batch: who waits for it is told just that after [`PATIENCE`], or when this manager stops. What
+    /// it leaves to be done stays, until it is known.
+    fn be_patient(&mut self, stops: bool) {
+        let over = self.standing.now().saturating_sub(self.held_since) >= PATIENCE;
+        let Some(batch) = self.held.as_mut().filter(|_| stops || over) else { return };
+        let trouble = self.standing.trouble_now().unwrap_or_default();
+        batch.refuse_callers(&super::standing::cannot_tell(&trouble));
+        if stops {
+            warn!("it stays unknown whether the last batch is in the journal: whoever reads it next finds out");
+            self.held = None;
+            // What was decided after it was not written.
+            let refusal = self.refusal_of_append();
+            self.pipe.reign(false, Some(Order::End)).refuse(&refusal);
+        }
+    }
+
     /// A batch did not happen: neither did what was decided after it. The pool is read anew.
     fn roll_back(&mut self, batch: Batch) {
         self.standing.set_stalled(true);
         let refusal = self.refusal_of_append();
         batch.refuse(&refusal);
-        self.pipe.reign(false, None).refuse(&refusal);
+        self.read_anew(&refusal);
+    }
+
+    /// The pool as the journal has it takes the place of the deciding thread's; what was decided and is not written is refused.
+    fn read_anew(&mut self, refusal: &Rejection) {
+        self.pipe.reign(false, None).refuse(refusal);
         // The disk is full, most likely: it is not asked again at once.
         std::thread::sleep(AGAIN);
         match self.leadership.reload(&mut *self.journal) {
             Ok(pool) => {
                 self.standing.durable(pool.seq());
                 // Whoever asks now is told whether it works by whether its own record can be written.
-                self.pipe.reign(true, Some(Order::Reset(Box::new(pool)))).refuse(&refusal);
+                self.pipe.reign(true, Some(Order::Reset(Box::new(pool)))).refuse(refusal);
                 (self.wake)();
             }
             Err(why) => self.ended(&why),

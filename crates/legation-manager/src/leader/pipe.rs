@@ -2,7 +2,8 @@
 //!
 //! 1. What is decided in one reign belongs to it: when a reign ends, or the pool is read anew, its number changes, and what still
 //!    comes of the old one is handed back.
-//! 2. A full batch makes the deciding thread wait: nothing here grows without bound.
+//! 2. A full batch makes the deciding thread wait: nothing here grows without bound. While it is unknown what became of the batch
+//!    before, nobody waits: nothing more is decided then, so one more batch comes at most.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -37,6 +38,8 @@ pub(super) enum Work {
     Batch(Batch),
     /// Nothing came in time.
     Nothing,
+    /// Everything is written, and the pool is to be read anew.
+    Anew,
     /// Everything is written, and somebody waits for the end.
     Stop(oneshot::Sender<()>),
 }
@@ -55,8 +58,19 @@ struct State {
     batch: Batch,
     /// Whether a batch is being written.
     writing: bool,
+    /// Whether it is unknown what became of the batch before.
+    stalled: bool,
+    /// Whether the deciding thread's pool is of no more use.
+    anew: bool,
     order: Option<Order>,
     stop: Option<oneshot::Sender<()>>,
+}
+
+impl State {
+    /// Whether there is nothing to do for the writing thread.
+    fn is_idle(&self) -> bool {
+        self.batch.is_empty() && self.stop.is_none() && !self.anew
+    }
 }
 
 /// The open batch.
@@ -87,7 +101,7 @@ impl Pipe {
     /// Adds to the open batch; waits while that is full.
     pub(super) fn push(&self, reign: u64, mut more: Batch) -> Pushed {
         let mut state = self.state();
-        while state.open && state.reign == reign && state.batch.is_full() {
+        while state.open && state.reign == reign && !state.stalled && state.batch.is_full() {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if !state.open || state.reign != reign {
@@ -114,8 +128,8 @@ impl Pipe {
     pub(super) fn take(&self, wait: Duration) -> Work {
         let mut state = self.state();
         state.writing = false;
-        if state.batch.is_empty() && state.stop.is_none() {
-            let idle = |state: &mut State| state.batch.is_empty() && state.stop.is_none();
+        if state.is_idle() {
+            let idle = |state: &mut State| state.is_idle();
             state = self.work.wait_timeout_while(state, wait, idle).unwrap_or_else(PoisonError::into_inner).0;
         }
         if !state.batch.is_empty() {
@@ -127,8 +141,32 @@ impl Pipe {
         }
         match state.stop.take() {
             Some(stop) => Work::Stop(stop),
+            None if std::mem::take(&mut state.anew) => Work::Anew,
             None => Work::Nothing,
         }
+    }
+
+    /// Says that it is unknown, or known again, what became of the batch before.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.state().stalled = stalled;
+        self.room.notify_one();
+    }
+
+    /// Has the pool of this reign read anew once everything is written that was decided with it.
+    pub(super) fn read_anew(&self, reign: u64) {
+        let mut state = self.state();
+        if state.open && state.reign == reign {
+            state.anew = true;
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits at most `wait` for somebody who waits for the end; says whether somebody does.
+    pub(super) fn is_stopping(&self, wait: Duration) -> bool {
+        let goes_on = |state: &mut State| state.stop.is_none();
+        let waited = self.work.wait_timeout_while(self.state(), wait, goes_on);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop.is_some()
     }
 
     /// Begins another reign with an order to the deciding thread; gives what was open of the one before.
@@ -136,6 +174,8 @@ impl Pipe {
         let mut state = self.state();
         state.reign = state.reign.wrapping_add(1);
         state.open = open;
+        state.stalled = false;
+        state.anew = false;
         state.order = order;
         let batch = std::mem::take(&mut state.batch);
         drop(state);

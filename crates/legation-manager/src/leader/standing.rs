@@ -251,6 +251,22 @@ pub(crate) fn standby(leader: &str) -> Rejection {
     refusal.got(leader).fix(format!("go to the leader: {leader}"))
 }
 
+/// The pool is being read anew after a defect.
+pub(super) fn read_anew() -> Rejection {
+    Rejection::new("manager.busy", "the pool")
+        .expected("what the journal says")
+        .got("being read anew from the journal, after a defect of this program")
+        .fix("try again in a moment")
+}
+
+/// It will not be found out here whether something was written.
+pub(super) fn cannot_tell(why: &str) -> Rejection {
+    Rejection::new("manager.unsettled", "writing to the journal")
+        .expected("a durable record, or none")
+        .got(format!("{why}; it may have been written, or not"))
+        .fix("look whether it happened once the journal is back, or repeat it under the same idempotency key")
+}
+
 /// The journal cannot be written.
 pub(super) fn cannot_append(why: &str) -> Rejection {
     Rejection::new("journal.append", "writing to the journal").expected("a durable record").got(why).fix(

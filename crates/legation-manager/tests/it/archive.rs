@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -165,6 +166,40 @@ fn a_store_that_is_away_is_no_lost_record() {
     let why = runtime().block_on(archive.receipt(world.pool.receipt_outline(done).unwrap())).unwrap_err();
     assert_eq!(why.check, "archive.store");
     assert!(why.got.contains("away") && !why.fix.is_empty(), "{why}");
+}
+
+/// A store that answers once it is let.
+struct Slow {
+    inner: Box<dyn Records>,
+    go: mpsc::Receiver<()>,
+}
+
+impl Records for Slow {
+    fn records(&mut self, at: &[Seq]) -> Result<Vec<Record>, JournalError> {
+        let _ = self.go.recv();
+        self.inner.records(at)
+    }
+}
+
+#[test]
+fn what_goes_to_agents_does_not_wait_for_what_clients_ask() {
+    let (world, done, waits) = world();
+    let door = || store(&world.records).archive().unwrap();
+    let (let_go, go) = mpsc::channel();
+    let clients = Archive::new(Box::new(Slow { inner: door(), go }), 1 << 20);
+    let agents = clients.beside(door());
+    let outline = world.pool.receipt_outline(done).unwrap();
+    let needs = world.pool.needs(waits, world.now).unwrap();
+    runtime().block_on(async {
+        let asked = tokio::spawn(async move { clients.receipt(outline).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let told = tokio::time::timeout(Duration::from_secs(5), agents.needs(needs)).await;
+        assert_eq!(told.expect("it does not wait").unwrap().len(), 1);
+        assert!(!asked.is_finished());
+        drop(let_go);
+        asked.await.unwrap().unwrap();
+        assert!(agents.kept() > 0, "both keep what either read");
+    });
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use legation_core::{Seq, Term};
+use legation_core::{Digest, EnclaveId, Seq, Term};
 use legation_manager::journal::{Journal, JournalError, sqlite::SqliteJournal};
-use legation_pool::{RECORD_VERSION, Record};
+use legation_pool::{Event, RECORD_VERSION, Record};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -95,6 +95,30 @@ fn what_was_appended_outlives_the_process() {
     let mut copied = copy.open();
     assert_eq!(read(&mut copied, 0).unwrap(), read(&mut journal, 0).unwrap());
     assert_eq!(copied.head().unwrap().term(), Term(4));
+}
+
+/// Whoever reads for long keeps the write-ahead log from beginning anew, and nobody from appending.
+#[test]
+fn who_reads_for_long_keeps_nobody_from_appending() {
+    let disk = Disk::new();
+    let mut journal = disk.open();
+    fill(&mut journal, 1);
+    let reader = Connection::open(disk.path()).unwrap();
+    reader.execute_batch("begin").unwrap();
+    let seen = || reader.query_row("select count(*) from journal", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(seen(), 1);
+    // Several checkpoints, 8 MiB apart.
+    let why = "x".repeat(1 << 20);
+    for seq in 2..=36_u64 {
+        let mut large = record(seq, 1);
+        large.event = Event::Left { enclave: EnclaveId::new(Digest::of(&seq.to_be_bytes())), why: why.clone() };
+        let begun = Instant::now();
+        journal.append(Term(1), Seq(seq - 1), &[large]).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(2), "record {seq} took {:?}", begun.elapsed());
+    }
+    assert_eq!(seen(), 1, "it reads what was there when it began");
+    drop(reader);
+    assert_eq!(read(&mut journal, 0).unwrap().len(), 36);
 }
 
 #[test]

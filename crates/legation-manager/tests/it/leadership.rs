@@ -313,6 +313,30 @@ fn an_exclusive_store_needs_no_renewing() {
     assert_eq!(a.turn(&world).unwrap(), ["not done"]);
 }
 
+/// Position and term come again where a copy of the journal took its place: which record it is does not.
+#[test]
+fn a_snapshot_of_a_journal_that_was_lost_is_passed_over() {
+    let (lost, kept) = (World::new(), World::new());
+    let mut ends = Vec::new();
+    for (world, what) in [(&lost, "c0ffee00"), (&kept, "deadbeef")] {
+        let mut manager = world.manager("a");
+        manager.turn(world).unwrap();
+        assert!(matches!(manager.decide(world, what), Fate::Durable));
+        ends.push(manager.pool.unwrap());
+    }
+    let [before, after] = &ends[..] else { panic!("two journals") };
+    assert_eq!((before.seq(), before.term()), (after.seq(), after.term()));
+    let mut store = lost.store.clone();
+    store.save_snapshot(before.seq(), &before.snapshot().unwrap()).unwrap();
+    let recovered = recover(&mut store, Limits::default()).unwrap();
+    assert_eq!((&recovered.pool, recovered.snapshot), (before, Some(before.seq())));
+    // The journal is another; the snapshot stayed.
+    let copy = kept.records();
+    store.damage_records(|records| *records = copy);
+    let recovered = recover(&mut store, Limits::default()).unwrap();
+    assert_eq!((&recovered.pool, recovered.snapshot), (after, None));
+}
+
 #[test]
 fn recovery_reads_the_newest_good_snapshot_and_what_follows() {
     let world = World::new();

@@ -10,6 +10,7 @@ mod journal_contract;
 mod leader;
 mod leadership;
 mod postgres;
+mod sizes;
 mod speed;
 #[expect(dead_code, reason = "the world of the pool's own tests has more than measurements need")]
 #[path = "../../../legation-pool/tests/it/world.rs"]

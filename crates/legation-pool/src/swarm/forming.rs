@@ -111,6 +111,10 @@ impl Pool {
 
     pub(crate) fn absorb_joined(&mut self, membership: &Signed<Membership>) -> Option<()> {
         let swarm = self.tasks.get_mut(&membership.task)?.swarm.as_mut()?;
+        let enclave = membership.enclave.enclave_id();
+        if let Some(seat) = swarm.seats.values_mut().find(|seat| seat.enclave == enclave) {
+            seat.joined = true;
+        }
         let round = swarm.rounds.last_mut()?;
         round.memberships.push(membership.clone());
         round.memberships.sort_by_key(|m| m.enclave.enclave_id());

@@ -1,6 +1,10 @@
 //! Seating: members are chosen one after another by the index, each held for the length of the question as an estimate holds
 //! what it finds, and given back; then there is one record of all, or none.
 //!
+//! Every round has as many members as must be, the first one all of them. Whoever stays is shown by a passport that counts now, or
+//! loses its seat before the round is made. Those who would have nothing to do are not looked for: while as many as must be are
+//! left, a fragment has to wait.
+//!
 //! The choice is greedy: each member is the best beside those before it. Where rules of spread ask for what all share (`same`),
 //! the first member decides which; a gang that this misses waits, and is tried again.
 
@@ -8,52 +12,101 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
     EnclaveId, LeaseId, MicroUsd, Rejection, Signed, TaskId, UnixTime, dsse,
+    prefer::Preferences,
     statement::Placement,
     swarm::{Member, Seat, Seating},
     task::Fragment,
 };
 
-use super::{HeldSeat, Round, Swarm, seat_cost};
+use super::{HeldSeat, ROUNDS_PER_TASK_MAX, Round, Swarm, seat_cost};
 use crate::{
     apply::Change,
-    event::{Effect, Event},
+    event::{Effect, Event, LeaseEnd},
+    fair::Cost,
+    lapse::LAPSED,
     place::{self, Choice},
     pool::{Env, Pool},
-    queue::Class,
-    task::TaskState,
+    queue::{Class, flow_of},
+    task::{Phase, Task, TaskState},
     wanted::Wanted,
 };
 
 /// Enclaves that are looked at beyond the members wanted, where rules of placement speak about single fragments.
 const DETOURS_MAX: usize = 64;
 
+/// What decides whether a swarm that never had a seat finds any: the same for all that ask for the same.
+pub(super) type Asked = (Class, u16, Preferences);
+
 impl Pool {
     /// Seats a swarm that has none, all or none; gives a swarm that lost members others, as many as there are. Where nobody is
-    /// found and the last round can never be formed, those who are left make a new one.
-    pub(super) fn seat_swarm(&mut self, id: TaskId, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
+    /// found and the last round can never be formed, those who are left make a new one. What finds nothing is noted in `vain`, and
+    /// not looked for again within the same command.
+    pub(super) fn seat_swarm(
+        &mut self,
+        id: TaskId,
+        vain: &mut Vec<Asked>,
+        env: &Env<'_>,
+        out: &mut Change,
+    ) -> Result<(), Rejection> {
         let Some((task, terms, swarm)) = self.swarm(id) else { return Ok(()) };
         if task.state != TaskState::Live || task.fragments.iter().all(|f| f.done.is_some()) {
             return Ok(());
         }
         let (members, least) = (usize::from(terms.members), usize::from(terms.least()));
         let held = swarm.seats.len();
-        let (broken, seatings) = (swarm.is_broken(), swarm.seatings);
+        let (broken, seatings, rounds) = (swarm.is_broken(), swarm.seatings, swarm.rounds.len());
+        let waits = held < least || task.fragments.iter().any(|f| f.phase == Phase::Queued);
+        let asked = if swarm.gone.is_empty() && held == 0 { self.asked(task) } else { None };
+        if asked.as_ref().is_some_and(|asked| vain.contains(asked)) {
+            return Ok(());
+        }
         if held == 0 && seatings >= self.limits.attempts_max {
             let reason = format!("its swarm was seated {seatings} times and dissolved each time");
             return self.end_task(id, TaskState::Failed { reason }, env, out);
         }
-        let chosen = if held < members { self.choose_gang(id, members - held, env.now) } else { Vec::new() };
+        let lacks = if waits { members.saturating_sub(held) } else { 0 };
+        let chosen = if lacks > 0 { self.choose_gang(id, lacks, env.now) } else { Vec::new() };
         let enough = match held {
             0 => chosen.len() == members,
-            _ => !chosen.is_empty() || (broken && held >= least),
+            _ => held.saturating_add(chosen.len()) >= least && (broken || !chosen.is_empty()),
         };
         if !enough {
+            vain.extend(asked);
             return Ok(());
+        }
+        let unproven = self.unproven_members(id, env.now);
+        if let Some((_, first)) = unproven.first() {
+            let why = Rejection::new(LAPSED, format!("passports of enclave {}", first.short()))
+                .expected("one that holds, of a verifier of this tenant's work, and that satisfies the task")
+                .got("none")
+                .fix("its agent must attest again: see `legation enclave show`");
+            let seats: Vec<_> = unproven.iter().map(|(lease, _)| *lease).collect();
+            self.end_seats(id, &seats, LeaseEnd::Lapsed { why }, env, out)?;
+            return self.seat_swarm(id, vain, env, out);
+        }
+        if rounds >= ROUNDS_PER_TASK_MAX {
+            let reason = format!("its swarm had {rounds} rounds, as many as a task may have");
+            return self.end_task(id, TaskState::Failed { reason }, env, out);
         }
         let seating = self.seating(id, &chosen, env)?;
         out.record(self, env, Event::SwarmSeated { seating: Box::new(seating) })?;
         self.enlist_all(id, out);
         Ok(())
+    }
+
+    /// What a swarm that never had a seat asks for, where that alone decides: no rules of placement look at single fragments.
+    fn asked(&self, task: &Task) -> Option<Asked> {
+        let terms = task.request.swarm.as_ref().filter(|_| self.is_unruled(&task.request))?;
+        let class = Class::of_fragment(&task.request, &terms.seat_of(&task.request));
+        Some((class, terms.members, task.request.prefer.clone()))
+    }
+
+    /// Members of which no passport counts any more for what they have a seat for.
+    fn unproven_members(&self, id: TaskId, now: UnixTime) -> Vec<(LeaseId, EnclaveId)> {
+        let Some((task, terms, swarm)) = self.swarm(id) else { return Vec::new() };
+        let spec = terms.seat_of(&task.request);
+        let seats = swarm.seats.iter().map(|(lease, seat)| (*lease, seat.enclave));
+        seats.filter(|(_, enclave)| self.passport_to_show(id, &spec, *enclave, now).is_none()).collect()
     }
 
     /// Up to `wanted` enclaves that could be members beside those that are: none stays held.
@@ -139,10 +192,11 @@ impl Pool {
         for (lease, seat) in &swarm.seats {
             let said = swarm.rounds.iter().rev().find_map(|r| r.seating.seat(seat.enclave));
             let said = said.filter(|s| s.member.lease == *lease).ok_or_else(|| defect("a seat that nobody gave"))?;
-            let passport = self.passport_to_show(id, &spec, seat.enclave, env.now).unwrap_or(said.member.passport);
+            let passport = self.passport_to_show(id, &spec, seat.enclave, env.now);
+            let passport = passport.ok_or_else(|| defect("a member that nothing proves"))?;
             seats.push(Seat { member: Member { passport, ..said.member }, ..said.clone() });
         }
-        let life = spec.demand.time.seconds_up().saturating_add(self.limits.lease_margin_seconds);
+        let life = self.seat_seconds(&spec.demand);
         for (n, choice) in (1..).zip(chosen) {
             let enclave = self.enclaves.get(&choice.enclave).ok_or_else(|| defect("a chosen enclave"))?;
             let passport = self.passport_to_show(id, &spec, choice.enclave, env.now);
@@ -230,14 +284,13 @@ impl Pool {
         if stay != swarm.seats.len() || !counted {
             return Err("a seating leaves a seat out, or its new seats are not counted by one");
         }
-        let all = usize::from(terms.members);
-        if seating.seats.len() > all || (swarm.seats.is_empty() && seating.seats.len() != all) {
+        let (all, least) = (usize::from(terms.members), usize::from(terms.least()));
+        let few = if swarm.seats.is_empty() { all } else { least };
+        if !(few..=all).contains(&seating.seats.len()) {
             return Err("a swarm is seated in part, or by too many");
         }
-        let proven = |s: &Seat| {
-            let proof = self.enclaves.get(&s.member.enclave).and_then(|e| e.proof_by(s.member.passport));
-            proof.is_some() || swarm.proofs.contains_key(&s.member.passport)
-        };
+        let proven =
+            |s: &Seat| self.enclaves.get(&s.member.enclave).is_some_and(|e| e.proof_by(s.member.passport).is_some());
         if seating.seats.iter().all(proven) { Ok(()) } else { Err("a seat is given by a passport that is not known") }
     }
 
@@ -250,6 +303,7 @@ impl Pool {
         let least = usize::from(task.request.swarm.as_ref()?.least());
         let swarm: &mut Swarm = task.swarm.as_mut()?;
         swarm.seatings = swarm.seatings.saturating_add(u32::from(swarm.seats.is_empty()));
+        let mut given = 0_u128;
         for seat in &seating.seats {
             let Member { enclave: of, passport, lease } = seat.member;
             if let Some(proof) = self.enclaves.get(&of).and_then(|e| e.proof_by(passport)) {
@@ -267,6 +321,7 @@ impl Pool {
                 cost_max,
                 return_by: None,
                 work: None,
+                joined: false,
             };
             swarm.seats.insert(lease, held);
             self.seats.insert(lease, id);
@@ -277,9 +332,17 @@ impl Pool {
             enclave.take(lease, &demand);
             self.classes.room(enclave);
             self.last_lease = self.last_lease.max(lease);
+            given = given.saturating_add(1);
         }
+        // Seats count as what waited for them would.
+        let (cost, weight) = (self.classes.offered().cost(&demand), self.accounts.of(&tenant).terms.weight);
+        self.queue.charge(&flow_of(&task.request), Cost(cost.0.saturating_mul(given)), weight);
         if swarm.seats.len() >= least {
             swarm.short_since = None;
+        }
+        // Nothing can rest on a round that was not formed: who joined it is of no more use.
+        for round in swarm.rounds.iter_mut().filter(|round| !round.is_formed()) {
+            round.memberships = Vec::new();
         }
         swarm.rounds.push(Round { seating: seating.clone(), memberships: Vec::new(), join_by });
         Some(())

@@ -4,6 +4,7 @@ use legation_core::{EnclaveId, FragmentIndex, LeaseId, MicroUsd, ProviderId, Reg
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event::LeaseEnd,
     pool::Pool,
     task::{Attempt, Task, TaskState},
 };
@@ -100,7 +101,8 @@ impl SwarmView {
             _ => SwarmStage::Dissolved,
         };
         let repeated = task.fragments.iter().filter(|f| {
-            f.copy.is_some() || f.attempts.iter().any(|a| a.ended == Some(crate::event::LeaseEnd::Superseded))
+            let raced = |end: &LeaseEnd| matches!(end, LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. });
+            f.copy.is_some() || f.attempts.iter().any(|a| a.ended.as_ref().is_some_and(raced))
         });
         Some(Self {
             stage,

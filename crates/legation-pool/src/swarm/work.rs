@@ -1,16 +1,19 @@
-//! Work: whatever waits goes to whoever of the formed round is free; when nothing waits, what straggles is given to another as
-//! well. The first good report wins, and the other lease ends without blame.
+//! Work: whatever waits goes to whoever of the formed round is free and has the time for it; when nothing waits, what straggles is
+//! given to another as well. The first good report wins, and the other lease ends without blame; one that fails while another goes
+//! on ends alone.
 
-use legation_core::{EnclaveId, FragmentIndex, LeaseId, Rejection, TaskId, UnixTime, swarm::SeatRef};
+use legation_core::{
+    EnclaveId, FragmentId, FragmentIndex, LeaseId, Rejection, TaskId, UnixTime, swarm::SeatRef, task::Fragment,
+};
 
-use super::{HeldSeat, Round, fragment_id};
+use super::{HeldSeat, Round, bars, fragment_id};
 use crate::{
     apply::Change,
     enclave::{Enclave, Presence},
     event::LeaseEnd,
     place::Choice,
     pool::{Env, Pool},
-    task::{Phase, Task, TaskState},
+    task::{FragmentState, Phase, Task, TaskState},
 };
 
 /// Finished fragments of a module in the same task before another is called a straggler.
@@ -76,11 +79,11 @@ impl Pool {
         let spec = task.request.fragment(index)?;
         let state = task.fragments.get(usize::try_from(index.0).ok()?)?;
         let holders: Vec<EnclaveId> = state.leases().filter_map(|l| self.leases.get(&l).map(|l| l.enclave)).collect();
+        let failed = |of: EnclaveId| state.attempts.iter().any(|a| a.enclave == of && has_failed(a.ended.as_ref()));
         let eligible = free.iter().filter(|one| {
             let of = one.seat.enclave;
-            !holders.contains(&of)
-                && task.tried(index, of).is_none()
-                && now.plus(spec.demand.time.seconds_up()) <= one.seat.until
+            let vain = holders.contains(&of) || (!holders.is_empty() && failed(of));
+            !vain && bars(&state.attempts, of).is_none() && self.has_time(one.seat, spec, now)
         });
         let mut eligible = eligible.filter_map(|one| {
             let enclave = self.enclaves.get(&one.seat.enclave)?;
@@ -111,7 +114,8 @@ impl Pool {
             .zip(&task.fragments)
             .filter_map(|(index, state)| {
                 let Phase::Leased { lease } = state.phase else { return None };
-                let lease = self.leases.get(&lease).filter(|l| l.offered && state.copy.is_none())?;
+                let again = state.copy.is_none() && !was_repeated_in_vain(state, lease);
+                let lease = self.leases.get(&lease).filter(|l| l.offered && again)?;
                 let ran = now.since(lease.from).saturating_mul(1_000_000);
                 let usual = usual_micros(task, index)?;
                 let slow = u128::from(ran) * 100 > u128::from(usual) * u128::from(percent);
@@ -122,10 +126,29 @@ impl Pool {
         slow.into_iter().map(|(_, index)| index).collect()
     }
 
+    /// Whether a fragment could begin in a seat now: it has the time to be granted and to run there.
+    fn has_time(&self, seat: &HeldSeat, fragment: &Fragment, now: UnixTime) -> bool {
+        let begun = now.plus(self.limits.grant_seconds).plus(self.limits.lease_margin_seconds);
+        begun.plus(fragment.demand.time.seconds_up()) <= seat.until
+    }
+
+    /// Whether any fragment that is not done could begin in a seat now.
+    pub(super) fn is_of_use(&self, task: &Task, seat: &HeldSeat, now: UnixTime) -> bool {
+        let mut left = task.request.indexed().zip(&task.fragments).filter(|(_, state)| state.done.is_none());
+        left.any(|((_, fragment), _)| self.has_time(seat, fragment, now))
+    }
+
+    /// Whether two leases work on a fragment.
+    pub(crate) fn is_repeated(&self, fragment: FragmentId) -> bool {
+        let task = self.tasks.get(&fragment.task);
+        let state = task.and_then(|task| task.fragments.get(usize::try_from(fragment.index.0).ok()?));
+        state.is_some_and(|state| state.leases().count() > 1)
+    }
+
     /// Ends the other leases of a fragment that was reported: they lost the race.
     pub(crate) fn supersede(
         &mut self,
-        fragment: legation_core::FragmentId,
+        fragment: FragmentId,
         winner: LeaseId,
         env: &Env<'_>,
         out: &mut Change,
@@ -161,6 +184,17 @@ impl Pool {
             false => Ok(()),
         }
     }
+}
+
+/// Whether a try ended by a failure of its own that did not count, for another went on.
+fn has_failed(end: Option<&LeaseEnd>) -> bool {
+    matches!(end, Some(LeaseEnd::FailedCopy { .. }))
+}
+
+/// Whether a copy of what runs under `lease` failed, or was not granted: another would come to the same.
+fn was_repeated_in_vain(state: &FragmentState, lease: LeaseId) -> bool {
+    let vain = |end: Option<&LeaseEnd>| has_failed(end) || end == Some(&LeaseEnd::NotGranted);
+    state.attempts.iter().any(|a| a.lease > lease && vain(a.ended.as_ref()))
 }
 
 /// The median of what finished fragments of the same module took in this task, in microseconds; nothing of too few.

@@ -11,7 +11,8 @@ fn distances_are_measured_where_the_operator_says_nothing() {
     let (near, far) = (Machine::new("near").at("alpha", "eu-1", 10), Machine::new("far").at("alpha", "us-1", 9));
     let (near_id, far_id) = (near.id, far.id);
     let mut world = World::new([near, far]);
-    let trip = |from: &str, to: &str, ms| RoundTrip { from: Region::new(from).unwrap(), to: Region::new(to).unwrap(), ms };
+    let trip =
+        |from: &str, to: &str, ms| RoundTrip { from: Region::new(from).unwrap(), to: Region::new(to).unwrap(), ms };
     let records = |world: &mut World, command| world.apply(command).unwrap().records.len();
     let measured = |rows: Vec<RoundTrip>| Command::MeasureDistances { rows };
     assert_eq!(records(&mut world, measured(vec![trip("eu-1", "eu-1", 1), trip("eu-1", "us-1", 80)])), 1);
@@ -41,4 +42,20 @@ fn distances_are_measured_where_the_operator_says_nothing() {
     world.apply(Command::SetDistances { rows, author: "operator".into() }).unwrap();
     assert_eq!(wanted(&mut world, "by the table", 50), Some(far_id));
     assert_eq!(known(&world).len(), 4);
+}
+
+/// Regions that no enclave is in make room for others, and not before there is none.
+#[test]
+fn regions_that_nobody_is_in_any_more_take_no_room() {
+    let mut world = World::new([Machine::new("near")]);
+    let region = |name: &str| Region::new(name).unwrap();
+    let trip = |to: &str| RoundTrip { from: region("eu-1"), to: region(to), ms: 80 };
+    let junk = (0..600).map(|n| trip(&format!("junk-{n}"))).collect();
+    world.apply(Command::MeasureDistances { rows: junk }).unwrap();
+    assert_eq!(world.pool.distances().len(), 511, "with the one that they are measured from, as many as may be");
+    world.apply(Command::MeasureDistances { rows: vec![trip("eu-1")] }).unwrap();
+    assert_eq!(world.pool.distances().len(), 512);
+    world.apply(Command::MeasureDistances { rows: vec![trip("us-1")] }).unwrap();
+    let known: Vec<_> = world.pool.distances().into_iter().map(|known| known.to.to_string()).collect();
+    assert_eq!(known, ["eu-1", "us-1"]);
 }

@@ -135,3 +135,41 @@ fn what_comes_late_changes_nothing() {
     world.lose(enclave);
     assert!(world.lose(enclave).records.is_empty());
 }
+
+#[test]
+fn a_cordon_is_of_the_machine_and_a_drain_of_the_boot() {
+    let mut world = World::new([Machine::new("a")]);
+    let enclave = *world.pool.enclaves().keys().next().unwrap();
+    world.apply(cordon(enclave)).unwrap();
+    world.apply(Command::Drain { enclave }).unwrap();
+    world.lose(enclave);
+    let again = world.machines[&enclave].reboot("a, once more");
+    let again = world.attest(again).unwrap();
+    world.arrive(again, &[]);
+    assert_eq!(world.pool.enclaves()[&again].presence, legation_pool::Presence::Here);
+    assert_eq!(world.pool.enclave_view(again, world.now).unwrap().hold.unwrap().why, "a fan is loud");
+    let waits = world.submit_granted(vec![fragment("waits")]);
+    assert_eq!(world.phase(waits, 0), Phase::Queued);
+    world.apply(uncordon(again)).unwrap();
+    assert!(world.lease(waits, 0).is_some());
+}
+
+#[test]
+fn a_cordon_is_lifted_of_one_that_is_not_there() {
+    let limits = Limits { enclaves_max: 1, ..limits() };
+    let mut world = World::with(limits, [Machine::new("a")]);
+    let enclave = *world.pool.enclaves().keys().next().unwrap();
+    world.apply(cordon(enclave)).unwrap();
+    world.lose(enclave);
+    world.wait(2 * HOUR);
+    // There is room for one: another machine takes its place, and is not cordoned.
+    let other = world.attest(Machine::new("b")).unwrap();
+    assert!(!world.pool.enclaves().contains_key(&enclave));
+    assert!(world.pool.enclaves()[&other].hold.is_none());
+    assert_eq!(world.apply(uncordon(enclave)).unwrap().records.len(), 1);
+    assert_eq!(world.refused(uncordon(enclave)), "pool.enclave", "nothing is left of it");
+    world.wait(2 * HOUR);
+    let again = world.attested(&world.machines[&enclave]);
+    world.apply(again).unwrap();
+    assert!(world.pool.enclaves()[&enclave].hold.is_none());
+}

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod archive;
+mod distances;
 mod enclaves;
 mod estimates;
 mod explain;

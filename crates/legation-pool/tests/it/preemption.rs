@@ -4,7 +4,7 @@ use legation_core::{
     EnclaveId, FragmentId, FragmentIndex, LeaseId, Millicores, Millis, TaskId, TenantId, dsse::sign, prefer::Priority,
     task::Fragment,
 };
-use legation_pool::{AccountTerms, Command, Event, LeaseEnd, Limits, Phase, TaskState};
+use legation_pool::{AccountTerms, Command, Event, LeaseEnd, Limits, Phase, Quota, TaskState};
 
 use crate::world::*;
 
@@ -60,7 +60,7 @@ fn more_urgent_work_takes_a_place_after_a_grace() {
     assert_eq!((makes_way(&world, older), makes_way(&world, newer)), (false, true));
     let view = world.pool.task_view(newer).unwrap();
     let preempted = view.fragments[0].preempted.clone().unwrap();
-    assert_eq!((preempted.by, preempted.until), (first(urgent), world.now.plus(30)));
+    assert_eq!((preempted.by, preempted.until), (Some(first(urgent)), world.now.plus(30)));
     assert!(world.pool.task_view(urgent).unwrap().fragments[0].claim.is_some());
     // Nobody slips in when the other slot becomes free: the claimant does, and the victim is spared.
     let (lease, _) = world.lease(older, 0).unwrap();
@@ -77,7 +77,7 @@ fn more_urgent_work_takes_a_place_after_a_grace() {
     let done = world.wait(1);
     let fragment = first(newer);
     let tenant = TenantId::new("urgent").unwrap();
-    let end = LeaseEnd::Preempted { by: first(second), tenant, priority: Priority(7) };
+    let end = LeaseEnd::Preempted { by: Some(first(second)), tenant: Some(tenant), priority: Priority(7) };
     let ended = Event::LeaseEnded { lease: victim.0, why: end.clone() };
     assert_eq!(done.records[0].event, ended);
     assert!(
@@ -174,4 +174,78 @@ fn a_victim_that_reports_in_time_is_done() {
     world.run(lease);
     assert_eq!(world.state(victim), TaskState::Completed);
     assert!(world.lease(urgent, 0).is_some());
+}
+
+#[test]
+fn nobody_makes_way_beyond_the_claimants_quota() {
+    let mut world = World::new(["a", "b", "c"].map(|name| Machine::new(name).slots(1)));
+    account(&mut world, "victim", false, true);
+    let limited = |leases| AccountTerms {
+        may_preempt: true,
+        priority_max: Priority(9),
+        quota: Quota { leases: Some(leases), ..Quota::default() },
+        ..AccountTerms::default()
+    };
+    let set = |world: &mut World, terms| {
+        let tenant = Some(TenantId::new("urgent").unwrap());
+        world.apply(Command::SetAccount { tenant, terms, as_of: None, author: "operator".into() }).unwrap();
+    };
+    set(&mut world, limited(1));
+    let victims: Vec<_> = (0..3).map(|_| submit(&mut world, "victim", 4, vec![cores(500)])).collect();
+    let pushed = |world: &World| victims.iter().filter(|task| makes_way(world, **task)).count();
+    let urgent = submit(&mut world, "urgent", 7, vec![cores(500), cores(500), cores(500)]);
+    assert_eq!(pushed(&world), 1);
+    world.wait(1);
+    assert_eq!(pushed(&world), 1);
+    // What can no longer be used is given up at once, and whoever watches the victim hears of it.
+    let tenant = Some(TenantId::new("urgent").unwrap());
+    let none = Command::SetAccount { tenant, terms: limited(0), as_of: None, author: "operator".into() };
+    let done = world.apply(none).unwrap();
+    assert_eq!(pushed(&world), 0);
+    let told = |task: &TaskId| done.effects.contains(&legation_pool::Effect::TaskChanged { task: *task });
+    assert_eq!(victims.iter().filter(|task| told(task)).count(), 1);
+    assert_eq!(world.phase(urgent, 0), Phase::Queued);
+}
+
+#[test]
+fn claimants_without_hope_are_not_in_the_way_of_others() {
+    let mut world = World::new([Machine::new("a").slots(1)]);
+    account(&mut world, "a-hopeless", true, false);
+    account(&mut world, "urgent", false, false);
+    let urgent = submit(&mut world, "victim", 4, vec![cores(500)]);
+    account(&mut world, "victim", false, true);
+    for n in 0..40 {
+        let mut piece = cores(4000);
+        piece.demand.time = Millis(600_000 + n);
+        submit(&mut world, "a-hopeless", 9, vec![piece]);
+    }
+    let waits = submit(&mut world, "urgent", 7, vec![cores(500)]);
+    assert!(!makes_way(&world, urgent));
+    account(&mut world, "urgent", true, false);
+    for _ in 0..60 {
+        world.wait(1);
+        if world.pool.claim(first(waits)).is_some() {
+            return;
+        }
+    }
+    panic!("nobody looked at {waits}");
+}
+
+#[test]
+fn tenants_are_not_told_who_the_others_are() {
+    let (mut world, _, newer) = held();
+    submit(&mut world, "urgent", 7, vec![cores(500)]);
+    let enclave = *world.pool.enclaves().keys().next().unwrap();
+    let view = world.pool.task_view(newer).unwrap();
+    assert!(view.fragments[0].preempted.as_ref().unwrap().tenant.is_some(), "the operator is told");
+    let shown = |world: &World| serde_json::to_string(&world.pool.task_view(newer).unwrap().discreet()).unwrap();
+    assert!(!shown(&world).contains("urgent"), "{}", shown(&world));
+    assert_eq!(view.discreet().fragments[0].preempted.as_ref().unwrap().priority, Priority(7));
+    let kept = world.pool.enclave_view(enclave, world.now).unwrap();
+    assert!(kept.claimed.is_some());
+    assert_eq!((kept.clone().discreet().claimed, kept.kept), (None, Some(Priority(7))));
+    world.wait(31);
+    assert!(matches!(world.tries(newer, 0)[0].1, Some(LeaseEnd::Preempted { tenant: Some(_), .. })));
+    assert!(!shown(&world).contains("urgent"), "{}", shown(&world));
+    assert!(shown(&world).contains("\"preempted\""), "{}", shown(&world));
 }

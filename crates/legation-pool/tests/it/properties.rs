@@ -16,14 +16,16 @@ use std::{
 };
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millis, Rejection, Revocable, Signed, TaskId, Term,
+    Bytes, Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millicores, Millis, Rejection, ReservationId,
+    Revocable, Signed, TaskId, TenantId, Term,
     dsse::sign,
     requirement::Candidate,
     statement::{Office, Outcome, Request},
+    task::Demand,
 };
 use legation_pool::{
     AccountTerms, Applied, Command, Effect, Estimate, Event, IdempotencyKey, LeaseEnd, Limits, Outlook, Phase, Pool,
-    Presence, Quota, Record, TaskState,
+    Presence, Quota, Record, ReservationTerms, TaskState,
 };
 use proptest::{
     prelude::*,
@@ -31,6 +33,10 @@ use proptest::{
 };
 
 use crate::world::*;
+
+mod action;
+
+use action::{Action, action};
 
 /// Small bounds, so that they are met.
 const LIMITS: Limits = Limits {
@@ -56,105 +62,6 @@ const MACHINES: [(&str, &str, u64, u32); 4] =
     [("alpha", "eu-1", 1, 1), ("alpha", "us-1", 2, 2), ("bravo", "eu-1", 2, 2), ("bravo", "us-1", 3, 3)];
 const CASES: u32 = 384;
 const ACTIONS_MAX: usize = 120;
-
-/// One thing that happens. Numbers choose among what is there.
-#[derive(Clone, Debug)]
-enum Action {
-    Attest {
-        machine: usize,
-        life: u64,
-        verifier: usize,
-    },
-    Withdraw {
-        machine: usize,
-        verifier: usize,
-    },
-    Reboot {
-        machine: usize,
-    },
-    /// The agent opens a channel; `forgets` says how much of its work it lost.
-    Arrive {
-        machine: usize,
-        forgets: u8,
-    },
-    Lose {
-        machine: usize,
-    },
-    Drain {
-        machine: usize,
-    },
-    Revoke {
-        machine: usize,
-        kind: u8,
-    },
-    Submit {
-        shape: u8,
-        policy: bool,
-        budget: u64,
-        require: u8,
-        name: u8,
-    },
-    SubmitAgain {
-        pick: usize,
-    },
-    Grant {
-        pick: usize,
-        flaw: u8,
-    },
-    Refuse {
-        pick: usize,
-        stranger: bool,
-    },
-    Report {
-        pick: usize,
-        flaw: u8,
-    },
-    Cancel {
-        pick: usize,
-    },
-    BeginTerm {
-        grows: bool,
-        successor: bool,
-    },
-    /// The operator sets the tenant's account, or the default one.
-    Account {
-        own: bool,
-        budget: u64,
-        leases: u64,
-        tasks: u64,
-        cpu: u64,
-    },
-    Wait(u64),
-    Back(u64),
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    let machine = || 0..MACHINES.len();
-    let pick = || 0..64_usize;
-    prop_oneof![
-        8 => (machine(), prop_oneof![Just(3600_u64), 1..200_u64], prop_oneof![3 => Just(0_usize), 2 => 1..3_usize])
-            .prop_map(|(machine, life, verifier)| Action::Attest { machine, life, verifier }),
-        1 => (machine(), 0..3_usize).prop_map(|(machine, verifier)| Action::Withdraw { machine, verifier }),
-        1 => machine().prop_map(|machine| Action::Reboot { machine }),
-        8 => (machine(), 0..4_u8).prop_map(|(machine, forgets)| Action::Arrive { machine, forgets }),
-        3 => machine().prop_map(|machine| Action::Lose { machine }),
-        1 => machine().prop_map(|machine| Action::Drain { machine }),
-        1 => (machine(), 0..8_u8).prop_map(|(machine, kind)| Action::Revoke { machine, kind }),
-        10 => (0..9_u8, any::<bool>(), prop_oneof![Just(1_000_000_u64), 0..120_u64], 0..4_u8, 0..12_u8)
-            .prop_map(|(shape, policy, budget, require, name)| Action::Submit { shape, policy, budget, require, name }),
-        2 => pick().prop_map(|pick| Action::SubmitAgain { pick }),
-        12 => (pick(), 0..8_u8).prop_map(|(pick, flaw)| Action::Grant { pick, flaw }),
-        4 => (pick(), any::<bool>()).prop_map(|(pick, stranger)| Action::Refuse { pick, stranger }),
-        12 => (pick(), 0..10_u8).prop_map(|(pick, flaw)| Action::Report { pick, flaw }),
-        2 => pick().prop_map(|pick| Action::Cancel { pick }),
-        2 => (any::<bool>(), any::<bool>()).prop_map(|(grows, successor)| Action::BeginTerm { grows, successor }),
-        2 => (any::<bool>(), 0..400_u64, 0..5_u64, 0..8_u64, 0..30_u64).prop_map(|(own, budget, leases, tasks, cpu)| {
-            Action::Account { own, budget, leases, tasks, cpu }
-        }),
-        10 => prop_oneof![8 => 0..40_u64, 2 => 40..200_u64, 1 => 200..5000_u64].prop_map(Action::Wait),
-        1 => (0..20_u64).prop_map(Action::Back),
-    ]
-}
 
 /// What happened how often, over all histories: a generator that no longer reaches something fails the test.
 #[derive(Default)]
@@ -341,6 +248,13 @@ impl<'a> History<'a> {
             }
             Action::Lose { machine } => Command::Lost { enclave: id(machine), why: "reset".into() },
             Action::Drain { machine } => Command::Drain { enclave: id(machine) },
+            Action::Cordon { machine } => {
+                Command::Cordon { enclave: id(machine), why: "loud".into(), author: "operator".into() }
+            }
+            Action::Uncordon { machine } => Command::Uncordon { enclave: id(machine), author: "operator".into() },
+            Action::Decommission { machine } => {
+                Command::Decommission { enclave: id(machine), why: "sold".into(), author: "operator".into() }
+            }
             Action::Revoke { machine, kind } => {
                 let boot = &self.boots[*machine].0;
                 let what = match kind {
@@ -397,6 +311,25 @@ impl<'a> History<'a> {
                 let tenant = own.then(|| legation_core::TenantId::new("acme").unwrap());
                 Command::SetAccount { tenant, terms, as_of: None, author: "operator".into() }
             }
+            Action::Reserve { seats, cpu, ahead, life } => {
+                let from = self.world.now.plus(*ahead);
+                let terms = ReservationTerms {
+                    tenant: TenantId::new("acme").unwrap(),
+                    name: format!("number-{}", self.world.pool.seq().0),
+                    seats: *seats,
+                    demand: Demand { cpu: Millicores(cpu * 100), memory: Bytes::mib(64), ..Demand::default() },
+                    require: "any".parse().unwrap(),
+                    prefer: Default::default(),
+                    data: Default::default(),
+                    from,
+                    until: from.plus(*life),
+                };
+                Command::Reserve { terms: Box::new(terms), author: "acme".into() }
+            }
+            Action::Unreserve { pick } => {
+                let reservation = self.pick_reservation(*pick)?;
+                Command::CancelReservation { reservation, author: "acme".into() }
+            }
             Action::Wait(seconds) => {
                 self.world.now = self.world.now.plus(*seconds);
                 Command::Tick
@@ -406,6 +339,13 @@ impl<'a> History<'a> {
                 Command::Tick
             }
         })
+    }
+
+    /// One that has not ended.
+    fn pick_reservation(&self, pick: usize) -> Option<ReservationId> {
+        let live = self.world.pool.reservations(|_| true, self.world.now).filter(|r| r.booking.ended.is_none());
+        let live: Vec<_> = live.map(|r| r.reservation).collect();
+        live.get(pick % live.len().max(1)).copied()
     }
 
     fn attest(&mut self, machine: usize, life: u64, verifier: usize) -> Command {
@@ -459,6 +399,8 @@ impl<'a> History<'a> {
             [usize::from(require)]
         .parse()
         .unwrap();
+        // Some of the work is for what is reserved.
+        asked.prefer.reservation = self.pick_reservation(usize::from(shape)).filter(|_| name % 3 == 2);
         asked.expires = now.plus(if name == 0 { 20 } else { HOUR });
         let asked = sign(asked, &self.world.client);
         let grants = match policy && !asked.fragments.is_empty() {
@@ -584,6 +526,7 @@ impl<'a> History<'a> {
                 assert_eq!(enclave.presence, Presence::Here, "leased to one that is not here");
                 assert!(enclave.revoked.is_none(), "leased to one that was revoked");
                 assert!(enclave.cordon.is_none(), "leased to one that is cordoned");
+                assert!(enclave.hold.is_none(), "leased to one that its operator cordoned");
                 assert!(
                     enclave.claimed.is_none_or(|other| other == fragment),
                     "leased to one that is kept for another"
@@ -596,7 +539,9 @@ impl<'a> History<'a> {
                 let room = self.mirror.headroom(&task.request.tenant, &spec.demand);
                 let cost =
                     passport.configuration.rate.charge(spec.demand.cpu, spec.demand.memory, spec.demand.time.0 * 1000);
-                assert_eq!(room.refuses(cost), None, "leased beyond the account");
+                // What works in a seat is paid already.
+                let seated = task.request.prefer.reservation.is_some();
+                assert!(seated || room.refuses(cost).is_none(), "leased beyond the account");
                 let configuration = &passport.configuration;
                 let candidate = Candidate { passport, price_hour: allocation.price_hour };
                 task.request.require.check(&candidate).unwrap();
@@ -632,7 +577,8 @@ impl<'a> History<'a> {
                     LeaseEnd::Lapsed { .. } => "ended: lapsed",
                     LeaseEnd::Preempted { .. } => "ended: preempted",
                     LeaseEnd::TaskEnded => "ended: task",
-                    LeaseEnd::Superseded | LeaseEnd::NotJoined | LeaseEnd::Dissolved { .. } => "ended: swarm",
+                    LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. } => "ended: swarm",
+                    LeaseEnd::NotJoined | LeaseEnd::Dissolved { .. } => "ended: swarm",
                 });
                 if why.blames_enclave() {
                     self.blamed.insert((lease.fragment, lease.enclave));
@@ -653,6 +599,7 @@ impl<'a> History<'a> {
             Event::Draining { .. } => tally.count("draining"),
             Event::Reserved { .. }
             | Event::Reseated { .. }
+            | Event::SeatsShort { .. }
             | Event::ReservationEnded { .. }
             | Event::Cordoned { .. }
             | Event::Uncordoned { .. }
@@ -746,7 +693,17 @@ fn any_history_keeps_the_books() {
         "revoked verifier",
         "ended: task",
         "draining",
+        "cordoned",
+        "uncordoned",
+        "decommissioned",
+        "refused by pool.decommissioned",
         "account set",
+        "reserved",
+        "reseated",
+        "seats-short",
+        "reservation-ended",
+        "refused by reservation.seats",
+        "refused by reservation.early",
         "claimed",
         "ended: preempted",
         "estimated: placed",

@@ -163,17 +163,39 @@ fn a_queue_that_is_full_says_when_to_try_again() {
     let limits = Limits { queue_max: 10, ..limits() };
     let mut world = World::with(limits, [Machine::new("a").slots(1)]);
     submit(&mut world, "one", 4, vec![piece(100, 60); 6]);
-    // Half of it is one tenant's at most.
+    // Half of what the others leave is one tenant's at most; what is placed at once does not count.
     let more = asked(&world, "one", 4, vec![piece(100, 60)]);
     let why = world.submit_with(&more, Vec::new(), None).unwrap_err();
-    assert_eq!((why.check.as_str(), why.expected.as_str()), ("pool.queue", "at most 5 with these"));
+    assert_eq!(
+        (why.check.as_str(), why.expected.as_str()),
+        ("pool.queue", "at most 5 with these, half of what other tenants leave of the queue")
+    );
     assert_eq!(why.fix, "try again in 105 s, when a lease ends; 5 fragments wait now");
-    submit(&mut world, "two", 4, vec![piece(100, 60); 5]);
+    let more = asked(&world, "two", 4, vec![piece(100, 60); 3]);
+    assert_eq!(world.submit_with(&more, Vec::new(), None).unwrap_err().check, "pool.queue");
+    submit(&mut world, "two", 4, vec![piece(100, 60); 2]);
+    submit(&mut world, "three", 4, vec![piece(100, 60)]);
     let more = asked(&world, "three", 4, vec![piece(100, 60)]);
     assert_eq!(world.submit_with(&more, Vec::new(), None).unwrap_err().check, "pool.queue");
     assert_eq!(world.pool.retry_after(world.now), 105);
     finish_one(&mut world);
+    finish_one(&mut world);
     world.submit_with(&more, Vec::new(), None).unwrap();
+}
+
+#[test]
+fn what_cannot_be_placed_is_in_nobodys_way() {
+    let limits = Limits { queue_max: 10, ..limits() };
+    let mut world = World::with(limits, [Machine::new("a").slots(1)]);
+    // As much as fits into the queue of what fits nowhere.
+    for of in ["one", "two", "three", "four"] {
+        while world.submit_with(&asked(&world, of, 4, vec![piece(4000, 60)]), Vec::new(), None).is_ok() {}
+    }
+    let more = asked(&world, "one", 4, vec![piece(100, 60); 2]);
+    assert_eq!(world.submit_with(&more, Vec::new(), None).unwrap_err().check, "pool.queue");
+    // There is a place for this.
+    let task = submit(&mut world, "one", 4, vec![piece(100, 60)]);
+    assert!(world.lease(task, 0).is_some());
 }
 
 #[test]
@@ -193,6 +215,32 @@ fn what_waited_in_vain_is_no_credit() {
     }
     let usual = leased(&world, since).iter().filter(|(of, _)| *of == tenant("usual")).count();
     assert!((8..=11).contains(&usual), "{usual} of 20");
+}
+
+/// The quickest of a few reports in a pool where one tenant waits in so many lines.
+fn report_in(lines: u64) -> std::time::Duration {
+    let mut world = World::new([Machine::new("a").slots(1)]);
+    for first in (0..lines).step_by(100) {
+        submit(&mut world, "one", 4, (first..first + 100).map(|n| piece(100, 60 + n)).collect());
+    }
+    let oldest = *world.pool.leases().keys().next().unwrap();
+    let enclave = world.pool.leases()[&oldest].enclave;
+    let report = world.reporting(enclave, world.ran(oldest));
+    let times = (0..7).map(|_| {
+        let (mut pool, report) = (world.pool.clone(), report.clone());
+        let begun = std::time::Instant::now();
+        let applied = pool.apply(report, world.now, &world.manager).unwrap();
+        assert!(applied.records.iter().any(|r| matches!(r.event, Event::Leased { .. })));
+        begun.elapsed()
+    });
+    times.min().unwrap()
+}
+
+#[test]
+fn a_report_costs_the_same_however_many_lines_wait() {
+    let (few, many) = (report_in(100), report_in(5000));
+    println!("a report: {few:?} with 100 lines, {many:?} with 5000");
+    assert!(many < few * 8, "{few:?} with 100 lines, {many:?} with 5000");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use legation_core::{
     Bytes, EnclaveId, MicroUsd, Millicores, Millis, Rejection, Requirement, ReservationId, Signed, TaskId, TenantId,
-    UnixTime,
     dsse::sign,
     prefer::{Axis, Preferences, Spread, SpreadRule},
     statement::Request,
@@ -36,7 +35,7 @@ fn terms(name: &str, seats: u32, cpu: u64) -> ReservationTerms {
 fn reserve(world: &mut World, terms: ReservationTerms) -> Result<ReservationId, Rejection> {
     let name = terms.name.clone();
     world.apply(Command::Reserve { terms: Box::new(terms), author: "operator".into() })?;
-    let all: Vec<_> = world.pool.reservations(world.now).collect();
+    let all: Vec<_> = world.pool.reservations(|_| true, world.now).collect();
     Ok(all.iter().rev().find(|r| r.booking.terms.name == name).unwrap().reservation)
 }
 
@@ -266,6 +265,138 @@ fn a_seat_that_is_gone_moves_or_the_reservation_is_short() {
     until(&mut world, 3601);
     let task = submit(&mut world, "acme", Some(id), vec![cores(1500, 60)]);
     assert_eq!(world.lease(task, 0).unwrap().1, first);
-    let end: UnixTime = shown(&world, id).booking.terms.until;
-    assert_eq!(end, START.plus(2 * HOUR));
+}
+
+fn set_budget(world: &mut World, budget: u64) {
+    let terms = AccountTerms { budget: Some(MicroUsd(budget)), ..AccountTerms::default() };
+    let tenant = Some(tenant("acme"));
+    world.apply(Command::SetAccount { tenant, terms, as_of: None, author: "operator".into() }).unwrap();
+}
+
+fn cancel(world: &mut World, id: ReservationId) -> Result<(), Rejection> {
+    world.apply(Command::CancelReservation { reservation: id, author: "acme".into() }).map(drop)
+}
+
+fn spent(world: &World) -> u64 {
+    world.pool.account(&tenant("acme")).book.spent.0
+}
+
+#[test]
+fn what_was_held_is_paid_whatever_becomes_of_the_work_in_it() {
+    let mut world = World::new([Machine::new("a")]);
+    set_budget(&mut world, 20_000);
+    let id = reserve(&mut world, terms("morning", 1, 2000)).unwrap();
+    until(&mut world, 3601);
+    let own = submit(&mut world, "acme", Some(id), vec![cores(2000, 1500)]);
+    assert!(world.lease(own, 0).is_some());
+    until(&mut world, 3601 + 1200);
+    // Not before its work has ended, one way or another.
+    assert_eq!(cancel(&mut world, id).unwrap_err().check, "reservation.busy");
+    world.apply(Command::Cancel { task: own }).unwrap();
+    cancel(&mut world, id).unwrap();
+    let held = world.now.since(START) - HOUR;
+    assert_eq!(spent(&world), (20_000 * held).div_ceil(HOUR));
+    assert_eq!(world.pool.account(&tenant("acme")).book.committed.0, 0);
+}
+
+#[test]
+fn a_seat_costs_what_it_costs_where_it_was_and_nothing_while_it_cannot_be_used() {
+    let cheap = || Machine::new("a");
+    let mut world = World::new([cheap(), Machine::new("b").at("bravo", "us-1", 4)]);
+    // An hour at one place costs 20,000, at the other four times that.
+    set_budget(&mut world, 80_000);
+    let id = reserve(&mut world, terms("morning", 1, 2000)).unwrap();
+    let first = shown(&world, id).booking.seats[0].clone();
+    until(&mut world, HOUR + 1200);
+    world.apply(Command::Cordon { enclave: first.enclave, why: "dust".into(), author: "operator".into() }).unwrap();
+    (0..8).for_each(|_| drop(world.wait(1)));
+    let second = shown(&world, id).booking.seats[0].clone();
+    assert_ne!(second.enclave, first.enclave);
+    let dearer = second.price_hour.0 / first.price_hour.0;
+    assert!(dearer > 1, "{first:?} {second:?}");
+    let moved = second.since.since(START) - HOUR;
+    // Then the second goes, too, and nobody takes its place: half an hour is not paid.
+    until(&mut world, HOUR + 1800);
+    world.apply(Command::Cordon { enclave: second.enclave, why: "dust".into(), author: "operator".into() }).unwrap();
+    (0..8).for_each(|_| drop(world.wait(1)));
+    let short = shown(&world, id).booking.seats[0].short.unwrap().since(START) - HOUR;
+    assert!((1800..1810).contains(&short), "{short}");
+    until(&mut world, 2 * HOUR + 1);
+    assert_eq!(shown(&world, id).booking.ended, Some(ReservationEnd::Over));
+    let micros = |price: MicroUsd, seconds: u64| (price.0 * seconds).div_ceil(HOUR);
+    let counted = shown(&world, id).booking.accrued.0;
+    assert!(counted >= micros(first.price_hour, 1200) && counted <= micros(first.price_hour, moved), "{counted}");
+    assert_eq!(spent(&world), counted + micros(second.price_hour, short - moved));
+    assert_eq!(Pool::restore(&world.pool.snapshot().unwrap(), limits()).unwrap(), world.pool);
+}
+
+#[test]
+fn a_seat_does_not_move_to_where_its_tenant_cannot_pay_it() {
+    let mut world = World::new([Machine::new("a"), Machine::new("b").at("bravo", "us-1", 4)]);
+    set_budget(&mut world, 20_000);
+    let id = reserve(&mut world, terms("morning", 1, 2000)).unwrap();
+    let first = shown(&world, id).booking.seats[0].enclave;
+    world.apply(Command::Cordon { enclave: first, why: "dust".into(), author: "operator".into() }).unwrap();
+    (0..16).for_each(|_| drop(world.wait(1)));
+    assert_eq!((shown(&world, id).short, shown(&world, id).booking.seats[0].enclave), (1, first));
+    assert_eq!(world.pool.account(&tenant("acme")).book.committed.0, 20_000);
+    // What is never there costs nothing.
+    until(&mut world, 2 * HOUR + 1);
+    assert_eq!(spent(&world), 0);
+}
+
+#[test]
+fn one_tenant_reserves_only_so_much() {
+    let mut world = World::new([Machine::new("a").slots(16)]);
+    let at = |n: u64| ReservationTerms {
+        from: START.plus(HOUR * (1 + 2 * n)),
+        until: START.plus(HOUR * (2 + 2 * n)),
+        ..terms(&format!("number-{n}"), 1, 100)
+    };
+    for n in 0..32 {
+        reserve(&mut world, at(n)).unwrap();
+    }
+    assert_eq!(reserve(&mut world, at(32)).unwrap_err().check, "reservation.many");
+    assert!(reserve(&mut world, ReservationTerms { tenant: tenant("other"), ..at(32) }).is_ok());
+    // A quota counts all of the same time.
+    let quota = Quota { leases: Some(4), ..Quota::default() };
+    let terms_of = AccountTerms { quota, ..AccountTerms::default() };
+    let third = Some(tenant("third"));
+    world.apply(Command::SetAccount { tenant: third, terms: terms_of, as_of: None, author: "x".into() }).unwrap();
+    let wide = |name: &str, from: u64| ReservationTerms {
+        tenant: tenant("third"),
+        from: START.plus(from),
+        until: START.plus(from + HOUR),
+        ..terms(name, 3, 10)
+    };
+    reserve(&mut world, wide("first", HOUR)).unwrap();
+    assert_eq!(reserve(&mut world, wide("beside", HOUR + 60)).unwrap_err().check, "account.quota");
+    assert!(reserve(&mut world, wide("after", 2 * HOUR + 60)).is_ok());
+}
+
+#[test]
+fn what_is_reserved_for_later_hides_nothing_now() {
+    let mut world = World::new([Machine::new("a")]);
+    reserve(
+        &mut world,
+        ReservationTerms { from: START.plus(6 * HOUR), until: START.plus(7 * HOUR), ..terms("far", 1, 1) },
+    )
+    .unwrap();
+    submit(&mut world, "other", None, vec![cores(2000, 600)]);
+    let waits = submit(&mut world, "acme", None, vec![cores(2000, 600)]);
+    let why = world.pool.explain(waits, world.now).unwrap();
+    assert_eq!(why[0].classes[0].why_not[0].why.check, "pool.capacity");
+    assert!(world.pool.task_view(waits).unwrap().fragments[0].waiting.unwrap().wait.is_some());
+    // A dry run sees what is reserved as a submission does.
+    let mut world = World::new([Machine::new("a")]);
+    let soon = ReservationTerms { from: START.plus(60), until: START.plus(HOUR), ..terms("soon", 1, 1000) };
+    reserve(&mut world, soon).unwrap();
+    let both = asked(&world, "other", None, vec![cores(1000, 600), cores(1000, 600)]);
+    let said = world.pool.estimate(both.clone(), &[], world.now).unwrap();
+    let placed = said.fragments.iter().filter(|f| f.outlook.place().is_some()).count();
+    let grant = sign(policy_grant(&both, &world.client), &world.client);
+    world.submit_with(&both, vec![grant], None).unwrap();
+    let task = TaskId::new(both.digest());
+    let leased = (0..2).filter(|index| world.lease(task, *index).is_some()).count();
+    assert_eq!((placed, leased), (1, 1));
 }

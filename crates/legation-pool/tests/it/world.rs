@@ -634,6 +634,7 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::PolicySet { scope, .. } => format!("policy {scope} set"),
         Event::Reserved { booking } => format!("{} seats reserved", booking.seats.len()),
         Event::Reseated { seat, .. } => format!("seat {seat} moved"),
+        Event::SeatsShort { seats, .. } => format!("{} seats short", seats.len()),
         Event::ReservationEnded { charged, .. } => format!("reservation ended, {charged}"),
         Event::DistancesSet { rows, .. } => format!("{} distances set", rows.len()),
         Event::SwarmSeated { seating } => format!("round {} seated by {}", seating.round, seating.seats.len()),

@@ -56,6 +56,8 @@ impl Oracle {
         let (had, all) = (known.swarm.seats.len(), usize::from(terms.members));
         unless(stay == had && seating.seats.len() <= all, || "leaves a seat out, or gives too many".to_owned())?;
         unless(had > 0 || seating.seats.len() == all, || "seats a swarm in part".to_owned())?;
+        let least = usize::from(terms.least());
+        unless(seating.seats.len() >= least, || format!("seats a round of fewer than {least}"))?;
         let known: BTreeSet<_> = known.swarm.seats.keys().copied().collect();
         for seat in seating.seats.iter().filter(|s| !known.contains(&s.member.lease)) {
             let Member { enclave, lease, .. } = seat.member;
@@ -88,7 +90,11 @@ impl Oracle {
         for (lease, charged) in seats {
             let seat = task.swarm.seats.remove(lease).ok_or_else(|| format!("ends {lease}, which is no seat"))?;
             unless(!seat.works, || format!("ends {lease}, in which something runs"))?;
-            unless(*charged <= seat.cost_max, || format!("charges {charged} for {lease}, at most {}", seat.cost_max))?;
+            let sat = |(members, joined): &(Vec<Member>, BTreeSet<EnclaveId>)| {
+                members.iter().any(|m| m.lease == *lease && joined.contains(&m.enclave))
+            };
+            let most = if task.swarm.rounds.values().any(sat) { seat.cost_max } else { MicroUsd::ZERO };
+            unless(*charged <= most, || format!("charges {charged} for {lease}, at most {most}"))?;
             task.committed = task.committed.saturating_sub(seat.cost_max);
             task.spent = task.spent.saturating_add(*charged);
         }
@@ -127,14 +133,14 @@ impl Oracle {
 /// A swarm that waits although enough enclaves could take it.
 pub(super) fn stuck(id: TaskId, task: &Task, said: &[Explanation]) -> Result<(), String> {
     let (Some(terms), Some(swarm)) = (&task.request.swarm, &task.swarm) else { return Ok(()) };
-    let blamed: BTreeSet<_> = swarm
-        .gone
-        .iter()
-        .filter(|gone| gone.ended.as_ref().is_some_and(LeaseEnd::blames_enclave))
-        .map(|gone| gone.enclave)
-        .collect();
+    // Who failed is not taken again, nor who was lost three times.
+    let barred = |enclave: EnclaveId| {
+        let ends = swarm.gone.iter().filter(|gone| gone.enclave == enclave).filter_map(|gone| gone.ended.as_ref());
+        let (lost, others): (Vec<_>, Vec<_>) = ends.partition(|end| matches!(end, LeaseEnd::EnclaveLost { .. }));
+        lost.len() >= 3 || others.into_iter().any(LeaseEnd::blames_enclave)
+    };
     let queued = said.iter().filter(|s| s.phase == Phase::Queued);
-    let able = queued.map(|s| s.ranking.iter().filter(|r| !blamed.contains(&r.enclave)).count()).min().unwrap_or(0);
+    let able = queued.map(|s| s.ranking.iter().filter(|r| !barred(r.enclave)).count()).min().unwrap_or(0);
     let wanted = usize::from(terms.members);
     unless(!swarm.seats.is_empty() || able < wanted, || {
         format!("the swarm of task {} waits for {wanted} members, and {able} could be", id.short())

@@ -2,8 +2,7 @@
 
 use legation_core::MicroUsd;
 use legation_pool::{
-    Attempt, Claim, ClassVerdict, Explanation, LeaseEnd, Phase, Preemption, Prospect, RankedEnclave, Relaxable,
-    Relaxation,
+    Attempt, Claim, ClassVerdict, Explanation, LeaseEnd, Phase, Prospect, RankedEnclave, Relaxable, Relaxation,
 };
 
 use super::{Context, Exit, Failure, find_task, table::table};
@@ -34,8 +33,9 @@ fn fragment(said: &Explanation) -> String {
     if let Some(missing) = &said.missing {
         out.push_str(&format!("  waits for: {} ({})\n", missing.expected, missing.check));
     }
-    if let Some(Preemption { by, tenant, priority, until }) = &said.preempted {
-        out.push_str(&format!("  makes way for {by} of {tenant}, priority {priority}: it may report until {until}\n"));
+    if let Some(preempted) = &said.preempted {
+        let (whom, until) = (preempted.for_whom(), preempted.until);
+        out.push_str(&format!("  makes way for {whom}: it may report until {until}\n"));
     }
     if let Some(Claim { enclave, victims, until }) = &said.claim {
         let (enclave, many) = (enclave.short(), victims.len());

@@ -256,8 +256,11 @@ fn detail(view: &EnclaveView) -> String {
     if let Some(Hold { since, why, author }) = &view.hold {
         rest.push_str(&format!("\ncordoned     since {since} by {author}: {why}"));
     }
-    if let Some(other) = &view.claimed {
-        rest.push_str(&format!("\nkept for     {other}, which is more urgent than what runs here"));
+    if let Some(priority) = &view.kept {
+        let whom = view.claimed.map_or("work".to_owned(), |other| other.to_string());
+        rest.push_str(&format!(
+            "\nkept for     {whom} of priority {priority}, which is more urgent than what runs here"
+        ));
     }
     if let Some(withdrawal) = &view.withdrawal {
         let Withdrawal { verifier, at, why } = withdrawal;

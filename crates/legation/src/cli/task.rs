@@ -421,9 +421,8 @@ fn waits(view: &TaskView) -> String {
     };
     let waits: String = told.map(line).collect();
     let moves = view.fragments.iter().map(|f| {
-        let way = f.preempted.as_ref().map(|p| {
-            format!("\nmakes way {}: for {} of {}, priority {}, by {}", f.fragment, p.by, p.tenant, p.priority, p.until)
-        });
+        let way = f.preempted.as_ref();
+        let way = way.map(|p| format!("\nmakes way {}: for {}, by {}", f.fragment, p.for_whom(), p.until));
         let place = f
             .claim
             .as_ref()

@@ -1,16 +1,17 @@
 //! Check 5 for swarms: who was seated, who signed, and whether an allocation is within.
 //!
-//! 1. A seating is an appointed manager's, of a request that asks for a swarm, of no more members than it asks for, after the
-//!    seating of the round before.
-//! 2. A membership is signed by an enclave of that list whose passport is the one that the list names, satisfies the request, is
-//!    of a verifier that is trusted with its tenant's work, held then, and was not revoked; and it repeats the list.
+//! 1. A seating is an appointed manager's, of a request that asks for a swarm, of as many members as it asks for (of no fewer than
+//!    it must have, in a later round), after the seating of the round before.
+//! 2. A membership is signed by an enclave of that list whose passport is the one that the list names, satisfies the request and its
+//!    fragments at the price of the seat, is of a verifier that is trusted with its tenant's work, held then, and was not revoked;
+//!    and it repeats the list.
 //! 3. An allocation of such a request names a seat and rests on one membership of every member of its round, in order, all of
-//!    one seating, in which its enclave has that seat. An allocation of another request names none.
+//!    one seating, in which its enclave has that seat, and no two on one chip. An allocation of another request names none.
 
 use super::*;
 use crate::{
     id::LeaseId,
-    swarm::{Membership, Seating},
+    swarm::{Membership, Seating, SwarmTerms},
 };
 
 fn bad(claim: &str) -> Rejection {
@@ -36,12 +37,13 @@ impl Chain<'_> {
             }
             _ => false,
         };
-        if !follows || !seating.is_well_formed() || seating.seats.len() > usize::from(terms.members) {
+        let all = usize::from(terms.members);
+        let few = if seating.round == 1 { all } else { usize::from(terms.least()) };
+        if !follows || !seating.is_well_formed() || !(few..=all).contains(&seating.seats.len()) {
             return Err(bad("form of the seating")
                 .expected(format!(
-                    "at most {} seats ascending by enclave, resting on the request, the manager's appointment and the seating \
-                     of the round before",
-                    terms.members
+                    "{few} to {all} seats ascending by enclave, resting on the request, the manager's appointment and \
+                     the seating of the round before"
                 ))
                 .got(format!("{} seats of round {}", seating.seats.len(), seating.round)));
         }
@@ -80,7 +82,16 @@ impl Chain<'_> {
         }
         self.trusted_by(&request.tenant, passport)?;
         let price_hour = seating.seat(enclave).map(|s| s.price_hour).unwrap_or_default();
-        request.require.check(&Candidate { passport, price_hour })?;
+        let price = |terms: &SwarmTerms| passport.configuration.rate.per_hour(terms.seat.cpu, terms.seat.memory);
+        let price = request.swarm.as_ref().map(price).unwrap_or_default();
+        if price_hour != price {
+            return Err(bad("price of the member's seat")
+                .expected(format!("{price} per hour, as its passport says"))
+                .got(format!("{price_hour} per hour")));
+        }
+        let candidate = Candidate { passport, price_hour };
+        request.require.check(&candidate)?;
+        request.fragments.first().map_or(Ok(()), |fragment| fragment.require.check(&candidate))?;
         request.data.check(passport)?;
         if let Some(revocation) = self.revoked.of(passport) {
             let what = format!("the {} behind a member of the swarm", revocation.what);
@@ -139,6 +150,16 @@ impl Chain<'_> {
             return Err(bad("enclave of the allocation")
                 .expected(format!("the member of round {} with the seat {}", seat.round, seat.lease))
                 .got(allocation.enclave));
+        }
+        let mut chips = BTreeSet::new();
+        for membership in &opened {
+            let passport = membership.prev.get(2).and_then(|d| self.opened.get(d));
+            let apart = matches!(passport, Some(Opened::Passport(p)) if chips.insert(&p.claims.chip.value));
+            if !apart {
+                return Err(bad("chips of the members")
+                    .expected("one each")
+                    .got(format!("{} on the chip of another", membership.enclave.enclave_id().short())));
+            }
         }
         let seating = first.prev.get(1).and_then(|d| self.opened.get(d));
         let dated = matches!(seating, Some(Opened::Seating(s)) if s.at <= allocation.from.plus(SKEW)

@@ -25,7 +25,8 @@ impl std::error::Error for Said {}
 
 pub(super) struct Link {
     settings: Arc<PostgresSettings>,
-    runtime: Runtime,
+    /// Nothing once it is dropped.
+    runtime: Option<Runtime>,
     up: Option<(Client, JoinHandle<()>)>,
 }
 
@@ -43,7 +44,7 @@ impl Link {
     /// Nothing is connected yet.
     pub(super) fn new(settings: Arc<PostgresSettings>) -> Result<Self, JournalError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(Self { settings, runtime: runtime.map_err(JournalError::store("be opened"))?, up: None })
+        Ok(Self { settings, runtime: Some(runtime.map_err(JournalError::store("be opened"))?), up: None })
     }
 
     pub(super) fn settings(&self) -> Arc<PostgresSettings> {
@@ -60,15 +61,16 @@ impl Link {
             return Ok(());
         }
         self.cut();
+        let Some(runtime) = &self.runtime else { return Ok(()) };
         let connecting = self.settings.connect();
-        let connected = self.runtime.block_on(async { tokio::time::timeout(CONNECT, connecting).await });
+        let connected = runtime.block_on(async { tokio::time::timeout(CONNECT, connecting).await });
         let failed = JournalError::store("reach its database");
         let (client, connection) = match connected {
             Ok(Ok(up)) => up,
             Ok(Err(error)) => return Err(failed(said(&error))),
             Err(_) => return Err(failed(Said(format!("no answer within {CONNECT:?}")))),
         };
-        self.up = Some((client, self.runtime.spawn(connection)));
+        self.up = Some((client, runtime.spawn(connection)));
         Ok(())
     }
 
@@ -86,8 +88,10 @@ impl Link {
         run: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, JournalError> {
         self.connect()?;
-        let Some((client, _)) = &self.up else { return Err(JournalError::store(what)(Said("no connection".into()))) };
-        let done = self.runtime.block_on(async { tokio::time::timeout(limit, run(client)).await });
+        let (Some((client, _)), Some(runtime)) = (&self.up, &self.runtime) else {
+            return Err(JournalError::store(what)(Said("no connection".into())));
+        };
+        let done = runtime.block_on(async { tokio::time::timeout(limit, run(client)).await });
         let why = match done {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => said(&error),
@@ -101,5 +105,9 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.cut();
+        // Whoever drops it last may be a task, where a runtime must not be waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use legation_core::{Digest, Seq};
 
-use super::{LONG_CALL, PostgresSettings, link::Link, signed};
-use crate::journal::{JournalError, SNAPSHOTS_KEPT, Snapshot, Snapshots, snapshots::check};
+use super::{LONG_CALL, PostgresSettings, link::Link, row_of, signed};
+use crate::journal::{JournalError, SNAPSHOTS_KEPT, Snapshot, Snapshots, snapshots::last_of};
 
 /// Bytes of one part.
 const PART: usize = 1 << 20;
@@ -26,7 +26,15 @@ impl PostgresSnapshots {
 
 impl Snapshots for PostgresSnapshots {
     fn save_snapshot(&mut self, seq: Seq, bytes: &[u8]) -> Result<(), JournalError> {
-        let (seq, size, digest) = (signed(seq.0), bytes.len() as i64, Digest::of(bytes));
+        let seq = signed(seq.0);
+        let row = self.link.call("read a record", LONG_CALL, async |db| {
+            db.query_opt("select seq, version, term, at, record from journal where seq = $1", &[&seq]).await
+        })?;
+        let record = row.as_ref().map(|row| row_of(row).record()).transpose()?;
+        // The digest of the record is the first part, a short one.
+        let last = last_of(record.as_ref())?;
+        let first = last.as_bytes().as_slice();
+        let (size, digest) = ((first.len() + bytes.len()) as i64, Digest::of_parts(&[first, bytes]));
         let kept = SNAPSHOTS_KEPT as i64;
         // An error drops the connection, and with it the transaction.
         self.link.call("save a snapshot", LONG_CALL, async |db| {
@@ -35,7 +43,7 @@ impl Snapshots for PostgresSnapshots {
             let insert = "insert into snapshot (seq, digest, size) values ($1, $2, $3)";
             db.execute(insert, &[&seq, &digest.as_bytes().as_slice(), &size]).await?;
             let insert = db.prepare("insert into snapshot_part (seq, part, bytes) values ($1, $2, $3)").await?;
-            for (part, bytes) in (0_i32..).zip(bytes.chunks(PART)) {
+            for (part, bytes) in (0_i32..).zip(std::iter::once(first).chain(bytes.chunks(PART))) {
                 db.execute(&insert, &[&seq, &part, &bytes]).await?;
             }
             let forget = "delete from snapshot where seq not in (select seq from snapshot order by seq desc limit $1)";
@@ -66,9 +74,6 @@ impl Snapshots for PostgresSnapshots {
             db.batch_execute("commit").await?;
             Ok(Some((seq, digest, bytes)))
         })?;
-        Ok(found.map(|(seq, digest, bytes)| Snapshot {
-            seq: Seq(seq.unsigned_abs()),
-            bytes: check(&digest, &bytes).map(|()| bytes),
-        }))
+        Ok(found.map(|(seq, digest, filed)| Snapshot::filed(Seq(seq.unsigned_abs()), &digest, &filed)))
     }
 }

@@ -1,5 +1,8 @@
 //! Checkpoints beside the appends: what is durable in the write-ahead log is moved into the file by another thread over a connection
 //! of its own, so that nobody who appends waits for it, but for the short end in which the log begins anew.
+//!
+//! That end takes the lock of whoever writes, and keeps it while it waits for those who read what is old: so it waits for a moment
+//! only. Where somebody reads for longer the log grows, and the next checkpoint tries again.
 
 use std::{
     path::Path,
@@ -15,8 +18,8 @@ use crate::journal::JournalError;
 
 /// Bytes appended between two checkpoints.
 const EVERY: usize = 8 << 20;
-/// How long the end of a checkpoint waits for an append.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long the end of a checkpoint waits for an append, and then for readers: far below what an append waits for it.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// The thread, which ends with this.
 pub(super) struct Checkpoints {

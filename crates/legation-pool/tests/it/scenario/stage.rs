@@ -467,7 +467,7 @@ impl Stage {
     }
 
     fn reservation(&self, line: &Line, word: &Word) -> Result<ReservationId, Mistake> {
-        let all = self.world.pool.reservations(self.world.now).filter(|r| r.booking.terms.name == word.value);
+        let all = self.world.pool.reservations(|_| true, self.world.now).filter(|r| r.booking.terms.name == word.value);
         let last = all.last().map(|r| r.reservation);
         last.ok_or_else(|| line.wrong_at(word, format!("no reservation `{}`", word.value)))
     }
@@ -558,7 +558,7 @@ impl Stage {
                     }
                 }
                 waiting.sort();
-                for one in pool.reservations(self.world.now) {
+                for one in pool.reservations(|_| true, self.world.now) {
                     let (name, held) = (&one.booking.terms.name, one.held);
                     let state = one.booking.ended.map_or(format!("short of {}, {held} held", one.short), |_| {
                         format!("ended, charged {}", one.booking.charged)
@@ -598,7 +598,7 @@ impl Stage {
                     }
                     if let Some(preempted) = &part.preempted {
                         let until = preempted.until.since(START);
-                        let _ = writeln!(out, "  makes way for {} by +{until} s", preempted.by);
+                        let _ = writeln!(out, "  makes way for {} by +{until} s", preempted.by.unwrap());
                     }
                 }
             }

@@ -80,6 +80,7 @@ impl Names {
                 format!("{} is reserved at {}", booking.terms.name, seats.join(", "))
             }
             Event::Reseated { enclave, seat, .. } => format!("seat {seat} moves to {}", self.enclave(*enclave)),
+            Event::SeatsShort { seats, .. } => format!("a reservation is short of {} seats", seats.len()),
             Event::ReservationEnded { charged, .. } => format!("a reservation ends, charged {charged}"),
             Event::Revoked { revocation } => format!("revoked: epoch {}", revocation.epoch.0),
             Event::Lapsed { enclave, why } => format!("{} is cordoned: {}", self.enclave(*enclave), why.check),
