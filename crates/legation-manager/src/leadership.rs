@@ -18,7 +18,7 @@
 use std::{sync::Arc, time::Duration};
 
 use legation_core::{Rejection, Seq, Signed, Signer, Term, UnixTime, statement::Appointment};
-use legation_pool::{Command, Limits, Pool, Record};
+use legation_pool::{Command, DEFECT, Limits, Pool, Record};
 
 use crate::{
     journal::{Candidate, Head, Journal, JournalError},
@@ -347,7 +347,7 @@ impl Leadership {
             Ok(applied) => applied.records,
             Err(why) => {
                 // By a defect of this program the pool may have changed: it is read anew then.
-                let pool = (why.check != "pool.defect").then_some(pool);
+                let pool = (why.check != DEFECT).then_some(pool);
                 self.role = Role::Follows { pool, claimed: None };
                 self.due = claimed.saturating_add(REFUSED_PAUSE);
                 journal.release(term)?;

@@ -229,6 +229,15 @@ pub enum Command {
     Tick,
 }
 
+/// The check of what only a defect of this program refuses. The pool may have changed by then, and its records are gone: it is of no
+/// more use, and is read anew from the journal.
+pub const DEFECT: &str = "pool.defect";
+
+/// What this program should never come to.
+pub(crate) fn defect(claim: &str) -> Rejection {
+    Rejection::new(DEFECT, claim.to_owned())
+}
+
 /// What a command did.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Applied {
@@ -257,7 +266,7 @@ impl Change {
 
     fn commit(&mut self, pool: &mut Pool, record: Record) -> Result<(), Rejection> {
         self.chances.note(pool, &record.event);
-        let ready = pool.absorb(&record).map_err(|e| Rejection::new("pool.defect", "the pool's own record").got(e))?;
+        let ready = pool.absorb(&record).map_err(|e| defect("the pool's own record").got(e))?;
         if let Some(task) = record.event.task() {
             self.effects.push(Effect::TaskChanged { task });
         }
@@ -282,6 +291,17 @@ impl Pool {
             self.check_leads(env)?;
         }
         let out = &mut Change::default();
+        let done = self.obey(command, env, out).and_then(|()| self.place_queued(env, out));
+        // A refusal changes nothing: once something is recorded, what fails is this program.
+        done.map_err(|why| match out.records.is_empty() {
+            true => why,
+            false => defect("a command that failed half-way").got(why),
+        })?;
+        let Change { records, effects, .. } = std::mem::take(out);
+        Ok(Applied { records, effects })
+    }
+
+    fn obey(&mut self, command: Command, env: &Env<'_>, out: &mut Change) -> Result<(), Rejection> {
         match command {
             Command::BeginTerm { term, appointment } => self.begin_term(term, *appointment, env, out),
             Command::Attested { passport, appointment, evidence, collateral } => {
@@ -319,10 +339,7 @@ impl Pool {
             }
             Command::TopUp { tenant, amount, author } => self.top_up(tenant, amount, &author, env, out),
             Command::Tick => self.tick(env, out),
-        }?;
-        self.place_queued(env, out)?;
-        let Change { records, effects, .. } = std::mem::take(out);
-        Ok(Applied { records, effects })
+        }
     }
 
     fn begin_term(

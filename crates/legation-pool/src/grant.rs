@@ -11,7 +11,7 @@ use legation_core::{
 };
 
 use crate::{
-    apply::Change,
+    apply::{Change, defect},
     event::Event,
     lease::Lease,
     pool::{Env, Pool},
@@ -105,11 +105,11 @@ impl Pool {
 
     /// What still keeps a lease from being offered.
     pub(crate) fn missing(&self, lease: &Lease, now: UnixTime) -> Option<Rejection> {
-        let defect = || Some(Rejection::new("pool.defect", "a lease of something unknown"));
-        let Some(task) = self.tasks.get(&lease.fragment.task) else { return defect() };
-        let Some(fragment) = task.request.fragment(lease.fragment.index) else { return defect() };
-        let Some(objects) = task.objects(fragment) else { return defect() };
-        let Some(enclave) = self.enclaves.get(&lease.enclave) else { return defect() };
+        let unknown = || Some(defect("a lease of something unknown"));
+        let Some(task) = self.tasks.get(&lease.fragment.task) else { return unknown() };
+        let Some(fragment) = task.request.fragment(lease.fragment.index) else { return unknown() };
+        let Some(objects) = task.objects(fragment) else { return unknown() };
+        let Some(enclave) = self.enclaves.get(&lease.enclave) else { return unknown() };
         let used = grant::Use { fragment: lease.fragment.index, enclave: lease.enclave, objects: &objects, at: now };
         let grants = task.grants_at(lease.fragment.index, lease.enclave, now);
         if let Err(why) = grant::check_use(&task.request, &grants, &used) {

@@ -9,7 +9,7 @@ use legation_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    apply::Change,
+    apply::{Change, defect},
     event::{Effect, Event, LeaseEnd},
     fair::Cost,
     lapse::LAPSED,
@@ -90,7 +90,6 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        let defect = |what: &str| Rejection::new("pool.defect", what.to_owned());
         let task = self.tasks.get(&fragment.task).ok_or_else(|| defect("task of a queued fragment"))?;
         let spec = task.request.fragment(fragment.index).ok_or_else(|| defect("a queued fragment"))?;
         let appointment = self.manager.as_ref().ok_or_else(|| {

@@ -59,7 +59,7 @@ mod wanted;
 mod wheel;
 
 pub use account::{AccountTerms, AccountView, Book, Headroom, Quota, WEIGHT_DEFAULT, WEIGHT_MAX};
-pub use apply::{Applied, Command};
+pub use apply::{Applied, Command, DEFECT};
 pub use archive::Archive;
 pub use brief::{Brief, Proof};
 pub use distance::{KnownRoundTrip, REGIONS_MAX, RoundTrip, Source};

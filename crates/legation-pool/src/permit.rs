@@ -22,6 +22,7 @@ use legation_core::{
 use legation_policy::{Asked, Policy, Scope};
 
 use crate::{
+    apply::defect,
     enclave::Enclave,
     kind::Kind,
     policy::{PLACE, REMEMBERED_SECONDS},
@@ -150,6 +151,6 @@ impl Pool {
                 Err(why) => refusal = refusal.or(Some(why)),
             }
         }
-        Err(refusal.unwrap_or_else(|| Rejection::new("pool.defect", "a chosen enclave without a proof")))
+        Err(refusal.unwrap_or_else(|| defect("a chosen enclave without a proof")))
     }
 }

@@ -134,12 +134,12 @@ pub struct Pool {
     pub(crate) pushable: BTreeSet<(Priority, LeaseId)>,
     /// Fragments that wait for an enclave.
     pub(crate) queue: Queue,
+    /// How these stand, as far as anybody asked since the last record.
+    pub(crate) told: Told,
     /// Live tasks that ask for swarms, first come first.
     pub(crate) gangs: BTreeSet<(Seq, TaskId)>,
     /// Whose swarm a seat is of.
     pub(crate) seats: BTreeMap<LeaseId, TaskId>,
-    /// How they stand, as far as anybody asked.
-    pub(crate) told: Told,
     /// What clients called their tries: body and task.
     pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
     /// Tasks that ran and were forgotten, until their requests expire.
@@ -156,7 +156,7 @@ pub struct Pool {
     pub(crate) reservations: BTreeMap<ReservationId, Booking>,
     /// Who has seats on each enclave.
     pub(crate) seats_at: BTreeMap<EnclaveId, BTreeSet<ReservationId>>,
-    /// What is held for the length of a question.
+    /// What a dry run holds until it has answered, beside reservations.
     pub(crate) questions: BTreeMap<LeaseId, Demand>,
     /// What tenants may do, and do.
     pub(crate) accounts: Accounts,

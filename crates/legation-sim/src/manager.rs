@@ -23,7 +23,7 @@ use legation_manager::{
     leadership::{Began, Claimant, Fate, Leadership, Timing, Turn},
 };
 use legation_policy::Scope;
-use legation_pool::{Applied, Command, Effect, EnlistParts, Need, OfferParts, Pool, Record, TaskState};
+use legation_pool::{Applied, Command, DEFECT, Effect, EnlistParts, Need, OfferParts, Pool, Record, TaskState};
 
 use crate::{
     clock::{Clock, Instant, Span},
@@ -524,7 +524,7 @@ impl Manager {
         let Applied { records, effects } = match reign.pool.apply(command, now, &self.office.signer) {
             Ok(applied) => applied,
             Err(why) => {
-                if why.check == "pool.defect" || ticks {
+                if why.check == DEFECT || ticks {
                     ether.violate(format!("the pool's own defect: {why}"));
                 }
                 ether.tally.reach(&format!("refused: {}", why.check));

@@ -8,7 +8,7 @@ use std::{
 
 use legation_core::{Rejection, Seq, UnixTime};
 use legation_policy::Scope;
-use legation_pool::{Applied, Command, Effect, Pool};
+use legation_pool::{Applied, Command, DEFECT, Effect, Pool};
 use tokio::sync::watch;
 use tracing::{debug, error};
 
@@ -28,10 +28,6 @@ const SNAPSHOT_APART: std::time::Duration = std::time::Duration::from_secs(1);
 /// Most questions that wait while the pool is read anew, and how long they do.
 const PARKED_MAX: usize = 1024;
 const PARKED_TIME: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// What a command is refused with that fails in the middle, by a defect of this program: the pool has changed by then, and its
-/// records are gone.
-const DEFECT: &str = "pool.defect";
 
 pub(super) struct Decider {
     pub(super) parts: Arc<Parts>,

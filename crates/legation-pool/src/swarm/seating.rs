@@ -20,7 +20,7 @@ use legation_core::{
 
 use super::{HeldSeat, ROUNDS_PER_TASK_MAX, Round, Swarm, seat_cost};
 use crate::{
-    apply::Change,
+    apply::{Change, defect},
     event::{Effect, Event, LeaseEnd},
     fair::Cost,
     lapse::LAPSED,
@@ -183,7 +183,6 @@ impl Pool {
 
     /// The manager's word on the next round: those who have seats, and those chosen.
     fn seating(&self, id: TaskId, chosen: &[Choice], env: &Env<'_>) -> Result<Signed<Seating>, Rejection> {
-        let defect = |what: &str| Rejection::new("pool.defect", what.to_owned());
         let (task, terms, swarm) = self.swarm(id).ok_or_else(|| defect("a swarm that is seated"))?;
         let appointment = self.manager.as_ref().ok_or_else(|| defect("a swarm is seated and nobody leads"))?;
         let spec = terms.seat_of(&task.request);

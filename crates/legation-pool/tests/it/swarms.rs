@@ -357,13 +357,12 @@ fn a_member_that_fails_a_fragment_is_replaced() {
     assert_eq!(world.state(task), TaskState::Completed);
 }
 
-#[test]
-fn inputs_are_granted_to_each_member_that_repeats() {
+/// A swarm of three whose fragments read what is granted one by one; all but the first are done.
+fn all_done_but_one() -> (World, TaskId) {
     let mut world = World::new(machines(3));
     let fragments =
         (0..4).map(|i| reading(fragment(&format!("p{i}")), vec![sealed(&format!("in {i}"), None)])).collect();
-    let asked = swarm_request(&world, terms(3, None), fragments);
-    let request = sign(asked, &world.client);
+    let request = sign(swarm_request(&world, terms(3, None), fragments), &world.client);
     let task = world.submit(&request);
     join_all(&mut world, task);
     let client = Key::new("client");
@@ -378,6 +377,13 @@ fn inputs_are_granted_to_each_member_that_repeats() {
             }
         }
     }
+    (world, task)
+}
+
+#[test]
+fn inputs_are_granted_to_each_member_that_repeats() {
+    let (mut world, task) = all_done_but_one();
+    let client = Key::new("client");
     world.wait(10);
     let needed = needs(&world, task);
     let copy = world.pool.tasks()[&task].fragments[0].copy.unwrap();

@@ -60,24 +60,7 @@ fn a_swarm_that_loses_too_many_seats_fails_once() {
 
 #[test]
 fn a_copy_that_is_not_granted_ends_alone() {
-    let mut world = World::new(machines(3));
-    let fragments =
-        (0..4).map(|i| reading(fragment(&format!("p{i}")), vec![sealed(&format!("in {i}"), None)])).collect();
-    let request = sign(swarm_request(&world, terms(3, None), fragments), &world.client);
-    let task = world.submit(&request);
-    join_all(&mut world, task);
-    let client = Key::new("client");
-    for _ in 0..2 {
-        for need in needs(&world, task) {
-            world.grant(need.lease, &client);
-        }
-        for index in 1..4 {
-            let lease = world.lease(task, index).filter(|(l, _)| world.pool.leases()[l].offered);
-            if let Some((lease, _)) = lease {
-                world.run(lease);
-            }
-        }
-    }
+    let (mut world, task) = all_done_but_one();
     let slow = world.lease(task, 0);
     world.wait(10);
     assert!(world.pool.tasks()[&task].fragments[0].copy.is_some());
