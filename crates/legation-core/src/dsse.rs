@@ -31,8 +31,6 @@ pub const SUBJECTS_MAX: usize = 4096;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
     payload: Arc<[u8]>,
-    /// The payload in base64, kept because every envelope is written several times.
-    encoded: Arc<str>,
     keyid: KeyId,
     signature: Signature,
     digest: Digest,
@@ -164,16 +162,16 @@ pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
     let signature = signer.sign(&pae(&payload));
     let encoded = encoding::base64(&payload);
     let predicate = Arc::new(statement.predicate);
-    Signed { envelope: Envelope::new(payload, encoded, key.id(), signature), predicate }
+    Signed { envelope: Envelope::new(payload, &encoded, key.id(), signature), predicate }
 }
 
 impl Envelope {
     /// `encoded` is the base64 of `payload`.
-    fn new(payload: Vec<u8>, encoded: String, keyid: KeyId, signature: Signature) -> Self {
+    fn new(payload: Vec<u8>, encoded: &str, keyid: KeyId, signature: Signature) -> Self {
         let key = keyid.to_string();
         let sig = encoding::base64(&signature.0);
-        let digest = Digest::of_parts(&Self::pieces(&encoded, &key, &sig).map(str::as_bytes));
-        Self { payload: payload.into(), encoded: encoded.into(), keyid, signature, digest }
+        let digest = Digest::of_parts(&Self::pieces(encoded, &key, &sig).map(str::as_bytes));
+        Self { payload: payload.into(), keyid, signature, digest }
     }
 
     /// The one JSON spelling, in pieces.
@@ -184,7 +182,8 @@ impl Envelope {
 
     /// The one JSON spelling.
     pub fn to_json(&self) -> String {
-        Self::pieces(&self.encoded, &self.keyid.to_string(), &encoding::base64(&self.signature.0)).concat()
+        let (payload, sig) = (encoding::base64(&self.payload), encoding::base64(&self.signature.0));
+        Self::pieces(&payload, &self.keyid.to_string(), &sig).concat()
     }
 
     /// SHA-256 of [`Self::to_json`]: the name of this envelope in `prev`.
@@ -312,7 +311,7 @@ impl TryFrom<Wire> for Envelope {
         let sig = encoding::unbase64_array(&signature.sig).map_err(bad)?;
         let keyid = signature.keyid;
         // Only one base64 text gives these bytes: it is the one the encoder writes.
-        Ok(Self::new(payload, wire.payload, keyid, Signature(sig)))
+        Ok(Self::new(payload, &wire.payload, keyid, Signature(sig)))
     }
 }
 
@@ -326,7 +325,8 @@ impl Serialize for Envelope {
             signatures: [WireSignature; 1],
         }
         let signature = WireSignature { keyid: self.keyid, sig: encoding::base64(&self.signature.0) };
-        Out { payload_type: PAYLOAD_TYPE, payload: &self.encoded, signatures: [signature] }.serialize(s)
+        let payload = encoding::base64(&self.payload);
+        Out { payload_type: PAYLOAD_TYPE, payload: &payload, signatures: [signature] }.serialize(s)
     }
 }
 

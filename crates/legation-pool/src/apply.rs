@@ -18,6 +18,7 @@ use crate::{
     pool::{Env, Pool},
     queue::Chances,
     reserve::ReservationTerms,
+    swarm::{Rulings, may_close},
     task::SKEW,
 };
 
@@ -253,6 +254,10 @@ pub(crate) struct Change {
     pub(crate) records: Vec<Record>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) chances: Chances,
+    /// Whether an enclave may take no more work, or other work, than before.
+    pub(crate) closes: bool,
+    /// What rules of placement said of swarms.
+    pub(crate) rulings: Rulings,
 }
 
 impl Change {
@@ -266,6 +271,7 @@ impl Change {
 
     fn commit(&mut self, pool: &mut Pool, record: Record) -> Result<(), Rejection> {
         self.chances.note(pool, &record.event);
+        self.closes |= may_close(&record.event);
         let ready = pool.absorb(&record).map_err(|e| defect("the pool's own record").got(e))?;
         if let Some(task) = record.event.task() {
             self.effects.push(Effect::TaskChanged { task });
@@ -291,7 +297,13 @@ impl Pool {
             self.check_leads(env)?;
         }
         let out = &mut Change::default();
-        let done = self.obey(command, env, out).and_then(|()| self.place_queued(env, out));
+        let tick = matches!(command, Command::Tick);
+        let search = tick && self.begins_search(now);
+        let done = self
+            .obey(command, env, out)
+            .and_then(|()| self.tend_booking(search, env, out))
+            .and_then(|()| self.place_queued(env, out))
+            .and_then(|()| if tick { self.book_ahead(search, env, out) } else { Ok(()) });
         // A refusal changes nothing: once something is recorded, what fails is this program.
         done.map_err(|why| match out.records.is_empty() {
             true => why,

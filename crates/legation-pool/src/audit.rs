@@ -7,8 +7,9 @@
 //! 5. what a tenant's book says is the sum over its tasks, those that are forgotten included, and its leases;
 //! 6. seats of swarms are held as leases are, without fragments, and swarms are as `swarm.rs` says;
 //! 7. what makes way makes way for somebody who waits, and a place is kept for one;
-//! 8. seats of reservations are where these say, and who sits there fits; nobody else is promised their room when they begin;
-//! 9. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+//! 8. what is booked for a swarm is of one that waits, and nobody else is promised that room from then on;
+//! 9. seats of reservations are where these say, and who sits there fits; nobody else is promised their room when they begin;
+//! 10. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,6 @@ use legation_core::{
 
 use crate::{
     account::Book,
-    enclave::Enclave,
     pool::Pool,
     queue::Class,
     task::{Phase, Task, TaskState},
@@ -38,6 +38,7 @@ impl Pool {
         self.audit_tasks()?;
         self.audit_leases()?;
         self.audit_swarms()?;
+        self.audit_booking()?;
         self.audit_accounts()?;
         self.audit_indexes()?;
         self.audit_claims()?;
@@ -60,27 +61,23 @@ impl Pool {
             let cpu: Millicores = held.iter().map(|(_, _, d)| d.cpu).sum();
             let memory: Bytes = held.iter().map(|(_, _, d)| d.memory).sum();
             let all = enclave.capacity();
-            let counted = names == enclave.leases && cpu == enclave.cpu_leased && memory == enclave.memory_leased;
+            let sums = cpu == enclave.cpu_leased() && memory == enclave.memory_leased();
+            let counted = names == *enclave.leases() && sums;
             unless(counted, || format!("what is leased of {id} is not the sum of its leases"))?;
             let within = names.len() as u64 <= u64::from(all.slots) && cpu <= all.cpu && memory <= all.memory;
             unless(within, || format!("more is leased of {id} than it offers"))?;
-            unless(enclave.revoked.is_none() || names.is_empty(), || format!("{id} is revoked and holds leases"))?;
-            unless(enclave.cordon.is_none() || names.is_empty(), || format!("{id} is cordoned and holds leases"))?;
+            unless(enclave.revoked().is_none() || names.is_empty(), || format!("{id} is revoked and holds leases"))?;
+            unless(enclave.cordon().is_none() || names.is_empty(), || format!("{id} is cordoned and holds leases"))?;
             let rests = |proof| revoked.iter().any(|r| enclave.rests_on(*id, proof, &r.what));
             let covered = enclave.proofs.all().any(rests);
-            unless(!covered || enclave.revoked.is_some(), || format!("{id} rests on what is revoked"))?;
+            unless(!covered || enclave.revoked().is_some(), || format!("{id} rests on what is revoked"))?;
             // Of who is away and has nothing to do, or takes no work anyway, nobody asks.
-            let asked = enclave.is_trusted() && !(enclave.is_away() && enclave.leases.is_empty());
+            let asked = enclave.is_trusted() && !(enclave.is_away() && enclave.is_idle());
             let until = enclave.proofs.until().filter(|until| asked && *until >= self.at);
             let looked = until.is_none_or(|until| self.lapses.looks_at(until.0, enclave.host.0));
             unless(looked, || format!("nobody looks when the proofs of {id} are over"))?;
         }
-        let slot = |id| self.enclaves.get(id).map(Enclave::slot);
-        let known = self.by_slot.iter().all(|(name, id)| slot(id).as_ref() == Some(name));
-        unless(known, || "a slot of a chip is of an enclave that is unknown or has another".to_owned())?;
-        let trusted = || self.enclaves.iter().filter(|(_, e)| e.revoked.is_none());
-        let filed = trusted().all(|(id, e)| self.by_slot.get(&e.slot()) == Some(id));
-        unless(filed, || "two trusted enclaves have one slot of a chip".to_owned())
+        self.audit_slots()
     }
 
     fn audit_tasks(&self) -> Result<(), String> {
@@ -132,7 +129,7 @@ impl Pool {
             unless(phased, || format!("{id} is for a fragment that does not know it"))?;
             let enclave = self.enclaves.get(&lease.enclave);
             let counted = lease.seat.unwrap_or(*id);
-            unless(enclave.is_some_and(|e| e.leases.contains(&counted)), || {
+            unless(enclave.is_some_and(|e| e.leases().contains(&counted)), || {
                 format!("{id} is of an enclave that does not know it")
             })?;
             unless(*id <= self.last_lease, || format!("{id} was never counted"))?;

@@ -14,7 +14,14 @@ use legation_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{archive::Archive, chip::Chip, event::Event, kind::Kind, snapshot::shared};
+use crate::{
+    archive::Archive,
+    chip::Chip,
+    event::Event,
+    footprint::{block, shared_block},
+    kind::Kind,
+    snapshot::shared,
+};
 
 /// The check that a record behind a proof does not pass.
 pub(crate) const RECORD: &str = "archive.record";
@@ -64,8 +71,8 @@ impl Behind {
     }
 
     pub(crate) fn weight(&self) -> usize {
-        let gpus: usize = self.gpus.iter().map(|gpu| size_of::<Chip>() + gpu.weight()).sum();
-        size_of::<Self>() + size_of_val(&*self.pieces) + gpus
+        let gpus: usize = self.gpus.iter().map(|gpu| block(gpu.weight())).sum();
+        shared_block::<Self>() + block(size_of_val(&*self.pieces)) + block(size_of_val(&*self.gpus)) + gpus
     }
 }
 

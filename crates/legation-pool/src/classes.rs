@@ -12,11 +12,13 @@ use crate::{
     distance::Distances,
     enclave::Enclave,
     fair::Offered,
-    index::{ClassId, HostId, Index, RegionId, Terms, push_tight},
+    index::{Amount, ClassId, HostId, Index, RegionId, Terms, push_tight},
     kind::Kind,
+    lapse::Looked,
     pool::Pool,
     queue::Class as Shape,
     rank,
+    slots::Slots,
 };
 
 /// Most shapes of work whose verdicts about classes are remembered.
@@ -26,13 +28,13 @@ const NEAR_MAX: usize = 1024;
 /// Seconds that verdicts about classes are remembered: policies may speak of the time.
 const REMEMBERED_SECONDS: u64 = 30;
 
-/// An enclave's number in the index, and the second after which it is looked at next, as far as that is known (`lapse.rs`).
+/// An enclave's number in the index.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Handle(pub(crate) HostId, pub(crate) u64);
+pub(crate) struct Handle(pub(crate) HostId);
 
 impl Default for Handle {
     fn default() -> Self {
-        Self(HostId(u32::MAX), u64::MAX)
+        Self(HostId(u32::MAX))
     }
 }
 
@@ -40,6 +42,14 @@ impl PartialEq for Handle {
     fn eq(&self, _: &Self) -> bool {
         true
     }
+}
+
+/// What an enclave counts for beside what the index has of it.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    /// Thousandths of accelerators.
+    gpus: u32,
+    slots: u32,
 }
 
 /// What makes enclaves alike: the kind of their proof, by all that can be asked about it and the appointment of its verifier.
@@ -55,7 +65,7 @@ pub(crate) struct Classes {
     regions: Vec<Region>,
     hosts: Vec<EnclaveId>,
     /// What each of them counts for.
-    shares: Vec<Offered>,
+    shares: Vec<Share>,
     offered: Offered,
     memo: Mutex<Memo>,
 }
@@ -184,7 +194,8 @@ impl Classes {
 
     /// Bytes that it takes.
     pub(crate) fn weight(&self) -> usize {
-        self.index.weight() + self.hosts.capacity() * size_of::<EnclaveId>()
+        let hosts = self.hosts.capacity() * size_of::<EnclaveId>();
+        self.index.weight() + hosts + self.shares.capacity() * size_of::<Share>()
     }
 
     /// How many classes there are.
@@ -198,20 +209,25 @@ impl Classes {
     }
 
     /// Has an enclave count for so much.
-    fn count(&mut self, host: HostId, share: Offered) {
-        let at = host.0 as usize;
-        if self.shares.len() <= at {
-            self.shares.resize(at + 1, Offered::default());
-        }
-        let before = std::mem::replace(&mut self.shares[at], share);
+    fn count(&mut self, host: HostId, total: Amount, slots: u32) {
+        let share = Share { gpus: u32::try_from(total.gpus).unwrap_or(u32::MAX), slots };
+        let before = match self.shares.get_mut(host.0 as usize) {
+            Some(known) => std::mem::replace(known, share),
+            // Numbers are given without gaps.
+            None => {
+                push_tight(&mut self.shares, share);
+                Share::default()
+            }
+        };
+        let (cpu, memory) = self.index.set_total(host, total.cpu, total.memory);
         let all = &mut self.offered;
         for (sum, before, after) in [
-            (&mut all.cpu, before.cpu, share.cpu),
-            (&mut all.memory, before.memory, share.memory),
-            (&mut all.gpus, before.gpus, share.gpus),
-            (&mut all.slots, before.slots, share.slots),
+            (&mut all.cpu, cpu, total.cpu),
+            (&mut all.memory, memory, total.memory),
+            (&mut all.gpus, u64::from(before.gpus), u64::from(share.gpus)),
+            (&mut all.slots, u64::from(before.slots), u64::from(share.slots)),
         ] {
-            *sum = sum.saturating_sub(before).saturating_add(after);
+            *sum = sum.saturating_sub(u128::from(before)).saturating_add(u128::from(after));
         }
     }
 
@@ -247,7 +263,11 @@ impl Classes {
         }
         let id = self.index.add_region();
         self.by_region.insert(region.clone(), id);
-        self.regions.push(region.clone());
+        match self.regions.get_mut(id.0 as usize) {
+            Some(gone) => *gone = region.clone(),
+            // Numbers are given without gaps.
+            None => self.regions.push(region.clone()),
+        }
         self.memo().near.clear();
         id
     }
@@ -283,7 +303,11 @@ impl Classes {
             }
             if let Some(kind) = self.kinds.get_mut(class.0 as usize).and_then(Option::take) {
                 self.by_key.remove(&kind.key());
-                self.index.drop_class(class);
+                let region = self.index.drop_class(class);
+                if self.index.drop_region(region) {
+                    self.by_region.remove(rank::region(kind.typical()));
+                    self.memo().near.clear();
+                }
             }
             // Its number may be another's soon.
             for screen in self.memo().screens.values_mut() {
@@ -299,8 +323,9 @@ impl Classes {
         let mut handle = enclave.host.0;
         let mut empty = Vec::new();
         if handle == Handle::default().0 {
-            handle = self.index.add_host(enclave.total());
-            enclave.host = Handle(handle, u64::MAX);
+            // It counts for nothing yet.
+            handle = self.index.add_host(Amount::default());
+            (enclave.host, enclave.looked) = (Handle(handle), Looked::default());
             let at = handle.0 as usize;
             match self.hosts.get_mut(at) {
                 Some(known) => *known = id,
@@ -315,9 +340,7 @@ impl Classes {
             self.index.join(handle, class, proof.issued.0, proof.expires.0);
         }
         self.drop_empty(empty);
-        let (total, slots) = (enclave.total(), enclave.capacity().slots);
-        let [cpu, memory, gpus] = [total.cpu, total.memory, total.gpus].map(u128::from);
-        self.count(handle, Offered { cpu, memory, gpus, slots: u128::from(slots) });
+        self.count(handle, enclave.total(), enclave.capacity().slots);
         self.room(enclave);
     }
 
@@ -332,7 +355,7 @@ impl Classes {
     /// Forgets an enclave.
     pub(crate) fn leave(&mut self, enclave: &Enclave) {
         if enclave.host.0 != Handle::default().0 {
-            self.count(enclave.host.0, Offered::default());
+            self.count(enclave.host.0, Amount::default(), 0);
             let empty = self.index.drop_host(enclave.host.0);
             self.drop_empty(empty);
         }
@@ -384,10 +407,11 @@ impl Pool {
 
     /// Makes the index anew from the books.
     pub(crate) fn reindex_all(&mut self) {
-        self.classes = Classes::default();
+        (self.classes, self.slots) = (Classes::default(), Slots::default());
         for (id, enclave) in self.enclaves.iter_mut() {
             enclave.host = Handle::default();
             self.classes.enter(*id, enclave);
+            self.slots.note(enclave);
         }
     }
 
@@ -397,9 +421,21 @@ impl Pool {
             let handle = enclave.host.0;
             let known = self.classes.enclave(handle) == Some(*id);
             let room = known && self.classes.index.room(handle) == enclave.room();
-            if !room {
+            let total = known && self.classes.index.total(handle) == (enclave.total().cpu, enclave.total().memory);
+            if !room || !total {
                 return Err(format!("the index has {id} elsewhere, or with other room"));
             }
+        }
+        let mut all = Offered::default();
+        for enclave in self.enclaves.values() {
+            let Amount { cpu, memory, gpus } = enclave.total();
+            all.cpu = all.cpu.saturating_add(cpu.into());
+            all.memory = all.memory.saturating_add(memory.into());
+            all.gpus = all.gpus.saturating_add(gpus.into());
+            all.slots = all.slots.saturating_add(enclave.capacity().slots.into());
+        }
+        if all != self.classes.offered {
+            return Err("what all enclaves offer together is not the sum of what each does".to_owned());
         }
         let listed: usize = self.enclaves.values().filter(|e| e.has_room()).map(|e| e.proofs.current().len()).sum();
         if listed == self.classes.index.listed() {

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, FragmentId, KeyId, LeaseId, Millicores, Milligpus, Rejection, Revocable, Revocation,
-    RevocationEpoch, Signed, UnixTime,
+    Digest, EnclaveId, KeyId, LeaseId, Rejection, Revocable, RevocationEpoch, Signed, UnixTime,
     claims::{Capacity, Claims, CollateralItem, Evidence, Rate},
     statement::{Appointment, Office, PASSPORT_LIFE_MAX, Passport, Tier},
     task::Demand,
@@ -12,15 +11,17 @@ use legation_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    apart::Apart,
     apply::{Change, holds},
     brief::{Brief, Piece},
     chip::Chip,
     classes::Handle,
     event::{Effect, Event, LeaseEnd},
     index::{Amount, Room},
+    lapse::Looked,
+    load::{Load, WHOLE},
     pool::{Env, Pool},
-    proofs::{Proofs, VERIFIERS_MAX},
-    retire::Hold,
+    proofs::{Earlier, Proofs, VERIFIERS_MAX},
     text::cut,
 };
 
@@ -64,42 +65,34 @@ pub struct Withdrawal {
 /// Pieces of collateral that are kept without a look at whether a proof names them.
 pub(crate) const COLLATERAL_KEPT: usize = 256;
 
-/// One enclave.
+/// One enclave. There may be very many: what few have stands beside it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Enclave {
     pub(crate) proofs: Proofs,
     /// Its chip and the digest of its sealing key: all its passports say the same.
     chip: Chip,
     sealing: Digest,
+    /// There is no channel to it..
+    away: bool,
+    /// ..since then; zero where there is one.
+    since: UnixTime,
     /// It takes no more offers, until it boots anew.
     draining: bool,
-    /// Whether it can be reached.
-    pub presence: Presence,
-    /// Why it is no longer trusted, if so.
-    pub revoked: Option<Box<Revocation>>,
-    /// Why nothing is placed on it until it proves itself anew, if so.
-    pub cordon: Option<Box<Cordon>>,
-    /// The last passport that was taken back and that its verifier has not given anew.
-    pub withdrawal: Option<Box<Withdrawal>>,
-    /// Why nothing new is placed on it, as its operator says.
+    /// It has its slot of its chip: nobody else attested there since.
+    pub(crate) fills_slot: bool,
+    /// Why nothing, or not everything, is placed on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<Box<Hold>>,
-    /// The fragment that it is kept for: nothing else is placed on it.
+    pub(crate) apart: Option<Box<Apart>>,
+    /// What is leased of it, and what of its accelerators is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed: Option<FragmentId>,
-    /// What is leased of it.
-    pub leases: BTreeSet<LeaseId>,
-    /// Compute that is leased.
-    pub cpu_leased: Millicores,
-    /// Memory that is leased.
-    pub memory_leased: Bytes,
-    /// What is left of each accelerator, in thousandths, in the order of its evidence.
-    pub gpus_left: Vec<u16>,
-    /// Which accelerators leases have, and how much of each.
-    pub(crate) gpus_leased: BTreeMap<LeaseId, Vec<(usize, u16)>>,
+    pub(crate) load: Option<Box<Load>>,
     /// Its number in the index.
     #[serde(skip)]
     pub(crate) host: Handle,
+    /// When it is looked at next.
+    #[serde(skip)]
+    pub(crate) looked: Looked,
 }
 
 impl Enclave {
@@ -108,35 +101,22 @@ impl Enclave {
             chip: Chip::new(&passport.claims.chip.value),
             sealing: passport.sealing.digest(),
             proofs: Proofs::new(proof),
+            away: true,
+            since: now,
             draining: false,
-            presence: Presence::Away { since: now },
-            revoked: None,
-            cordon: None,
-            withdrawal: None,
-            hold: None,
-            claimed: None,
-            leases: BTreeSet::new(),
-            cpu_leased: Millicores::ZERO,
-            memory_leased: Bytes::ZERO,
-            gpus_left: vec![WHOLE; passport.claims.gpus.len()],
-            gpus_leased: BTreeMap::new(),
+            fills_slot: false,
+            apart: None,
+            load: Load::of_gpus(passport.claims.gpus.len()),
             host: Handle::default(),
+            looked: Looked::default(),
         }
     }
 
-    /// Takes a new proof: whatever it was cordoned for is over.
-    pub(crate) fn renew(&mut self, proof: Brief) {
-        let verifier = proof.verifier();
-        self.withdrawal.take_if(|w| w.verifier == verifier);
-        self.cordon = None;
-        // Accelerators may come and go; what leases have of them stays theirs.
-        self.gpus_left = vec![WHOLE; proof.typical().claims.gpus.len()];
-        for (gpu, share) in self.gpus_leased.values().flatten() {
-            if let Some(left) = self.gpus_left.get_mut(*gpu) {
-                *left = left.saturating_sub(*share);
-            }
-        }
-        self.proofs.take(proof);
+    /// Takes a new proof: whatever it was cordoned for is over. Of those before it, `earlier` are kept.
+    pub(crate) fn renew(&mut self, proof: Brief, earlier: Earlier) {
+        self.vouched_for(proof.verifier());
+        self.renew_gpus(proof.typical().claims.gpus.len());
+        self.proofs.take(proof, earlier);
     }
 
     /// The newest of its proofs that count; when none does, the newest it had.
@@ -195,19 +175,30 @@ impl Enclave {
         self.sealing
     }
 
+    /// Whether it can be reached.
+    pub fn presence(&self) -> Presence {
+        match (self.away, self.draining) {
+            (true, _) => Presence::Away { since: self.since },
+            (false, true) => Presence::Draining,
+            (false, false) => Presence::Here,
+        }
+    }
+
     pub(crate) fn arrive(&mut self) {
-        self.presence = if self.draining { Presence::Draining } else { Presence::Here };
+        (self.away, self.since) = (false, UnixTime(0));
+    }
+
+    /// The channel is gone.
+    pub(crate) fn leave(&mut self, now: UnixTime) {
+        (self.away, self.since) = (true, now);
     }
 
     pub(crate) fn drain(&mut self) {
         self.draining = true;
-        if self.presence == Presence::Here {
-            self.presence = Presence::Draining;
-        }
     }
 
     pub(crate) fn is_away(&self) -> bool {
-        matches!(self.presence, Presence::Away { .. })
+        self.away
     }
 
     /// What it offers in all.
@@ -228,11 +219,11 @@ impl Enclave {
     /// What is left, as placement sees it.
     pub(crate) fn room(&self) -> Room {
         let all = self.capacity();
-        let leased = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
-        let (share, whole) = left_of(&self.gpus_left);
+        let leased = u32::try_from(self.leases().len()).unwrap_or(u32::MAX);
+        let (share, whole) = left_of(self.gpus_left());
         Room {
-            cpu: all.cpu.saturating_sub(self.cpu_leased).0,
-            memory: all.memory.saturating_sub(self.memory_leased).0,
+            cpu: all.cpu.saturating_sub(self.cpu_leased()).0,
+            memory: all.memory.saturating_sub(self.memory_leased()).0,
             slots: all.slots.saturating_sub(leased),
             share,
             whole,
@@ -242,23 +233,7 @@ impl Enclave {
     /// What there is in all, as placement sees it.
     pub(crate) fn total(&self) -> Amount {
         let all = self.capacity();
-        Amount { cpu: all.cpu.0, memory: all.memory.0, gpus: self.gpus_left.len() as u64 * u64::from(WHOLE) }
-    }
-
-    /// Which accelerators a lease gets: a share of the one that has least left and enough, or whole ones, first come.
-    fn pick_gpus(&self, need: Milligpus) -> Vec<(usize, u16)> {
-        let all = || self.gpus_left.iter().copied().enumerate();
-        if need >= Milligpus(u64::from(WHOLE)) {
-            let count = usize::try_from(need.0.div_ceil(u64::from(WHOLE))).unwrap_or(usize::MAX);
-            return all().filter(|(_, left)| *left == WHOLE).take(count).collect();
-        }
-        let Some(share) = u16::try_from(need.0).ok().filter(|share| *share > 0) else { return Vec::new() };
-        all()
-            .filter(|(_, left)| *left >= share)
-            .min_by_key(|(n, left)| (*left, *n))
-            .map(|(n, _)| (n, share))
-            .into_iter()
-            .collect()
+        Amount { cpu: all.cpu.0, memory: all.memory.0, gpus: self.gpus_left().len() as u64 * u64::from(WHOLE) }
     }
 
     /// Whether it could take anything at all.
@@ -268,7 +243,8 @@ impl Enclave {
 
     /// Whether it takes work of anybody: it is here, trusted, and kept neither back nor for somebody.
     pub(crate) fn is_open(&self) -> bool {
-        self.presence == Presence::Here && self.is_trusted() && self.claimed.is_none() && self.hold.is_none()
+        let kept = self.claimed().is_some() || self.hold().is_some();
+        self.presence() == Presence::Here && self.is_trusted() && !kept
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -277,39 +253,11 @@ impl Enclave {
 
     /// Whether work may be placed on it at all: neither revoked nor cordoned.
     pub(crate) fn is_trusted(&self) -> bool {
-        self.revoked.is_none() && self.cordon.is_none()
+        self.revoked().is_none() && self.cordon().is_none()
     }
 
     fn has_slot(&self) -> bool {
-        (self.leases.len() as u64) < u64::from(self.capacity().slots)
-    }
-
-    pub(crate) fn take(&mut self, lease: LeaseId, demand: &Demand) {
-        if self.leases.insert(lease) {
-            let gpus = self.pick_gpus(demand.gpus);
-            for (gpu, share) in &gpus {
-                if let Some(left) = self.gpus_left.get_mut(*gpu) {
-                    *left = left.saturating_sub(*share);
-                }
-            }
-            if !gpus.is_empty() {
-                self.gpus_leased.insert(lease, gpus);
-            }
-            self.cpu_leased = self.cpu_leased.saturating_add(demand.cpu);
-            self.memory_leased = self.memory_leased.saturating_add(demand.memory);
-        }
-    }
-
-    pub(crate) fn give_back(&mut self, lease: LeaseId, demand: &Demand) {
-        if self.leases.remove(&lease) {
-            for (gpu, share) in self.gpus_leased.remove(&lease).unwrap_or_default() {
-                if let Some(left) = self.gpus_left.get_mut(gpu) {
-                    *left = left.saturating_add(share).min(WHOLE);
-                }
-            }
-            self.cpu_leased = self.cpu_leased.saturating_sub(demand.cpu);
-            self.memory_leased = self.memory_leased.saturating_sub(demand.memory);
-        }
+        (self.leases().len() as u64) < u64::from(self.capacity().slots)
     }
 }
 
@@ -324,7 +272,7 @@ pub(crate) struct Leaving<'a> {
 impl<'a> Leaving<'a> {
     /// Nobody has gone yet; `demand` is what room is sought for.
     pub(crate) fn new(enclave: &'a Enclave, demand: &Demand) -> Self {
-        let gpus = if demand.gpus.0 > 0 { enclave.gpus_left.clone() } else { Vec::new() };
+        let gpus = if demand.gpus.0 > 0 { enclave.gpus_left().to_vec() } else { Vec::new() };
         Self { enclave, room: enclave.room(), gpus }
     }
 
@@ -333,7 +281,7 @@ impl<'a> Leaving<'a> {
         self.room.cpu = self.room.cpu.saturating_add(demand.cpu.0);
         self.room.memory = self.room.memory.saturating_add(demand.memory.0);
         self.room.slots = self.room.slots.saturating_add(1);
-        for (gpu, share) in self.enclave.gpus_leased.get(&lease).into_iter().flatten() {
+        for (gpu, share) in self.enclave.gpus_of(lease) {
             if let Some(left) = self.gpus.get_mut(*gpu) {
                 *left = left.saturating_add(*share).min(WHOLE);
             }
@@ -352,9 +300,6 @@ fn left_of(gpus: &[u16]) -> (u16, u16) {
     let whole = gpus.iter().filter(|left| **left == WHOLE).count();
     (gpus.iter().copied().max().unwrap_or(0), u16::try_from(whole).unwrap_or(u16::MAX))
 }
-
-/// A whole accelerator, in thousandths.
-pub(crate) const WHOLE: u16 = 1000;
 
 /// What a demand sets aside.
 pub(crate) fn amount(demand: &Demand) -> Amount {
@@ -389,7 +334,7 @@ impl Pool {
             return Err(revocation.refusal());
         }
         let known = self.enclaves.get(&id);
-        if let Some(revocation) = known.and_then(|e| e.revoked.as_ref()) {
+        if let Some(revocation) = known.and_then(Enclave::revoked) {
             return Err(revocation.refusal());
         }
         if let Some(retired) = self.memory.retired(&passport) {
@@ -412,7 +357,7 @@ impl Pool {
                     .fix("let fewer verifiers judge this enclave"));
             }
         }
-        let twin = self.by_slot.get(&slot_of(&passport)).copied().filter(|t| *t != id);
+        let twin = self.holder_of(&slot_of(&passport)).filter(|t| *t != id);
         if let Some(twin) = twin.filter(|t| self.enclaves.get(t).is_some_and(|e| !e.is_away())) {
             let slot = passport.configuration.slot;
             return Err(Rejection::new("pool.chip", format!("chip identity of enclave {}, slot {slot}", id.short()))
@@ -485,7 +430,7 @@ impl Pool {
 
     /// A pool that is full takes an enclave for one that it can forget.
     fn check_enclaves_max(&self, twin: Option<EnclaveId>, now: UnixTime) -> Result<(), Rejection> {
-        let replaces = twin.and_then(|t| self.enclaves.get(&t)).is_some_and(|e| e.revoked.is_none());
+        let replaces = twin.and_then(|t| self.enclaves.get(&t)).is_some_and(|e| e.revoked().is_none());
         let full = self.enclaves.len() >= self.limits.enclaves_max;
         if full && !replaces && self.forgettable(now).is_none() {
             return Err(Rejection::new("pool.full", "enclaves of the pool")
@@ -499,9 +444,9 @@ impl Pool {
     /// The enclave that is missed least: with nothing to do and proofs that are over, longest away; those that are revoked
     /// last, so that they are shown while there is room.
     fn forgettable(&self, now: UnixTime) -> Option<EnclaveId> {
-        let idle = self.enclaves.iter().filter(|(_, e)| e.leases.is_empty() && e.proofs.are_over_at(now));
-        let away = idle.filter_map(|(id, e)| match e.presence {
-            Presence::Away { since } => Some((e.revoked.is_some(), since, *id)),
+        let idle = self.enclaves.iter().filter(|(_, e)| e.is_idle() && e.proofs.are_over_at(now));
+        let away = idle.filter_map(|(id, e)| match e.presence() {
+            Presence::Away { since } => Some((e.revoked().is_some(), since, *id)),
             _ => None,
         });
         away.min().map(|(_, _, id)| id)
@@ -512,46 +457,54 @@ impl Pool {
         self.collateral.get(collateral).is_some_and(|piece| proof.pieces().contains(piece))
     }
 
-    pub(crate) fn absorb_attested(&mut self, passport: &Passport, proof: Brief, now: UnixTime) {
+    pub(crate) fn absorb_attested(&mut self, passport: &Passport, proof: Brief, now: UnixTime, version: u32) {
         let id = passport.enclave_id();
         self.accounts.note_rate(passport.configuration.rate);
-        let before = self.by_slot.insert(slot_of(passport), id).filter(|b| *b != id);
+        let before = self.holder_of(&slot_of(passport)).filter(|b| *b != id);
         // What the operator said of the machine holds for its next boot: a drain alone was of the one that drained.
-        let hold = before.and_then(|before| self.enclaves.get_mut(&before)).and_then(|gone| gone.hold.take());
-        if let Some(before) = before
-            && self.enclaves.get(&before).is_some_and(|e| e.revoked.is_none())
-            && let Some(gone) = self.enclaves.remove(&before)
-        {
-            self.memory.keep(before, &gone, self.seq);
-            self.classes.leave(&gone);
-        }
-        self.shown.note(id, &proof);
-        if let Some(enclave) = self.enclaves.get_mut(&id) {
-            enclave.renew(proof);
-            enclave.hold = hold.or_else(|| enclave.hold.take());
-            self.shown.sweep(&self.enclaves);
-            self.reindex(id);
-            self.look_at(id);
-            return;
-        }
-        if self.enclaves.len() >= self.limits.enclaves_max
-            && let Some(oldest) = self.forgettable(now)
-            && let Some(forgotten) = self.enclaves.remove(&oldest)
-        {
-            self.memory.keep(oldest, &forgotten, self.seq);
-            self.classes.leave(&forgotten);
-            let slot = forgotten.slot();
-            if self.by_slot.get(&slot) == Some(&oldest) {
-                self.by_slot.remove(&slot);
+        let hold = before.and_then(|before| self.enclaves.get_mut(&before)).and_then(Enclave::take_hold);
+        if let Some(before) = before {
+            self.vacate_slot(before);
+            if self.enclaves.get(&before).is_some_and(|e| e.revoked().is_none())
+                && let Some(gone) = self.enclaves.remove(&before)
+            {
+                self.memory.keep(before, &gone, self.seq);
+                self.classes.leave(&gone);
             }
         }
-        let mut enclave = Enclave::new(passport, proof, now);
-        enclave.hold = hold;
-        self.memory.recall(id, &mut enclave);
-        self.enclaves.insert(id, enclave);
+        self.shown.note(id, &proof);
+        if self.enclaves.contains_key(&id) {
+            self.vacate_slot(id);
+            if let Some(enclave) = self.enclaves.get_mut(&id) {
+                enclave.renew(proof, Earlier::of(enclave.is_idle(), version));
+                if hold.is_some() {
+                    enclave.set_hold(hold);
+                }
+            }
+        } else {
+            self.make_room(now);
+            let mut enclave = Enclave::new(passport, proof, now);
+            enclave.set_hold(hold);
+            self.memory.recall(id, &mut enclave);
+            self.enclaves.insert(id, enclave);
+        }
         self.shown.sweep(&self.enclaves);
         self.reindex(id);
+        self.fill_slot(id);
         self.look_at(id);
+    }
+
+    /// A full pool forgets the enclave that is missed least.
+    fn make_room(&mut self, now: UnixTime) {
+        if self.enclaves.len() < self.limits.enclaves_max {
+            return;
+        }
+        let Some(oldest) = self.forgettable(now) else { return };
+        self.vacate_slot(oldest);
+        if let Some(forgotten) = self.enclaves.remove(&oldest) {
+            self.memory.keep(oldest, &forgotten, self.seq);
+            self.classes.leave(&forgotten);
+        }
     }
 
     /// An attested channel is open: the enclave can be offered work. Leases of it that it no longer knows are offered again;
@@ -564,11 +517,11 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         let known = self.known(enclave)?;
-        if let Some(revocation) = &known.revoked {
+        if let Some(revocation) = known.revoked() {
             return Err(revocation.refusal());
         }
         let held = self.work_at(enclave);
-        let cordon = known.cordon.as_ref().map(|cordon| cordon.why.clone());
+        let cordon = known.cordon().map(|cordon| cordon.why.clone());
         if known.is_away() {
             let gpus = known.typical().claims.gpus.iter().map(|gpu| gpu.value.model.clone());
             let gpus: Vec<_> = gpus.zip(known.proof().gpus().iter().cloned()).collect();
@@ -589,7 +542,7 @@ impl Pool {
             out.effects.push(Effect::Cancel { enclave, lease: *lease });
         }
         let swarms: BTreeSet<_> =
-            self.known(enclave)?.leases.iter().filter_map(|lease| self.seat_task(*lease)).collect();
+            self.known(enclave)?.leases().iter().filter_map(|lease| self.seat_task(*lease)).collect();
         out.effects.extend(
             swarms
                 .into_iter()

@@ -17,13 +17,15 @@ use crate::{
     distance::RoundTrip,
     meter::Metered,
     reserve::{Booking, ReservationEnd},
+    swarm::{GangBooking, Unbooked},
     task::TaskState,
 };
 
 /// Version of the records this program writes. Unknown versions stop the start. Since version 3 reports are metered, and there
 /// are accounts, and distances. Since version 4 distances are measured, work is pushed aside, places are reserved, enclaves are
-/// cordoned by their operator, and swarms seated.
-pub const RECORD_VERSION: u32 = 4;
+/// cordoned by their operator, and swarms seated. Since version 5 an idle enclave that renews keeps one passport before its new one,
+/// and room is booked ahead for swarms.
+pub const RECORD_VERSION: u32 = 5;
 /// The oldest version that this program reads: what later ones added may be absent in it.
 pub const RECORD_VERSION_OLDEST: u32 = 2;
 
@@ -220,6 +222,19 @@ pub enum Event {
         seats: Vec<(LeaseId, MicroUsd)>,
         /// Why.
         why: LeaseEnd,
+    },
+    /// Room was booked for a swarm that waits: others have it only with what ends before. The record that seats the swarm or ends its
+    /// task ends that, too.
+    GangBooked {
+        /// What, for whom, from when on.
+        booking: Box<GangBooking>,
+    },
+    /// Room is no longer booked for a swarm, which waits on.
+    GangUnbooked {
+        /// The task whose swarm it was for.
+        task: TaskId,
+        /// Why.
+        why: Unbooked,
     },
     /// An account was set: the default one where no tenant is named.
     AccountSet {
@@ -485,6 +500,8 @@ impl Event {
             Self::SwarmSeated { .. } => "swarm-seated",
             Self::SwarmJoined { .. } => "swarm-joined",
             Self::SeatsEnded { .. } => "seats-ended",
+            Self::GangBooked { .. } => "gang-booked",
+            Self::GangUnbooked { .. } => "gang-unbooked",
             Self::TaskEnded { .. } => "task-ended",
         }
     }
@@ -499,7 +516,10 @@ impl Event {
             Self::SwarmSeated { seating } => Some(seating.task),
             Self::SwarmJoined { membership } => Some(membership.task),
             Self::Claimed { fragment, .. } | Self::Unclaimed { fragment, .. } => Some(fragment.task),
-            Self::TaskEnded { task, .. } | Self::SeatsEnded { task, .. } => Some(*task),
+            Self::GangBooked { booking } => Some(booking.task),
+            Self::GangUnbooked { task, .. } | Self::TaskEnded { task, .. } | Self::SeatsEnded { task, .. } => {
+                Some(*task)
+            }
             _ => None,
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     preempt::{Claim, Preemption},
     rank::{self, Weighed},
     relax::{self, Relaxation},
+    swarm::GangBooking,
     task::{Attempt, Phase, Task, TaskState, unknown},
     wanted::{Refusal, Standing, Wanted, cost_max},
 };
@@ -58,6 +59,9 @@ pub struct Explanation {
     /// The place that is being cleared for it, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+    /// What is booked for the swarm of its task, if anything is: its seats, by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booked: Option<GangBooking>,
     /// Whether anybody could take it now, later, or never as the pool is known. Nothing of what has run.
     pub outlook: Option<Prospect>,
     /// Every class of enclaves as of now: those that could take it first, then by price.
@@ -174,6 +178,7 @@ impl Pool {
                 missing,
                 preempted: lease.and_then(|l| l.preempted.clone()),
                 claim: self.claim(FragmentId { task: id, index }).cloned(),
+                booked: self.booked_for(id).cloned(),
                 outlook: (state.phase != Phase::Done).then_some(outlook),
                 classes,
                 classes_left_out,
@@ -241,7 +246,7 @@ impl Field {
             let apart =
                 |verdict: Result<u32, Refusal<'_>>| matches!(verdict, Err(Refusal::Spread(..) | Refusal::Tried(_)));
             let barred = apart(wanted.kind_within(passport, enclave.rate())) || apart(wanted.enclave_within(id));
-            if class.satisfies && enclave.revoked.is_none() && !barred {
+            if class.satisfies && enclave.revoked().is_none() && !barred {
                 field.ever = field.ever.saturating_add(1);
             }
             match verdict {

@@ -6,7 +6,7 @@ use legation_core::{FragmentId, LeaseId, Seq, Term, UnixTime};
 
 use crate::{
     brief::Piece,
-    enclave::{Presence, slot_of},
+    enclave::{Enclave, slot_of},
     event::{Event, LeaseEnd, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
     pool::{Corrupt, Pool},
     task::{Phase, Task, TaskState},
@@ -52,26 +52,24 @@ impl Pool {
                 let fits = Piece::new(seq, collateral.len()).is_some();
                 unless(fits, "a record holds more collateral than can be counted")?;
                 let known = self.enclaves.get(&id);
-                let trusted = known.is_none_or(|e| e.revoked.is_none()) && self.revoked.of(passport).is_none();
+                let trusted = known.is_none_or(|e| e.revoked().is_none()) && self.revoked.of(passport).is_none();
                 unless(trusted, "an enclave attests that is revoked")?;
                 unless(self.memory.retired(passport).is_none(), "an enclave attests that was decommissioned")?;
-                let twin = self.by_slot.get(&slot_of(passport)).filter(|t| **t != id);
-                let idle = twin.and_then(|t| self.enclaves.get(t)).is_none_or(|e| e.leases.is_empty());
+                let twin = self.holder_of(&slot_of(passport)).filter(|t| *t != id);
+                let idle = twin.and_then(|t| self.enclaves.get(&t)).is_none_or(Enclave::is_idle);
                 unless(idle, "an enclave that holds leases is replaced")
             }
             Event::Arrived { enclave: id } => {
-                unless(enclave(*id)?.revoked.is_none(), "an enclave arrives after it was revoked")
+                unless(enclave(*id)?.revoked().is_none(), "an enclave arrives after it was revoked")
             }
-            Event::Left { enclave: id, .. } => {
-                unless(!matches!(enclave(*id)?.presence, Presence::Away { .. }), "an enclave leaves that is away")
-            }
+            Event::Left { enclave: id, .. } => unless(!enclave(*id)?.is_away(), "an enclave leaves that is away"),
             Event::Draining { enclave: id } | Event::Cordoned { enclave: id, .. } => enclave(*id).map(|_| ()),
             Event::Uncordoned { enclave: id, .. } => match self.retired().contains_key(id) || self.memory.holds(*id) {
                 true => Ok(()),
                 false => enclave(*id).map(|_| ()),
             },
             Event::Decommissioned { enclave: id, .. } => {
-                unless(enclave(*id)?.leases.is_empty(), "an enclave that holds leases is decommissioned")
+                unless(enclave(*id)?.is_idle(), "an enclave that holds leases is decommissioned")
             }
             Event::Revoked { revocation } => {
                 unless(self.revoked.get(&revocation.what).is_none(), "something is revoked twice")?;
@@ -107,7 +105,7 @@ impl Pool {
             }
             Event::Claimed { fragment, enclave: id, victims, .. } => {
                 let (phase, _) = phase(live(fragment.task)?, fragment.index.0);
-                let free = enclave(*id)?.claimed.is_none() && !self.claims.contains_key(fragment);
+                let free = enclave(*id)?.claimed().is_none() && !self.claims.contains_key(fragment);
                 unless(phase == Some(&Phase::Queued) && free, "a place is claimed twice, or for what does not wait")?;
                 for victim in victims {
                     let held = lease(*victim)?;
@@ -159,6 +157,15 @@ impl Pool {
                     !seats.is_empty() && seats.iter().all(held),
                     "a seat ends that is not held, or works, or costs too much",
                 )
+            }
+            Event::GangBooked { booking } => {
+                live(booking.task)?;
+                self.booking_may_follow(booking).or_else(|what| unless(false, what))?;
+                booking.enclaves.iter().try_for_each(|id| enclave(*id).map(|_| ()))
+            }
+            Event::GangUnbooked { task, .. } => {
+                live(*task)?;
+                unless(self.booked_for(*task).is_some(), "what is not booked is booked no longer")
             }
             Event::ReferenceAdded { value, .. } => {
                 self.with_reference(value).map(|_| ()).map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })

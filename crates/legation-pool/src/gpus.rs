@@ -10,7 +10,14 @@ use std::{
 
 use legation_core::{EnclaveId, Rejection};
 
-use crate::{brief::Brief, chip::Chip, enclave::Enclave, pool::Pool, sharing::Sharing};
+use crate::{
+    brief::Brief,
+    chip::Chip,
+    enclave::Enclave,
+    footprint::{block, tree},
+    pool::Pool,
+    sharing::Sharing,
+};
 
 /// Fewest entries at which it is looked for those that nobody shows any more.
 const SWEPT_MIN: usize = 64;
@@ -49,7 +56,7 @@ impl Shown {
         }
         self.by_chip.retain(|chip, all| {
             let shows = |proof: &Brief| proof.gpus().contains(chip);
-            all.retain(|id| enclaves.get(id).is_some_and(|e| e.proofs.kept().iter().any(shows)));
+            all.retain(|id| enclaves.get(id).is_some_and(|e| e.proofs.kept().any(shows)));
             !all.is_empty()
         });
         self.sweep_at = self.by_chip.len().saturating_mul(2).max(SWEPT_MIN);
@@ -58,10 +65,8 @@ impl Shown {
     /// Bytes that it takes, about.
     pub(crate) fn weight(&self) -> usize {
         let all = self.by_chip.iter();
-        all.map(|(chip, ids)| {
-            size_of::<(Chip, BTreeSet<EnclaveId>)>() + chip.weight() + ids.len() * size_of::<EnclaveId>()
-        })
-        .sum()
+        let each: usize = all.map(|(chip, ids)| block(chip.weight()) + tree::<EnclaveId, ()>(ids.len())).sum();
+        tree::<Chip, BTreeSet<EnclaveId>>(self.by_chip.len()) + each
     }
 }
 
@@ -78,7 +83,7 @@ impl Pool {
                 *other != id
                     && Some(*other) != twin
                     && self.enclaves.get(other).is_some_and(|enclave| {
-                        !enclave.is_away() && enclave.revoked.is_none() && enclave.proof().gpus().contains(chip)
+                        !enclave.is_away() && enclave.revoked().is_none() && enclave.proof().gpus().contains(chip)
                     })
             };
             let other = self.shown.by_chip.get(chip).and_then(|all| all.iter().find(|other| claims(other)));

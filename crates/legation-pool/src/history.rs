@@ -22,7 +22,9 @@
 //! 10. a swarm is seated whole or not at all, no round of it has fewer members than must be, seats are counted as promises are and
 //!     are given back before their task ends, at no charge where nobody joined, and its fragments are promised to members of rounds
 //!     that all members joined, one at a time each (`history.swarm`);
-//! 11. revocations are counted by one (`history.revocation`).
+//! 11. room is booked for one swarm at once, which waits; nobody else is promised it beyond the time from which it is booked, and no
+//!     booking outlives its swarm's wait or task (`history.booking`);
+//! 12. revocations are counted by one (`history.revocation`).
 //!
 //! Beside the journal, what others remember is held against it: [`HistoryFacts::check_acknowledged`] for clients,
 //! [`HistoryFacts::check_obeyed`] for agents.
@@ -31,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
     Bytes, Digest, EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores, Milligpus, PublicKey,
-    Rejection, Revocable, RevocationEpoch, Seq, TaskId, Term,
+    Rejection, Revocable, RevocationEpoch, Seq, TaskId, Term, UnixTime,
     claims::Capacity,
     statement::{Allocation, Outcome, Passport, Report, Request},
     swarm::{Member, Membership, Seating},
@@ -40,6 +42,7 @@ use legation_core::{
 
 use crate::{
     event::{Event, IdempotencyKey, Record},
+    swarm::GangBooking,
     task::TaskState,
 };
 
@@ -115,7 +118,8 @@ pub struct Obeyed {
 struct EnclaveBook {
     capacity: Option<Capacity>,
     gpus: Milligpus,
-    held: BTreeMap<LeaseId, Demand>,
+    /// Each with its last second.
+    held: BTreeMap<LeaseId, (Demand, UnixTime)>,
     revoked: bool,
 }
 
@@ -147,6 +151,7 @@ pub struct HistoryFacts {
     /// The promises that a fragment has now.
     holders: BTreeSet<(FragmentId, LeaseId)>,
     enclaves: BTreeMap<EnclaveId, EnclaveBook>,
+    booked: Option<GangBooking>,
     named: BTreeMap<(PublicKey, String), TaskId>,
     revoked: BTreeSet<Revocable>,
     revocations: RevocationEpoch,
@@ -235,7 +240,17 @@ impl HistoryFacts {
             Event::SwarmSeated { seating } => self.seated(seating, term),
             Event::SwarmJoined { membership } => self.joined(membership),
             Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats),
-            Event::TaskEnded { task, state } => self.task_ended(*task, state),
+            Event::GangBooked { booking } => self.booked(booking),
+            Event::GangUnbooked { task, .. } => {
+                let ended = self.booked.take_if(|booking| booking.task == *task);
+                unless(ended.is_some(), || {
+                    bad("history.booking", "a booking that ends").expected("one that lives, of this task").got(task)
+                })
+            }
+            Event::TaskEnded { task, state } => {
+                self.booked.take_if(|booking| booking.task == *task);
+                self.task_ended(*task, state)
+            }
             // About nothing that is kept here.
             _ => Ok(()),
         }
@@ -333,8 +348,9 @@ impl HistoryFacts {
                 .got(enclave)
         })?;
         if allocation.seat.is_none() {
-            book.held.insert(id, demand);
+            book.held.insert(id, (demand, allocation.until));
             book.within(enclave)?;
+            self.leaves_booked(enclave)?;
         }
         let seat = allocation.seat.map(|seat| seat.lease);
         let facts = LeaseFacts { made: self.last, term, fragment, enclave, ended: None, allocation: name, seat };
@@ -384,6 +400,7 @@ impl HistoryFacts {
         if !whole || seating.seats.len() < few {
             return wrong("all of its seats, and as many as it asks for when it has none, or as it must have");
         }
+        self.booked.take_if(|booking| booking.task == seating.task);
         let mut new: Vec<_> = seating.seats.iter().filter(|s| !swarm.seats.contains_key(&s.member.lease)).collect();
         new.sort_by_key(|s| s.member.lease);
         for seat in new {
@@ -391,8 +408,9 @@ impl HistoryFacts {
             self.count(lease)?;
             let book = self.enclaves.get_mut(&enclave).filter(|book| !book.revoked);
             let Some(book) = book else { return wrong("enclaves that attested, not revoked") };
-            book.held.insert(lease, swarm.seat);
+            book.held.insert(lease, (swarm.seat, seat.until));
             book.within(enclave)?;
+            self.leaves_booked(enclave)?;
             swarm.seats.insert(lease, (enclave, None));
         }
         let round = RoundFacts { members: seating.members(), joined: BTreeSet::new() };
@@ -401,6 +419,37 @@ impl HistoryFacts {
         }
         self.live(seating.task)?.swarm = Some(swarm);
         Ok(())
+    }
+
+    /// Room is booked for one swarm at once, that waits, and beside what is promised.
+    fn booked(&mut self, booking: &GangBooking) -> Result<(), Rejection> {
+        let claim = format!("what is booked for task {}", booking.task.short());
+        let wrong = |expected: &str| Err(bad("history.booking", claim.clone()).expected(expected));
+        if self.booked.is_some() {
+            return wrong("nothing, while room is booked for another");
+        }
+        let swarm = self.live(booking.task)?.swarm.as_ref().filter(|swarm| swarm.seats.is_empty());
+        let Some(asked) = swarm.map(|swarm| (swarm.members, swarm.seat)) else {
+            return wrong("seats of a swarm that has none");
+        };
+        if asked != (booking.enclaves.len(), booking.demand) || booking.at > booking.until {
+            return wrong("as many seats as it asks for, and such ones");
+        }
+        self.booked = Some(booking.clone());
+        booking.enclaves.iter().try_for_each(|enclave| self.leaves_booked(*enclave))
+    }
+
+    /// What is promised of an enclave leaves what is booked there.
+    fn leaves_booked(&self, enclave: EnclaveId) -> Result<(), Rejection> {
+        let Some(booked) = self.booked.as_ref().filter(|booked| booked.enclaves.contains(&enclave)) else {
+            return Ok(());
+        };
+        match self.enclaves.get(&enclave).filter(|book| !book.revoked) {
+            Some(book) => book.leaves(enclave, booked),
+            None => Err(bad("history.booking", "an enclave that is booked")
+                .expected("one that attested, not revoked")
+                .got(enclave)),
+        }
     }
 
     fn joined(&mut self, membership: &Membership) -> Result<(), Rejection> {
@@ -601,14 +650,27 @@ impl HistoryFacts {
 }
 
 impl EnclaveBook {
+    /// What is promised is within what was attested.
     fn within(&self, enclave: EnclaveId) -> Result<(), Rejection> {
-        let cpu: Millicores = self.held.values().map(|d| d.cpu).sum();
-        let memory: Bytes = self.held.values().map(|d| d.memory).sum();
-        let gpus: Milligpus = self.held.values().map(|d| d.gpus).sum();
-        let slots = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        let all: Vec<_> = self.held.values().map(|(demand, _)| *demand).collect();
+        self.holds(enclave, "history.capacity", &all)
+    }
+
+    /// So is what lasts into the time from which it is booked, with what is booked.
+    fn leaves(&self, enclave: EnclaveId, booked: &GangBooking) -> Result<(), Rejection> {
+        let lasts = self.held.values().filter(|(_, until)| *until >= booked.at).map(|(demand, _)| *demand);
+        let all: Vec<_> = lasts.chain([booked.demand]).collect();
+        self.holds(enclave, "history.booking", &all)
+    }
+
+    fn holds(&self, enclave: EnclaveId, check: &str, promised: &[Demand]) -> Result<(), Rejection> {
+        let cpu: Millicores = promised.iter().map(|d| d.cpu).sum();
+        let memory: Bytes = promised.iter().map(|d| d.memory).sum();
+        let gpus: Milligpus = promised.iter().map(|d| d.gpus).sum();
+        let slots = u32::try_from(promised.len()).unwrap_or(u32::MAX);
         let all = self.capacity.unwrap_or(Capacity { cpu: Millicores(0), memory: Bytes(0), slots: 0 });
         unless(cpu <= all.cpu && memory <= all.memory && slots <= all.slots && gpus <= self.gpus, || {
-            bad("history.capacity", format!("what is promised of {}", enclave.short()))
+            bad(check, format!("what is promised of {}", enclave.short()))
                 .expected(format!("at most {}, {}, {} slots, {}", all.cpu, all.memory, all.slots, self.gpus))
                 .got(format!("{cpu}, {memory}, {slots} slots, {gpus}"))
         })

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     brief::{Behind, Brief},
+    footprint::{block, shared_block, tree},
     snapshot::shared,
 };
 
@@ -169,8 +170,9 @@ impl Kinds {
     /// Bytes of kinds and of all else that is shared, about.
     pub(crate) fn weight(&self) -> usize {
         let text = |kind: &Kind| serde_json::to_vec(&kind.typical).map_or(0, |text| text.len());
-        let kinds: usize = self.kinds.values().map(|kind| size_of::<Kind>() + text(kind)).sum();
+        let kinds: usize = self.kinds.values().map(|kind| shared_block::<Kind>() + block(text(kind))).sum();
         let behind: usize = self.behind.iter().map(|behind| behind.weight()).sum();
-        kinds + behind
+        let trees = tree::<(Digest, Digest), Arc<Kind>>(self.kinds.len()) + tree::<Arc<Behind>, ()>(self.behind.len());
+        kinds + behind + trees
     }
 }

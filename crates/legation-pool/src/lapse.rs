@@ -7,7 +7,6 @@ use legation_core::{EnclaveId, KeyId, Rejection, TenantId, UnixTime};
 
 use crate::{
     apply::Change,
-    classes::Handle,
     enclave::{Cordon, Enclave, Withdrawal},
     event::{Effect, Event, LeaseEnd},
     pool::{Env, Pool},
@@ -16,6 +15,22 @@ use crate::{
 
 /// The check that says that proofs ran out.
 pub(crate) const LAPSED: &str = "pool.lapsed";
+
+/// The second after which an enclave is looked at next, as far as that is known: a hint, and two are always equal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looked(pub(crate) u64);
+
+impl Default for Looked {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl PartialEq for Looked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
 
 impl Pool {
     /// Cordons whoever has lapsed and can be reached or holds leases. Of others nobody asks, and no record is made.
@@ -27,8 +42,8 @@ impl Pool {
             due.into_iter().partition(|id| self.enclaves.get(id).is_some_and(|e| e.proofs.are_over_at(env.now)));
         not_yet.into_iter().for_each(|id| self.look_at(id));
         let known = over.into_iter().filter_map(|id| self.enclaves.get(&id).map(|e| (id, e)));
-        let lapsed = known
-            .filter(|(_, e)| e.is_trusted() && e.proofs.are_over_at(env.now) && !(e.is_away() && e.leases.is_empty()));
+        let lapsed =
+            known.filter(|(_, e)| e.is_trusted() && e.proofs.are_over_at(env.now) && !(e.is_away() && e.is_idle()));
         let lapsed: Vec<_> = lapsed.map(|(id, e)| (id, e.proofs.until().unwrap_or(e.proof().expires))).collect();
         for (enclave, until) in lapsed {
             let why = Rejection::new(LAPSED, format!("passports of enclave {}", enclave.short()))
@@ -56,10 +71,9 @@ impl Pool {
     pub(crate) fn look_at(&mut self, id: EnclaveId) {
         let Some(enclave) = self.enclaves.get_mut(&id) else { return };
         let until = enclave.proofs.until().unwrap_or(self.at).0;
-        let Handle(host, looked) = &mut enclave.host;
-        if *looked > until || !self.lapses.is_ahead(*looked) {
-            *looked = until;
-            self.lapses.put(until, *host);
+        if enclave.looked.0 > until || !self.lapses.is_ahead(enclave.looked.0) {
+            enclave.looked = Looked(until);
+            self.lapses.put(until, enclave.host.0);
         }
     }
 
@@ -108,13 +122,13 @@ impl Pool {
         let why = cut_rejection(why);
         out.record(self, env, Event::Withdrawn { enclave, verifier, why: why.clone() })?;
         let known = self.known(enclave)?;
-        if known.revoked.is_some() {
+        if known.revoked().is_some() {
             return Ok(());
         }
         let here = !known.is_away();
         if known.proofs.hold_at(env.now) {
             self.end_unproven_leases(Some(enclave), &LeaseEnd::Lapsed { why: why.clone() }, env, out)?;
-        } else if known.cordon.is_none() {
+        } else if known.cordon().is_none() {
             self.cordon(Event::Lapsed { enclave, why: why.clone() }, enclave, why.clone(), env, out)?;
         }
         if here {
@@ -163,8 +177,8 @@ impl Pool {
     }
 
     pub(crate) fn absorb_lapsed(&mut self, enclave: EnclaveId, why: &Rejection, now: UnixTime) -> Option<()> {
-        self.enclaves.get_mut(&enclave)?.cordon =
-            Some(Box::new(Cordon { since: now, why: why.clone(), revocation: None }));
+        let cordon = Cordon { since: now, why: why.clone(), revocation: None };
+        self.enclaves.get_mut(&enclave)?.cordon_off(cordon);
         self.reindex_room(enclave);
         Some(())
     }
@@ -178,7 +192,7 @@ impl Pool {
     ) -> Option<()> {
         let known = self.enclaves.get_mut(&enclave)?;
         known.proofs.drop_where(|proof| proof.verifier() == verifier);
-        known.withdrawal = Some(Box::new(Withdrawal { verifier, at: now, why: why.clone() }));
+        known.note_withdrawal(Withdrawal { verifier, at: now, why: why.clone() });
         self.reindex(enclave);
         self.look_at(enclave);
         Some(())

@@ -90,6 +90,10 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
+        // What is in a seat takes no more room than that.
+        if choice.seat.is_none() {
+            self.pass_booking_at(fragment, choice.enclave, env, out)?;
+        }
         let task = self.tasks.get(&fragment.task).ok_or_else(|| defect("task of a queued fragment"))?;
         let spec = task.request.fragment(fragment.index).ok_or_else(|| defect("a queued fragment"))?;
         let appointment = self.manager.as_ref().ok_or_else(|| {
@@ -311,7 +315,8 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        let held: Vec<_> = self.enclaves.get(&enclave).map(|e| e.leases.iter().copied().collect()).unwrap_or_default();
+        let held: Vec<_> =
+            self.enclaves.get(&enclave).map(|e| e.leases().iter().copied().collect()).unwrap_or_default();
         for lease in held {
             self.end_lease(lease, why.clone(), env, out)?;
         }

@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod account;
+mod apart;
 mod apply;
 mod archive;
 mod audit;
@@ -31,6 +32,7 @@ pub mod index;
 mod kind;
 mod lapse;
 mod lease;
+mod load;
 mod meter;
 mod offer;
 mod permit;
@@ -49,6 +51,7 @@ mod retire;
 mod revoke;
 mod seats;
 mod sharing;
+mod slots;
 mod snapshot;
 mod swarm;
 mod task;
@@ -82,7 +85,9 @@ pub use reserve::{Booking, ReservationEnd, ReservationTerms, ReservationView, SE
 pub use retire::{Hold, Retired};
 pub use sharing::Sharing;
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
-pub use swarm::{EnlistParts, HeldSeat, Round, SeatView, Swarm, SwarmEstimate, SwarmStage, SwarmView};
+pub use swarm::{
+    EnlistParts, GangBooking, HeldSeat, Round, SeatView, Swarm, SwarmEstimate, SwarmStage, SwarmView, Unbooked,
+};
 pub use task::{Attempt, Done, FragmentState, Phase, Task, TaskState};
 pub use view::{
     ClaimView, EnclaveView, FragmentView, GraceView, Need, Needs, PoolView, ProofView, TaskView, UpstreamKey,

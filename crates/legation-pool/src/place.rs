@@ -5,7 +5,7 @@
 //! (`permit.rs`), is near enough and not against a rule of
 //! spread, and has room within budget and account. Among the eligible the least effective price wins ([`crate::rank`]).
 //!
-//! [`choose`] asks the class index and takes about a microsecond; [`survey`] asks everybody and gives reasons. Both ask the same
+//! [`choose`] asks the class index and takes a few microseconds; [`survey`] asks everybody and gives reasons. Both ask the same
 //! questions ([`Wanted`]); property tests hold one against the other.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -287,7 +287,7 @@ impl Pool {
             }
             why
         };
-        let asked = self.enclaves.iter().filter(|(_, e)| e.is_trusted() && !(e.is_away() && e.leases.is_empty()));
+        let asked = self.enclaves.iter().filter(|(_, e)| e.is_trusted() && !(e.is_away() && e.is_idle()));
         asked.filter_map(|(id, e)| refused(e).map(|why| (*id, why))).collect()
     }
 

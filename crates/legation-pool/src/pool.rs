@@ -15,7 +15,7 @@ use crate::{
     brief::{Behind, Brief, Piece},
     classes::Classes,
     distance::Distances,
-    enclave::{Enclave, Presence},
+    enclave::Enclave,
     event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
     fair::Queue,
     gpus::Shown,
@@ -29,6 +29,8 @@ use crate::{
     reserve::Booking,
     retire::Memory,
     sharing::Sharing,
+    slots::Slots,
+    swarm::{GangBooking, Searched},
     task::Task,
     wait::Told,
     wheel::Due,
@@ -108,7 +110,7 @@ pub struct Pool {
     /// What the operator said of enclaves that are not among them.
     pub(crate) memory: Memory,
     /// Who has which slot of which chip.
-    pub(crate) by_slot: BTreeMap<Digest, EnclaveId>,
+    pub(crate) slots: Slots,
     /// What proofs have in common.
     pub(crate) kinds: Kinds,
     /// Who may show which accelerator.
@@ -140,6 +142,10 @@ pub struct Pool {
     pub(crate) gangs: BTreeSet<(Seq, TaskId)>,
     /// Whose swarm a seat is of.
     pub(crate) seats: BTreeMap<LeaseId, TaskId>,
+    /// What is booked for a swarm that waits.
+    pub(crate) ahead: Option<Box<GangBooking>>,
+    /// When room for one was searched last.
+    pub(crate) searched: Searched,
     /// What clients called their tries: body and task.
     pub(crate) idempotency: BTreeMap<(PublicKey, String), (Digest, TaskId)>,
     /// Tasks that ran and were forgotten, until their requests expire.
@@ -217,7 +223,7 @@ impl Pool {
             revoked: Revoked::default(),
             enclaves: Sharing::new(),
             memory: Memory::default(),
-            by_slot: BTreeMap::new(),
+            slots: Slots::default(),
             kinds: Kinds::default(),
             shown: Shown::default(),
             collateral: BTreeMap::new(),
@@ -235,6 +241,8 @@ impl Pool {
             queue: Queue::default(),
             gangs: BTreeSet::new(),
             seats: BTreeMap::new(),
+            ahead: None,
+            searched: Searched::default(),
             told: Told::default(),
             idempotency: BTreeMap::new(),
             forgotten: BTreeSet::new(),
@@ -321,12 +329,12 @@ impl Pool {
                     behind: self.kinds.behind(Behind::new(pieces.collect::<Option<_>>()?, passport)),
                     kind: self.kinds.of(passport, appointment),
                 };
-                self.absorb_attested(passport, proof, now);
+                self.absorb_attested(passport, proof, now, record.version);
                 self.forget_collateral();
             }
             Event::Arrived { enclave } => self.absorb_arrived(*enclave, now)?,
             Event::Left { enclave, .. } => {
-                self.enclaves.get_mut(enclave)?.presence = Presence::Away { since: now };
+                self.enclaves.get_mut(enclave)?.leave(now);
                 self.reindex_room(*enclave);
             }
             Event::Draining { enclave } => {
@@ -363,6 +371,8 @@ impl Pool {
             Event::SwarmSeated { seating } => self.absorb_seated(seating, now)?,
             Event::SwarmJoined { membership } => self.absorb_joined(membership)?,
             Event::SeatsEnded { task, seats, why } => self.absorb_seats_ended(*task, seats, why, now)?,
+            Event::GangBooked { booking } => self.ahead = Some(booking.clone()),
+            Event::GangUnbooked { task, why } => self.absorb_unbooked(*task, why, now)?,
             Event::Reserved { booking } => self.absorb_reserved(booking, record.seq),
             Event::Reseated { reservation, seat, enclave, price_hour } => {
                 self.absorb_reseated(*reservation, *seat, *enclave, *price_hour, record.at)?;
@@ -392,7 +402,7 @@ impl Pool {
         let mut seen = BTreeSet::from([appointment.digest()]);
         self.managers.retain(|m| wanted.contains(&m.digest()) && seen.insert(m.digest()));
         for enclave in self.enclaves.values_mut() {
-            enclave.presence = Presence::Away { since: now };
+            enclave.leave(now);
             self.classes.room(enclave);
         }
         let return_by = now.plus(self.limits.return_seconds);

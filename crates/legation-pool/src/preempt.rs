@@ -296,8 +296,13 @@ impl Pool {
             looked += 1;
             let demand = &wanted.fragment.demand;
             let Some((victims, lost)) = self.fewest(id, able, demand, now) else { continue };
-            let over = (now, now.plus(self.lease_seconds(demand)));
-            if !self.fits_without((id, enclave), demand, over, &victims) {
+            // It begins when the last victim is gone; until then the place is kept for it, which a swarm could not have meanwhile.
+            let begins = now.plus(self.limits.preempt_grace_seconds);
+            let over = (now, begins.plus(self.lease_seconds(demand)));
+            let booked = self.booking_against(task).is_some();
+            if self.is_booked_soon(task, id, begins)
+                || !self.fits_without((id, enclave), demand, over, (&victims, booked))
+            {
                 continue;
             }
             if best.as_ref().is_none_or(|(count, least, ..)| (victims.len(), lost) < (*count, *least)) {
@@ -363,7 +368,7 @@ impl Pool {
             self.move_deadline(*victim, |lease| lease.preempted = Some(preemption));
             self.note_pushable(*victim);
         }
-        self.enclaves.get_mut(&enclave)?.claimed = Some(fragment);
+        self.enclaves.get_mut(&enclave)?.keep_for(Some(fragment));
         self.reindex_room(enclave);
         self.claims.insert(fragment, Claim { enclave, victims: victims.iter().copied().collect(), until });
         Some(())
@@ -377,14 +382,14 @@ impl Pool {
             self.note_pushable(victim);
         }
         if let Some(enclave) = self.enclaves.get_mut(&claim.enclave) {
-            enclave.claimed = None;
+            enclave.keep_for(None);
         }
         self.reindex_room(claim.enclave);
     }
 
     pub(crate) fn audit_claims(&self) -> Result<(), String> {
         for (fragment, claim) in &self.claims {
-            let kept = self.enclaves.get(&claim.enclave).is_none_or(|e| e.claimed == Some(*fragment));
+            let kept = self.enclaves.get(&claim.enclave).is_none_or(|e| e.claimed() == Some(*fragment));
             if !kept || self.queue.place(*fragment).is_none() {
                 return Err(format!("the claim of {fragment} is of nobody who waits, or the enclave does not know it"));
             }
@@ -397,7 +402,7 @@ impl Pool {
             return Err(format!("{id} makes way for nobody"));
         }
         let claimed = self.enclaves.iter().find(|(id, e)| {
-            e.claimed.is_some_and(|fragment| self.claims.get(&fragment).is_none_or(|c| c.enclave != **id))
+            e.claimed().is_some_and(|fragment| self.claims.get(&fragment).is_none_or(|c| c.enclave != **id))
         });
         if let Some((id, _)) = claimed {
             return Err(format!("{id} is kept for nobody"));

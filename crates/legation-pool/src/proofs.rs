@@ -1,6 +1,6 @@
 //! What proves one enclave: passports of several verifiers in brief, one of each that counts, and a few before them.
 //!
-//! 1. A verifier's newer passport replaces its older one; the older one is kept a while, since a report may name it.
+//! 1. A verifier's newer passport replaces its older one; the older one is kept a while, since a report may name it ([`Earlier`]).
 //! 2. A proof that is dropped (its verifier took it back, or is revoked) is dropped with those before it: nothing rests on
 //!    it from then on.
 //! 3. The newest proof is remembered also when no proof counts any more: it says what the enclave was.
@@ -10,73 +10,121 @@ use serde::{Deserialize, Serialize};
 
 use crate::{brief::Brief, kind::Kinds};
 
-/// Passports of one verifier for one enclave that are kept, the current one included: a report may name the one before the
-/// last renewal.
-const PROOFS_KEPT: usize = 3;
 /// Verifiers whose passports for one enclave are kept.
 pub(crate) const VERIFIERS_MAX: usize = 16;
+/// The first version of records whose renewals of idle enclaves keep less.
+const FEWER_SINCE: u32 = 5;
+
+/// How many passports of one verifier are kept at a renewal, before the current one.
+///
+/// Work that runs may name the one before the last renewal, or the one before that. Who has no work may be given some before it is
+/// told of its new passport: the pool knows a passport from its record on, the enclave when the manager has handed it on. Its report
+/// may name the one before; one before that it has no reason to name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Earlier(usize);
+
+impl Earlier {
+    /// For an enclave that has no leases, or some, by a record of this version: what older ones say must come out as it did.
+    pub(crate) fn of(idle: bool, version: u32) -> Self {
+        Self(if idle && version >= FEWER_SINCE { 1 } else { 2 })
+    }
+}
 
 /// The proofs of one enclave.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Image")]
-pub(crate) struct Proofs {
-    /// Those that count, the freshest first; those before them, newest last; the newest, where it is none of these.
-    kept: Box<[Brief]>,
-    /// How many count.
+#[serde(try_from = "Image", into = "Image")]
+pub(crate) enum Proofs {
+    /// One that counts, and perhaps one before it, as of most enclaves.
+    Few { current: Brief, before: Option<Box<Brief>> },
+    /// Any others.
+    Several {
+        /// Those that count, the freshest first; those before them, newest last; the newest, where it is none of these.
+        kept: Box<[Brief]>,
+        /// How many count.
+        current: u8,
+        /// How many were before them.
+        earlier: u8,
+        /// Place of the newest.
+        newest: u8,
+    },
+}
+
+/// As it is written and read.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Image {
+    kept: Vec<Brief>,
     current: u8,
-    /// How many were before them.
     earlier: u8,
-    /// Place of the newest.
     newest: u8,
 }
 
-/// As it is read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Image {
-    kept: Box<[Brief]>,
-    current: u8,
-    earlier: u8,
-    newest: u8,
+impl From<Proofs> for Image {
+    fn from(proofs: Proofs) -> Self {
+        match proofs {
+            Proofs::Few { current, before } => {
+                let kept: Vec<_> = std::iter::once(current).chain(before.map(|before| *before)).collect();
+                Self { current: 1, earlier: u8::from(kept.len() > 1), newest: 0, kept }
+            }
+            Proofs::Several { kept, current, earlier, newest } => {
+                Self { kept: kept.into_vec(), current, earlier, newest }
+            }
+        }
+    }
 }
 
 impl TryFrom<Image> for Proofs {
     type Error = &'static str;
 
-    fn try_from(Image { kept, current, earlier, newest }: Image) -> Result<Self, Self::Error> {
-        let fits = usize::from(newest) < kept.len() && usize::from(current) + usize::from(earlier) <= kept.len();
-        if fits { Ok(Self { kept, current, earlier, newest }) } else { Err("numbers of proofs that are not there") }
+    fn try_from(image: Image) -> Result<Self, Self::Error> {
+        let fits = usize::from(image.newest) < image.kept.len()
+            && usize::from(image.current) + usize::from(image.earlier) <= image.kept.len();
+        if fits { Ok(Self::made(image)) } else { Err("numbers of proofs that are not there") }
     }
 }
 
 impl Proofs {
     pub(crate) fn new(proof: Brief) -> Self {
-        Self { kept: Box::new([proof]), current: 1, earlier: 0, newest: 0 }
+        Self::Few { current: proof, before: None }
+    }
+
+    /// The same proofs always make the same value.
+    fn made(Image { mut kept, current, earlier, newest }: Image) -> Self {
+        let few = current == 1 && newest == 0 && earlier <= 1 && kept.len() == 1 + usize::from(earlier);
+        let before = if few && earlier == 1 { kept.pop() } else { None };
+        match kept.pop() {
+            Some(only) if few => Self::Few { current: only, before: before.map(Box::new) },
+            last => {
+                kept.extend(last);
+                Self::Several { kept: kept.into_boxed_slice(), current, earlier, newest }
+            }
+        }
     }
 
     fn of(current: Vec<Brief>, earlier: Vec<Brief>, newest: Brief) -> Self {
-        // There are at most VERIFIERS_MAX of the one and PROOFS_KEPT times as many of the other.
+        // There are at most VERIFIERS_MAX of the one and twice as many of the other.
         let number = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
         let (counting, before) = (number(current.len()), number(earlier.len()));
-        let mut kept = Vec::with_capacity(current.len() + earlier.len() + 1);
+        let place = current.iter().chain(&earlier).position(|known| known.passport == newest.passport);
+        // Exactly so much: allocators leave what shrinks where it is.
+        let mut kept = Vec::with_capacity(current.len() + earlier.len() + usize::from(place.is_none()));
         kept.extend(current);
         kept.extend(earlier);
-        let place = kept.iter().position(|known| known.passport == newest.passport);
         let place = place.unwrap_or_else(|| {
             kept.push(newest);
             kept.len() - 1
         });
-        Self { kept: kept.into_boxed_slice(), current: counting, earlier: before, newest: number(place) }
+        Self::made(Image { kept, current: counting, earlier: before, newest: number(place) })
     }
 
-    /// Takes a proof in place of the one of the same verifier.
-    pub(crate) fn take(&mut self, proof: Brief) {
+    /// Takes a proof in place of the one of the same verifier, of whose earlier ones it keeps so many.
+    pub(crate) fn take(&mut self, proof: Brief, Earlier(most): Earlier) {
         let (mut current, mut earlier) = (self.current().to_vec(), self.earlier().to_vec());
         let verifier = proof.verifier();
         if let Some(place) = current.iter().position(|c| c.verifier() == verifier) {
             earlier.push(current.remove(place));
             let same = |p: &Brief| p.verifier() == verifier;
-            if earlier.iter().filter(|p| same(p)).count() >= PROOFS_KEPT
+            while earlier.iter().filter(|p| same(p)).count() > most
                 && let Some(oldest) = earlier.iter().position(same)
             {
                 earlier.remove(oldest);
@@ -101,7 +149,7 @@ impl Proofs {
 
     /// Drops all proofs that `gone` says; says whether one of them counted.
     pub(crate) fn drop_where(&mut self, gone: impl Fn(&Brief) -> bool) -> bool {
-        if !self.kept.iter().any(&gone) {
+        if !self.kept().any(&gone) {
             return false;
         }
         let left = |proofs: &[Brief]| proofs.iter().filter(|p| !gone(p)).cloned().collect::<Vec<_>>();
@@ -113,16 +161,25 @@ impl Proofs {
     }
 
     pub(crate) fn newest(&self) -> &Brief {
-        &self.kept[usize::from(self.newest)]
+        match self {
+            Self::Few { current, .. } => current,
+            Self::Several { kept, newest, .. } => &kept[usize::from(*newest)],
+        }
     }
 
     /// Those that count, the freshest first.
     pub(crate) fn current(&self) -> &[Brief] {
-        &self.kept[..usize::from(self.current)]
+        match self {
+            Self::Few { current, .. } => std::slice::from_ref(current),
+            Self::Several { kept, current, .. } => &kept[..usize::from(*current)],
+        }
     }
 
     fn earlier(&self) -> &[Brief] {
-        &self.kept[usize::from(self.current)..][..usize::from(self.earlier)]
+        match self {
+            Self::Few { before, .. } => before.as_deref().map_or(&[], std::slice::from_ref),
+            Self::Several { kept, current, earlier, .. } => &kept[usize::from(*current)..][..usize::from(*earlier)],
+        }
     }
 
     pub(crate) fn of_verifier(&self, verifier: KeyId) -> Option<&Brief> {
@@ -159,8 +216,20 @@ impl Proofs {
     }
 
     /// All that are kept, and the newest.
-    pub(crate) fn kept(&self) -> &[Brief] {
-        &self.kept
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Brief> {
+        let (first, rest): (&[Brief], &[Brief]) = match self {
+            Self::Few { .. } => (self.current(), self.earlier()),
+            Self::Several { kept, .. } => (kept, &[]),
+        };
+        first.iter().chain(rest)
+    }
+
+    /// Bytes that they take beside themselves.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Few { before, .. } => before.as_deref().map_or(0, size_of_val),
+            Self::Several { kept, .. } => size_of_val(&**kept),
+        }
     }
 
     /// Until when one of them holds.
@@ -170,6 +239,10 @@ impl Proofs {
 
     /// Lets proofs that were read share what others have too.
     pub(crate) fn adopt(&mut self, kinds: &mut Kinds) {
-        self.kept.iter_mut().for_each(|brief| kinds.adopt(brief));
+        let (first, rest): (&mut [Brief], Option<&mut Brief>) = match self {
+            Self::Few { current, before } => (std::slice::from_mut(current), before.as_deref_mut()),
+            Self::Several { kept, .. } => (kept, None),
+        };
+        first.iter_mut().chain(rest).for_each(|brief| kinds.adopt(brief));
     }
 }

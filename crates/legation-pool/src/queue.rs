@@ -88,6 +88,10 @@ impl Chances {
             let claim = pool.claims.get(&FragmentId { task: fragment.0, index: fragment.1 });
             enclaves.extend(claim.filter(|_| !matches!(event, Event::Claimed { .. })).map(|claim| claim.enclave));
         }
+        let ends = matches!(event, Event::SwarmSeated { .. } | Event::GangUnbooked { .. } | Event::TaskEnded { .. });
+        if let Some(booking) = event.task().filter(|_| ends).and_then(|task| pool.booked_for(task)) {
+            enclaves.extend(booking.enclaves.iter().copied());
+        }
         match event {
             Event::TaskEnded { task, .. } => {
                 let claims = pool.claims.iter().filter(|(fragment, _)| fragment.task == *task);

@@ -66,13 +66,9 @@ pub(crate) struct Memory {
 impl Memory {
     /// An enclave leaves the pool for another reason than its operator's word, which is kept.
     pub(crate) fn keep(&mut self, id: EnclaveId, gone: &Enclave, as_of: Seq) {
-        if gone.is_draining() || gone.hold.is_some() {
-            let said = Said {
-                draining: gone.is_draining(),
-                hold: gone.hold.as_deref().cloned(),
-                as_of,
-                place: Some(gone.slot()),
-            };
+        if gone.is_draining() || gone.hold().is_some() {
+            let said =
+                Said { draining: gone.is_draining(), hold: gone.hold().cloned(), as_of, place: Some(gone.slot()) };
             self.said.insert(id, said);
             while self.said.len() > REMEMBERED_MAX
                 && let Some(oldest) = self.said.iter().min_by_key(|(id, said)| (said.as_of, **id)).map(|(id, _)| *id)
@@ -88,12 +84,12 @@ impl Memory {
             if said.draining {
                 enclave.drain();
             }
-            enclave.hold = enclave.hold.take().or(said.hold.map(Box::new));
+            enclave.set_hold(enclave.hold().cloned().or(said.hold));
         }
         let place = Some(enclave.slot());
         for said in self.said.values_mut().filter(|said| said.place == place && said.hold.is_some()) {
-            let hold = said.hold.take().map(Box::new);
-            enclave.hold = enclave.hold.take().or(hold);
+            let hold = said.hold.take();
+            enclave.set_hold(enclave.hold().cloned().or(hold));
         }
         self.said.retain(|_, said| said.draining || said.hold.is_some());
     }
@@ -134,7 +130,7 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        if self.known(enclave)?.hold.is_none() {
+        if self.known(enclave)?.hold().is_none() {
             out.record(self, env, Event::Cordoned { enclave, why: cut(why), author: cut(author) })?;
         }
         Ok(())
@@ -149,7 +145,7 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         let absent = self.memory.retired.contains_key(&enclave) || self.memory.holds(enclave);
-        if absent || self.known(enclave)?.hold.is_some() {
+        if absent || self.known(enclave)?.hold().is_some() {
             out.record(self, env, Event::Uncordoned { enclave, author: cut(author) })?;
         }
         Ok(())
@@ -194,7 +190,7 @@ impl Pool {
         since: UnixTime,
     ) -> Option<()> {
         let hold = Hold { since, why: why.to_owned(), author: author.to_owned() };
-        self.enclaves.get_mut(&enclave)?.hold = Some(Box::new(hold));
+        self.enclaves.get_mut(&enclave)?.set_hold(Some(hold));
         self.reindex_room(enclave);
         Some(())
     }
@@ -202,7 +198,7 @@ impl Pool {
     pub(crate) fn absorb_uncordoned(&mut self, id: EnclaveId) {
         self.memory.lift(id);
         if let Some(enclave) = self.enclaves.get_mut(&id) {
-            enclave.hold = None;
+            enclave.set_hold(None);
         }
         self.reindex_room(id);
     }
@@ -215,11 +211,9 @@ impl Pool {
         since: UnixTime,
     ) -> Option<()> {
         let gone = self.enclaves.remove(&id)?;
+        self.slots.forget(&gone);
         self.classes.leave(&gone);
-        let (chip, slot, place) = (gone.chip().name(), gone.typical().configuration.slot, gone.slot());
-        if self.by_slot.get(&place) == Some(&id) {
-            self.by_slot.remove(&place);
-        }
+        let (chip, slot) = (gone.chip().name(), gone.typical().configuration.slot);
         let hold = Hold { since, why: why.to_owned(), author: author.to_owned() };
         self.memory.retired.insert(id, Retired { chip, slot, hold });
         Some(())

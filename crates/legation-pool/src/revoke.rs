@@ -70,8 +70,7 @@ impl Pool {
     /// Enclaves that fell with this revocation: revoked, or left without a proof by it.
     pub fn fallen(&self, epoch: RevocationEpoch) -> Vec<EnclaveId> {
         let of = |e: &crate::enclave::Enclave| {
-            e.revoked.as_ref().is_some_and(|r| r.epoch == epoch)
-                || e.cordon.as_ref().is_some_and(|c| c.revocation == Some(epoch))
+            e.revoked().is_some_and(|r| r.epoch == epoch) || e.cordon().is_some_and(|c| c.revocation == Some(epoch))
         };
         self.enclaves.iter().filter(|(_, e)| of(e)).map(|(id, _)| *id).collect()
     }
@@ -87,9 +86,9 @@ impl Pool {
             self.drop_proofs(revocation, now);
             return;
         }
-        for (id, enclave) in self.enclaves.iter_mut().filter(|(_, e)| e.revoked.is_none()) {
-            if enclave.proofs.kept().iter().any(|proof| enclave.rests_on(*id, proof, &revocation.what)) {
-                enclave.revoked = Some(Box::new(revocation.clone()));
+        for (id, enclave) in self.enclaves.iter_mut().filter(|(_, e)| e.revoked().is_none()) {
+            if enclave.proofs.kept().any(|proof| enclave.rests_on(*id, proof, &revocation.what)) {
+                enclave.revoke(revocation.clone());
                 self.classes.room(enclave);
             }
         }
@@ -101,7 +100,7 @@ impl Pool {
             let lost = enclave.proofs.drop_where(|proof| revocation.what.covers(proof.typical()));
             if lost && enclave.is_trusted() && !enclave.proofs.hold_at(now) {
                 let why = revocation.refusal();
-                enclave.cordon = Some(Box::new(Cordon { since: now, why, revocation: Some(revocation.epoch) }));
+                enclave.cordon_off(Cordon { since: now, why, revocation: Some(revocation.epoch) });
             }
             if lost {
                 self.classes.enter(*id, enclave);

@@ -3,6 +3,9 @@
 //! Reservations begin when they begin, leases end at their last second: between two beginnings the room only grows. So whoever fits
 //! at its own beginning, and wherever a reservation begins while it lasts, fits throughout. A lease in a seat counts as the seat.
 //! Where accelerators are reserved they are counted whole: a share of one may not be cut out of one that is reserved.
+//!
+//! What is booked for a swarm that waits (`swarm/ahead.rs`) counts as a reservation does, for everybody but that swarm and work of a
+//! higher priority.
 
 use std::collections::BTreeSet;
 
@@ -34,17 +37,35 @@ struct Taken {
     gpus_reserved: bool,
 }
 
+/// Room of an enclave that is set aside for a time: seats of a reservation, or one that is booked for a swarm.
+#[derive(Clone, Copy)]
+struct Aside<'a> {
+    from: UnixTime,
+    until: UnixTime,
+    demand: &'a Demand,
+    reservation: Option<&'a Booking>,
+}
+
+impl Aside<'_> {
+    /// How many seats of it are on an enclave where it has any.
+    fn seats(&self, enclave: EnclaveId) -> u64 {
+        self.reservation.map_or(1, |b| b.seats.iter().filter(|seat| seat.enclave == enclave).count() as u64)
+    }
+}
+
 /// What counts beside a demand.
 #[derive(Clone, Copy)]
 struct Beside<'a> {
     reservations: bool,
+    /// Beside reservations, what is booked for a swarm.
+    booked: bool,
     leases: bool,
     /// Leases that do not count.
     without: &'a [LeaseId],
 }
 
 /// Everything.
-const ALL: Beside<'static> = Beside { reservations: true, leases: true, without: &[] };
+const ALL: Beside<'static> = Beside { reservations: true, booked: true, leases: true, without: &[] };
 
 impl Taken {
     fn add(&mut self, demand: &Demand, times: u64) {
@@ -57,7 +78,7 @@ impl Taken {
 
     fn within(&self, enclave: &Enclave) -> bool {
         let all = enclave.capacity();
-        let gpus = enclave.gpus_left.len() as u64;
+        let gpus = enclave.gpus_left().len() as u64;
         self.cpu <= all.cpu.0
             && self.memory <= all.memory.0
             && self.slots <= u64::from(all.slots)
@@ -66,9 +87,23 @@ impl Taken {
 }
 
 impl Pool {
-    fn bookings_at(&self, enclave: EnclaveId) -> impl Iterator<Item = &Booking> {
+    /// What is set aside on an enclave; what is booked for a swarm, only if that counts.
+    fn aside_at(&self, enclave: EnclaveId, booked: bool) -> impl Iterator<Item = Aside<'_>> {
         let ids = self.seats_at.get(&enclave).into_iter().flatten();
-        ids.filter_map(|id| self.reservations.get(id))
+        let reserved = ids.filter_map(|id| self.reservations.get(id)).map(|booking| Aside {
+            from: booking.terms.from,
+            until: booking.terms.until,
+            demand: &booking.terms.demand,
+            reservation: Some(booking),
+        });
+        let swarm = self.gang_booking().filter(|booking| booked && booking.enclaves.contains(&enclave));
+        let swarm = swarm.map(|booking| Aside {
+            from: booking.at,
+            until: booking.until,
+            demand: &booking.demand,
+            reservation: None,
+        });
+        reserved.chain(swarm)
     }
 
     /// Whether seats like `demand` fit on an enclave, so many more, from one second to another, beside leases and reservations.
@@ -82,6 +117,19 @@ impl Pool {
         self.first_short((id, enclave), (seats, demand, times), over, ALL).is_none()
     }
 
+    /// The same of one seat beside leases and reservations, whatever is booked for a swarm.
+    pub(crate) fn fits_unbooked(&self, of: (EnclaveId, &Enclave), demand: &Demand, over: (UnixTime, UnixTime)) -> bool {
+        let seats = Taken { gpus_reserved: demand.gpus.0 > 0, ..Taken::default() };
+        self.first_short(of, (seats, demand, 1), over, Beside { booked: false, ..ALL }).is_none()
+    }
+
+    /// Whether what has room beside leases and reservations would take room that is booked for a swarm.
+    pub(crate) fn takes_booked(&self, id: EnclaveId, demand: &Demand, over: (UnixTime, UnixTime)) -> bool {
+        let booked = self.gang_booking().filter(|booking| booking.enclaves.contains(&id));
+        let enclave = booked.and_then(|_| self.enclaves.get(&id));
+        enclave.is_some_and(|enclave| self.reserved_from((id, enclave), demand, over, true).is_some())
+    }
+
     /// The first second of a time at which a demand, so many times, does not fit beside what counts.
     fn first_short(
         &self,
@@ -90,7 +138,8 @@ impl Pool {
         (from, until): (UnixTime, UnixTime),
         beside: Beside<'_>,
     ) -> Option<UnixTime> {
-        let begins = self.bookings_at(id).map(|b| b.terms.from).filter(|at| from < *at && *at <= until);
+        let begins = self.aside_at(id, beside.booked).map(|aside| aside.from);
+        let begins = begins.filter(|at| from < *at && *at <= until);
         let short = std::iter::once(from).chain(begins).filter(|at| {
             let mut taken = self.taken((id, enclave), *at, begin, beside);
             taken.add(demand, times);
@@ -101,12 +150,12 @@ impl Pool {
 
     fn taken(&self, (id, enclave): (EnclaveId, &Enclave), at: UnixTime, begin: Taken, beside: Beside<'_>) -> Taken {
         let mut taken = begin;
-        let booked = self.bookings_at(id).filter(|b| beside.reservations && b.terms.from <= at && at <= b.terms.until);
-        for booking in booked {
-            taken.add(&booking.terms.demand, booking.seats.iter().filter(|s| s.enclave == id).count() as u64);
-            taken.gpus_reserved |= booking.terms.demand.gpus.0 > 0;
+        let aside = self.aside_at(id, beside.booked);
+        for aside in aside.filter(|aside| beside.reservations && aside.from <= at && at <= aside.until) {
+            taken.add(aside.demand, aside.seats(id));
+            taken.gpus_reserved |= aside.demand.gpus.0 > 0;
         }
-        let counted = enclave.leases.iter().filter(|lease| beside.leases && !beside.without.contains(lease));
+        let counted = enclave.leases().iter().filter(|lease| beside.leases && !beside.without.contains(lease));
         for lease in counted {
             if let Some(demand) = self.questions.get(lease) {
                 taken.add(demand, 1);
@@ -130,53 +179,60 @@ impl Pool {
         booking.is_some_and(|b| b.ended.is_none())
     }
 
-    /// Whether seats on an enclave are reserved in a time.
-    pub(crate) fn is_reserved_in(&self, id: EnclaveId, (now, until): (UnixTime, UnixTime)) -> bool {
-        self.bookings_at(id).any(|booking| booking.terms.from <= until && now <= booking.terms.until)
+    /// Whether room of an enclave is reserved or booked in a time.
+    pub(crate) fn is_reserved_in(&self, id: EnclaveId, over: (UnixTime, UnixTime)) -> bool {
+        self.is_aside_in(id, over, ALL.booked)
     }
 
-    /// The first moment until `until` at which reservations leave no room for a demand, if there is one. Where it is leases that
-    /// leave none, and reservations would, there is none.
-    pub(crate) fn reserved_from(
+    fn is_aside_in(&self, id: EnclaveId, (now, until): (UnixTime, UnixTime), booked: bool) -> bool {
+        self.aside_at(id, booked).any(|aside| aside.from <= until && now <= aside.until)
+    }
+
+    /// The first moment of a time at which reservations, and what is booked for a swarm where that is to count, leave no room for a
+    /// demand, if there is one. Where it is leases that leave none, and reservations would, there is none.
+    fn reserved_from(
         &self,
         (id, enclave): (EnclaveId, &Enclave),
         demand: &Demand,
         over: (UnixTime, UnixTime),
+        booked: bool,
     ) -> Option<UnixTime> {
-        if !self.is_reserved_in(id, over) {
+        if !self.is_aside_in(id, over, booked) {
             return None;
         }
+        let all = Beside { booked, ..ALL };
         let short = |beside| self.first_short((id, enclave), (Taken::default(), demand, 1), over, beside);
-        let at = short(ALL)?;
-        let full = short(Beside { reservations: false, ..ALL }).is_some();
-        match short(Beside { leases: false, ..ALL }) {
+        let at = short(all)?;
+        let full = short(Beside { reservations: false, ..all }).is_some();
+        match short(Beside { leases: false, ..all }) {
             Some(reserved) => Some(reserved),
             None if full => None,
             None => Some(at),
         }
     }
 
-    /// Whether a demand fits beside reservations once these leases are gone.
+    /// Whether a demand fits beside reservations, and what is booked for a swarm where that is to count, once these leases are gone.
     pub(crate) fn fits_without(
         &self,
         (id, enclave): (EnclaveId, &Enclave),
         demand: &Demand,
         over: (UnixTime, UnixTime),
-        without: &[LeaseId],
+        (without, booked): (&[LeaseId], bool),
     ) -> bool {
-        !self.is_reserved_in(id, over)
-            || self.first_short((id, enclave), (Taken::default(), demand, 1), over, Beside { without, ..ALL }).is_none()
+        let beside = Beside { without, booked, ..ALL };
+        !self.is_aside_in(id, over, booked)
+            || self.first_short((id, enclave), (Taken::default(), demand, 1), over, beside).is_none()
     }
 
     /// Whether a seat on an enclave can be used, now or when it comes back soon.
     pub(crate) fn is_usable(&self, id: EnclaveId, now: UnixTime) -> bool {
         let Some(enclave) = self.enclaves.get(&id) else { return false };
-        let reachable = match enclave.presence {
+        let reachable = match enclave.presence() {
             Presence::Here => true,
             Presence::Draining => false,
             Presence::Away { since } => now <= since.plus(self.limits.return_seconds.saturating_mul(2)),
         };
-        reachable && enclave.is_trusted() && enclave.hold.is_none()
+        reachable && enclave.is_trusted() && enclave.hold().is_none()
     }
 
     /// Seats for a reservation beside those that it has, the best first, and what else was in the way.
@@ -301,7 +357,9 @@ impl<'a> Wanted<'a> {
     pub(crate) fn seated(&self, id: EnclaveId) -> Result<(), Refusal<'a>> {
         let Some(named) = self.prefer().reservation else {
             let Some(enclave) = self.pool.enclaves.get(&id) else { return Ok(()) };
-            let from = self.pool.reserved_from((id, enclave), &self.fragment.demand, (self.now, self.ends()));
+            let booked = self.pool.booking_against(self.task).is_some();
+            let over = (self.now, self.ends());
+            let from = self.pool.reserved_from((id, enclave), &self.fragment.demand, over, booked);
             return from.map_or(Ok(()), |from| Err(Refusal::Reserved(from)));
         };
         let known = self.pool.reservations.get(&named).filter(|b| b.ended.is_none());
@@ -318,7 +376,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// The last second of a lease that begins now.
-    fn ends(&self) -> UnixTime {
+    pub(crate) fn ends(&self) -> UnixTime {
         let demand = &self.fragment.demand;
         self.now.plus(if self.is_seat() { self.pool.seat_seconds(demand) } else { self.pool.lease_seconds(demand) })
     }

@@ -34,6 +34,7 @@ use crate::{
     reserve::Booking,
     retire::Memory,
     sharing::Sharing,
+    swarm::GangBooking,
     task::{Phase, Task, TaskState},
 };
 
@@ -42,8 +43,9 @@ pub(crate) mod shared;
 use shared::Same;
 
 /// Version of the snapshots this program writes and reads. A change of what is in one makes a new one; old snapshots are then
-/// passed over. Since version 2 proofs are in brief.
-pub const SNAPSHOT_VERSION: u32 = 2;
+/// passed over. Since version 2 proofs are in brief. Since version 3 what few enclaves have is written of those alone,
+/// and room may be booked for a swarm.
+pub const SNAPSHOT_VERSION: u32 = 3;
 
 /// Why a snapshot cannot be written or used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,13 +81,13 @@ struct Image<'a> {
     policies: PoliciesImage,
     enclaves: &'a Sharing<EnclaveId, Enclave>,
     memory: &'a Memory,
-    by_slot: &'a BTreeMap<Digest, EnclaveId>,
     tasks: Vec<&'a Task>,
     ended: &'a VecDeque<TaskId>,
     forgotten: &'a BTreeSet<(UnixTime, TaskId)>,
     leases: &'a Sharing<LeaseId, Lease>,
     last_lease: LeaseId,
     claims: &'a BTreeMap<FragmentId, Claim>,
+    ahead: Option<&'a GangBooking>,
     distances: &'a Distances,
     reservations: &'a BTreeMap<ReservationId, Booking>,
     accounts: &'a Accounts,
@@ -108,13 +110,13 @@ struct Owned {
     policies: PoliciesImage,
     enclaves: Sharing<EnclaveId, Enclave>,
     memory: Memory,
-    by_slot: BTreeMap<Digest, EnclaveId>,
     tasks: Vec<Task>,
     ended: VecDeque<TaskId>,
     forgotten: BTreeSet<(UnixTime, TaskId)>,
     leases: Sharing<LeaseId, Lease>,
     last_lease: LeaseId,
     claims: BTreeMap<FragmentId, Claim>,
+    ahead: Option<Box<GangBooking>>,
     distances: Distances,
     reservations: BTreeMap<ReservationId, Booking>,
     accounts: Accounts,
@@ -138,7 +140,7 @@ impl Pool {
             revoked,
             enclaves,
             memory,
-            by_slot,
+            slots: _,
             kinds: _,
             shown: _,
             collateral,
@@ -156,6 +158,8 @@ impl Pool {
             queue,
             gangs: _,
             seats: _,
+            ahead,
+            searched: _,
             told: _,
             idempotency: _,
             forgotten,
@@ -182,13 +186,13 @@ impl Pool {
             policies: policies.image(),
             enclaves,
             memory,
-            by_slot,
             tasks: tasks.values().collect(),
             ended,
             forgotten,
             leases,
             last_lease: *last_lease,
             claims,
+            ahead: ahead.as_deref(),
             distances,
             reservations,
             accounts,
@@ -236,13 +240,13 @@ impl Pool {
             policies,
             enclaves: owned.enclaves,
             memory: owned.memory,
-            by_slot: owned.by_slot,
             tasks: owned.tasks.into_iter().map(|task| (task.id(), task)).collect(),
             ended: owned.ended,
             forgotten: owned.forgotten,
             leases: owned.leases,
             last_lease: owned.last_lease,
             claims: owned.claims,
+            ahead: owned.ahead,
             distances: owned.distances,
             reservations: owned.reservations,
             accounts: owned.accounts,
@@ -262,7 +266,7 @@ impl Pool {
         }
         for (id, enclave) in self.enclaves.iter_mut() {
             enclave.proofs.adopt(&mut self.kinds);
-            enclave.proofs.kept().iter().for_each(|proof| self.shown.note(*id, proof));
+            enclave.proofs.kept().for_each(|proof| self.shown.note(*id, proof));
         }
         let done = self.tasks.values_mut().flat_map(|task| &mut task.fragments).filter_map(|f| f.done.as_mut());
         done.for_each(|done| self.kinds.adopt(&mut done.proof));

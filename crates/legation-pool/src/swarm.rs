@@ -17,6 +17,7 @@
 //!    Who was lost may be taken again, twice; who failed may not.
 //! 5. When the task ends, one record gives back every seat.
 //! 6. Swarms that wait for seats are `WAITING_MAX` at most, those of one tenant half of what others leave.
+//! 7. For the first that has waited for long, room is booked ahead (`ahead.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -41,14 +42,19 @@ use crate::{
     wanted,
 };
 
+mod ahead;
 mod beforehand;
 mod forming;
+mod rulings;
 mod seating;
 mod view;
 mod work;
 
+pub use ahead::{GangBooking, Unbooked};
+pub(crate) use ahead::{Searched, may_close};
 pub use beforehand::SwarmEstimate;
 pub use forming::EnlistParts;
+pub(crate) use rulings::Rulings;
 pub use view::{SeatView, SwarmStage, SwarmView};
 
 /// Seats that one swarm may lose for each of its members before its task fails.
@@ -77,6 +83,11 @@ pub struct Swarm {
     pub(crate) short_since: Option<UnixTime>,
     /// Its place among those that wait.
     pub(crate) since: Seq,
+    /// Since when it has no seat, if it has none; or since room that was booked for it came to nothing.
+    pub(crate) waits_since: UnixTime,
+    /// Enclaves that ended what was booked for it, and when, the last last: they are not booked for it again for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) shunned: Vec<(UnixTime, EnclaveId)>,
     /// Proofs of all who ever had a seat, by passport: receipts rest on them.
     pub(crate) proofs: BTreeMap<Digest, Brief>,
 }
@@ -135,6 +146,8 @@ impl Swarm {
             seatings: 0,
             short_since: None,
             since,
+            waits_since: UnixTime(0),
+            shunned: Vec::new(),
             proofs: BTreeMap::new(),
         }
     }
@@ -212,7 +225,7 @@ impl Pool {
 
     /// Leases of fragments that an enclave has, those within seats among them: what an agent knows as its work.
     pub(crate) fn work_at(&self, enclave: EnclaveId) -> BTreeSet<LeaseId> {
-        let held = self.enclaves.get(&enclave).into_iter().flat_map(|e| e.leases.iter().copied());
+        let held = self.enclaves.get(&enclave).into_iter().flat_map(|e| e.leases().iter().copied());
         held.filter_map(|lease| self.seat(lease).map_or(Some(lease), |seat| seat.work)).collect()
     }
 
@@ -227,7 +240,7 @@ impl Pool {
             Chances::All | Chances::Left => (true, BTreeSet::new(), Vec::new()),
             Chances::At { enclaves, tasks, .. } => {
                 let known: Vec<&Enclave> = enclaves.iter().filter_map(|id| self.enclaves.get(id)).collect();
-                let seated = known.iter().flat_map(|e| &e.leases).filter_map(|lease| self.seat_task(*lease));
+                let seated = known.iter().flat_map(|e| e.leases()).filter_map(|lease| self.seat_task(*lease));
                 let own = tasks.iter().copied().chain(seated).collect();
                 (false, own, known.into_iter().filter(|e| e.has_room()).collect())
             }
@@ -309,7 +322,7 @@ impl Pool {
         let late = swarm.rounds.last().filter(|round| !round.is_formed() && round.join_by < now);
         let mut over = Vec::new();
         for (lease, seat) in &swarm.seats {
-            let leaves = |e: &Enclave| e.presence == Presence::Draining || e.hold.is_some();
+            let leaves = |e: &Enclave| e.presence() == Presence::Draining || e.hold().is_some();
             let drains = self.enclaves.get(&seat.enclave).is_some_and(leaves);
             let missing = late.is_some_and(|round| !round.has_joined(seat.enclave) && seat.return_by.is_none());
             over.push((
@@ -431,6 +444,9 @@ impl Pool {
                 self.classes.room(enclave);
             }
         }
+        if swarm.seats.is_empty() {
+            swarm.waits_since = now;
+        }
         swarm.short_since = match swarm.seats.len() {
             0 => None,
             some if some < least => swarm.short_since.or(Some(now)),
@@ -452,7 +468,7 @@ impl Pool {
         unproven: impl Fn(TaskId, EnclaveId) -> bool,
     ) -> Vec<(LeaseId, EnclaveId)> {
         let names: Vec<LeaseId> = match enclave {
-            Some(id) => self.enclaves.get(&id).map(|e| e.leases.iter().copied().collect()).unwrap_or_default(),
+            Some(id) => self.enclaves.get(&id).map(|e| e.leases().iter().copied().collect()).unwrap_or_default(),
             None => self.seats.keys().copied().collect(),
         };
         let held = names.into_iter().filter_map(|id| Some((id, self.seat_task(id)?, self.seat(id)?.enclave)));
@@ -508,7 +524,7 @@ impl Pool {
             }
             for (lease, seat) in &swarm.seats {
                 seats.insert(*lease, *id);
-                let counted = self.enclaves.get(&seat.enclave).is_some_and(|e| e.leases.contains(lease));
+                let counted = self.enclaves.get(&seat.enclave).is_some_and(|e| e.leases().contains(lease));
                 let own = |l: &crate::lease::Lease| {
                     l.seat == Some(*lease) && l.enclave == seat.enclave && l.fragment.task == *id
                 };

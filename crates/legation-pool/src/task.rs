@@ -393,11 +393,12 @@ impl Pool {
             self.ended.retain(|ended| *ended != id);
             self.settle(id);
         }
-        let task = Task::new(request, idempotency, seq);
+        let mut task = Task::new(request, idempotency, seq);
         let queued = request.indexed().zip(&task.fragments).filter(|(_, state)| state.phase == Phase::Queued);
         let queued: Vec<_> = queued.map(|((index, _), _)| index).collect();
         self.accounts.begin(&request.tenant, queued.len() as u64);
-        if let Some(swarm) = &task.swarm {
+        if let Some(swarm) = &mut task.swarm {
+            swarm.waits_since = self.at;
             self.gangs.insert((swarm.since, id));
         }
         if let Some(key) = idempotency {
@@ -457,6 +458,7 @@ impl Pool {
         self.expiries.remove(&(task.request.expires, id));
         if let Some(swarm) = &task.swarm {
             self.gangs.remove(&(swarm.since, id));
+            self.ahead.take_if(|booking| booking.task == id);
         }
         let (mut waited, flow) = (0, flow_of(&task.request));
         for (index, state) in (0..).map(FragmentIndex).zip(&task.fragments) {

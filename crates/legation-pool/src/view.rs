@@ -312,7 +312,7 @@ pub struct UpstreamKey {
 
 impl EnclaveView {
     fn of(pool: &Pool, (id, enclave): (EnclaveId, &Enclave), now: UnixTime) -> Self {
-        let claimant = enclave.claimed.and_then(|fragment| pool.tasks.get(&fragment.task));
+        let claimant = enclave.claimed().and_then(|fragment| pool.tasks.get(&fragment.task));
         let passport = enclave.typical();
         let (proof, claims) = (enclave.proof(), enclave.claims());
         let proofs: Vec<_> = enclave.proofs().map(|proof| ProofView::of(proof, now)).collect();
@@ -322,21 +322,21 @@ impl EnclaveView {
             gpus: claims.gpus.iter().map(|gpu| gpu.value.clone()).collect(),
             overdue: proofs.iter().max_by_key(|p| p.expires).is_none_or(|p| p.overdue),
             proofs,
-            cordon: enclave.cordon.as_deref().cloned(),
-            withdrawal: enclave.withdrawal.as_deref().cloned(),
-            hold: enclave.hold.as_deref().cloned(),
+            cordon: enclave.cordon().cloned(),
+            withdrawal: enclave.withdrawal().cloned(),
+            hold: enclave.hold().cloned(),
             kept: claimant.map(|task| task.request.prefer.priority),
-            claimed: enclave.claimed,
+            claimed: enclave.claimed(),
             enclave: id,
             provider: passport.configuration.provider.clone(),
             region: passport.configuration.region.clone(),
             tee: passport.claims.tee.value,
             anchor: passport.claims.anchor.to_string(),
-            presence: enclave.presence.clone(),
-            revoked: enclave.revoked.as_ref().map(|r| r.why.clone()),
+            presence: enclave.presence(),
+            revoked: enclave.revoked().map(|r| r.why.clone()),
             capacity: enclave.capacity(),
             rate: passport.configuration.rate,
-            leases: enclave.leases.len(),
+            leases: enclave.leases().len(),
             proven: proof.issued,
             proof_expires: proof.expires,
             measurement: passport.claims.measurement.value.clone(),
@@ -459,7 +459,7 @@ impl TaskView {
 impl Pool {
     /// The pool in a few numbers.
     pub fn view(&self) -> PoolView {
-        let here = || self.enclaves.values().filter(|e| e.presence == Presence::Here && e.is_trusted());
+        let here = || self.enclaves.values().filter(|e| e.presence() == Presence::Here && e.is_trusted());
         let none = Capacity { cpu: Default::default(), memory: Default::default(), slots: 0 };
         PoolView {
             term: self.term,

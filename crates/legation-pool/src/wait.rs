@@ -223,6 +223,12 @@ impl Pool {
         }
         let mut known: BTreeMap<Class, Option<Around>> = BTreeMap::new();
         let all = (0..).map(FragmentIndex).zip(&task.fragments).filter(|(_, state)| state.phase == Phase::Queued);
+        if let Some(booking) = self.booked_for(id) {
+            // Its seats are there by then, unless one of these enclaves leaves or more urgent work comes.
+            let seconds = booking.at.since(self.at);
+            let wait = Some(Wait { seconds_max: seconds, seconds_expected: seconds });
+            return all.take(WAITS_TOLD_MAX).map(|(index, _)| (index, Waiting { ahead: 0, wait })).collect();
+        }
         for (index, state) in all.take(WAITS_TOLD_MAX) {
             let name = FragmentId { task: id, index };
             let Some((class, age)) = self.queue.place(name) else { continue };
@@ -294,10 +300,10 @@ impl Pool {
         for (_, lease) in self.ends.iter().take(LEASES_LOOKED_AT) {
             let Some(id) = self.leases.get(lease).map(|l| l.enclave) else { continue };
             let Some(enclave) = self.enclaves.get(&id).filter(|_| seen.insert(id)) else { continue };
-            let walks = enclave.leases.len().saturating_add(1);
+            let walks = enclave.leases().len().saturating_add(1);
             let Some(rest) = left.checked_sub(walks) else { break };
             left = rest;
-            field.looked = field.looked.saturating_add(enclave.leases.len());
+            field.looked = field.looked.saturating_add(enclave.leases().len());
             if !matches!(wanted.judge(id, enclave), Err(Refusal::Capacity)) {
                 continue;
             }
@@ -324,7 +330,7 @@ impl Pool {
     fn blocking(&self, enclave: &Enclave, gap: &Gap, demand: &Demand, now: UnixTime) -> Option<(u128, Amounts, Wait)> {
         let mut ends = Vec::new();
         let (mut volume, mut usual) = (0_u128, Amounts::default());
-        for id in &enclave.leases {
+        for id in enclave.leases() {
             // What a question holds there ends when nobody knows.
             let (expected, until) = self.ends_at(*id, now)?;
             let set_aside = self.set_aside(*id)?;

@@ -41,7 +41,7 @@ pub(crate) enum Refusal<'a> {
     Cordoned(&'a Rejection),
     Draining,
     Held(&'a Hold),
-    /// Others have it reserved, from then.
+    /// Others have it reserved or booked, from then.
     Reserved(UnixTime),
     /// It is no seat of the reservation that the request names.
     Seat(&'static str),
@@ -324,6 +324,15 @@ impl<'a> Wanted<'a> {
         Ok(cost.saturating_add(if together { 0 } else { uses.saturating_mul(rank::USE) }))
     }
 
+    /// Whether an enclave could have a seat beside the other members, whatever runs there, and how it would rank.
+    pub(crate) fn member(&mut self, id: EnclaveId, enclave: &'a Enclave) -> Result<Standing, Refusal<'a>> {
+        let standing = self.stands(id, enclave)?;
+        if let Some(barred) = self.seat {
+            self.seat_within(id, barred)?;
+        }
+        Ok(standing)
+    }
+
     /// Whether an enclave may be a member beside the others: it did not fail this swarm before, nor was it lost too often, and its
     /// chip is none of theirs.
     fn seat_within(&self, id: EnclaveId, barred: &BTreeSet<EnclaveId>) -> Result<u32, Refusal<'a>> {
@@ -338,10 +347,11 @@ impl<'a> Wanted<'a> {
         Ok(0)
     }
 
-    /// Whether nothing speaks about single enclaves: no past, no other fragments.
+    /// Whether nothing speaks about single enclaves: no past, no other fragments, nothing that is set aside while it lasts.
     pub(crate) fn is_plain(&self) -> bool {
         let reserved = self.prefer().reservation.is_some() || !self.pool.seats_at.is_empty();
-        self.seat.is_none() && self.task.uses.0.is_empty() && self.others.is_empty() && !reserved
+        let booked = self.pool.booking_against(self.task).is_some_and(|booking| booking.at <= self.ends());
+        self.seat.is_none() && self.task.uses.0.is_empty() && self.others.is_empty() && !reserved && !booked
     }
 
     /// Goes through the rules of spread that `shares` can answer.
@@ -372,7 +382,7 @@ impl<'a> Wanted<'a> {
     /// Whether an enclave could take the fragment now, and how it would rank: what the index finds, asked of one.
     pub(crate) fn judge(&mut self, id: EnclaveId, enclave: &'a Enclave) -> Result<Standing, Refusal<'a>> {
         let standing = self.stands(id, enclave)?;
-        if let Some(other) = enclave.claimed
+        if let Some(other) = enclave.claimed()
             && self.task.id_of(self.index) != other
         {
             return Err(Refusal::Claimed(other));
@@ -384,18 +394,18 @@ impl<'a> Wanted<'a> {
     /// The same whatever runs there, and whoever it is kept or reserved for.
     pub(crate) fn stands(&mut self, id: EnclaveId, enclave: &'a Enclave) -> Result<Standing, Refusal<'a>> {
         let now = self.now;
-        if let Some(revocation) = &enclave.revoked {
+        if let Some(revocation) = enclave.revoked() {
             return Err(Refusal::Revoked(revocation));
         }
-        match enclave.presence {
+        match enclave.presence() {
             Presence::Here => {}
             Presence::Draining => return Err(Refusal::Draining),
             Presence::Away { since } => return Err(Refusal::Away(since)),
         }
-        if let Some(cordon) = &enclave.cordon {
+        if let Some(cordon) = enclave.cordon() {
             return Err(Refusal::Cordoned(&cordon.why));
         }
-        if let Some(hold) = &enclave.hold {
+        if let Some(hold) = enclave.hold() {
             return Err(Refusal::Held(hold));
         }
         if !enclave.proofs.hold_at(now) {
@@ -486,7 +496,7 @@ impl<'a> Wanted<'a> {
             Refusal::Reserved(from) => refuse
                 .expected("room that nobody has reserved while the lease may last")
                 .got(format!("none from {from} on"))
-                .fix("shorten the time limit, or wait until the reservation ends"),
+                .fix("shorten the time limit, or wait until the reservation ends or the swarm has its seats"),
             Refusal::Seat(why) => refuse
                 .expected("a free seat of the reservation that the request names")
                 .got(why)
@@ -560,8 +570,8 @@ impl<'a> Wanted<'a> {
                     .expected(format!("{}, {}{wanted} and a slot", fragment.demand.cpu, fragment.demand.memory))
                     .got(format!(
                         "{}, {}{} and {} slots left",
-                        enclave.capacity().cpu.saturating_sub(enclave.cpu_leased),
-                        enclave.capacity().memory.saturating_sub(enclave.memory_leased),
+                        enclave.capacity().cpu.saturating_sub(enclave.cpu_leased()),
+                        enclave.capacity().memory.saturating_sub(enclave.memory_leased()),
                         gpus(room.share, room.whole),
                         room.slots,
                     ))

@@ -15,7 +15,8 @@
 //! 9. a pool that only absorbs the records passes its own audit, and is equal to the leader's;
 //! 9. nothing is pushed aside unless accounts consent and what pushes is more urgent, and nobody else gets a place that is being
 //!    cleared;
-//! 10. nobody gets room that is reserved for another while its lease may last; nothing new goes to whom the operator cordoned.
+//! 10. nobody gets room that is reserved for another, or booked for a swarm, while its lease may last; nothing new goes to whom the
+//!     operator cordoned; room is booked for one swarm at once, which waits.
 //!
 //! At the end
 //! 11. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
@@ -33,7 +34,7 @@ use legation_core::{
     statement::{Allocation, Passport, Report, Request},
     task::Demand,
 };
-use legation_pool::{AccountTerms, Booking, Event, LeaseEnd, Limits, Phase, Pool, Record, TaskState};
+use legation_pool::{AccountTerms, Booking, Event, GangBooking, LeaseEnd, Limits, Phase, Pool, Record, TaskState};
 
 /// What it knows of an enclave.
 #[derive(Default)]
@@ -108,6 +109,7 @@ pub(crate) struct Oracle {
     /// For whom places are being cleared.
     kept: BTreeMap<EnclaveId, FragmentId>,
     reserved: BTreeMap<ReservationId, Booking>,
+    booked: Option<GangBooking>,
     blamed: BTreeSet<(FragmentId, EnclaveId)>,
     /// Highest term that each boot obeyed.
     obeyed: BTreeMap<EnclaveId, Term>,
@@ -140,6 +142,7 @@ impl Oracle {
             terms: AccountTerms::default(),
             kept: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            booked: None,
             blamed: BTreeSet::new(),
             obeyed: BTreeMap::new(),
             acknowledged: Vec::new(),
@@ -234,6 +237,11 @@ impl Oracle {
             Event::SwarmSeated { seating } => self.seated(seating, record)?,
             Event::SwarmJoined { membership } => self.joined(membership)?,
             Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats)?,
+            Event::GangBooked { booking } => self.book(booking)?,
+            Event::GangUnbooked { task, .. } => {
+                let ended = self.booked.take_if(|booked| booked.task == *task);
+                unless(ended.is_some(), || "ends a booking that is none".to_owned())?;
+            }
             Event::LeaseEnded { lease, why } => {
                 let held = self.release(*lease)?;
                 // A swarm takes again who was lost.
@@ -250,6 +258,7 @@ impl Oracle {
                 let known = self.tasks.get_mut(task).ok_or("ends an unknown task")?;
                 unless(known.live, || "ends a task twice".to_owned())?;
                 known.live = false;
+                self.booked.take_if(|booked| booked.task == *task);
                 self.kept.retain(|_, fragment| fragment.task != *task);
                 let seats = known.swarm.is_empty();
                 unless(seats, || "ends a task that holds seats".to_owned())?;
@@ -341,6 +350,9 @@ impl Oracle {
         };
         unless(within.is_some() || self.leaves_room(enclave, &held, allocation.from, truth.capacity), || {
             format!("leases room of {short} that is reserved")
+        })?;
+        unless(within.is_some() || self.leaves_booked(enclave, held.until, held.demand, truth.capacity), || {
+            format!("leases room of {short} that is booked for a swarm")
         })?;
         self.kept.retain(|_, other| *other != fragment);
         let cost = held.cost_max;
@@ -483,6 +495,7 @@ impl Oracle {
             format!("the store holds {} records, {} were durable", stored.len(), self.records.len())
         })?;
         unless(stored == self.records, || "the store holds other records than were durable".to_owned())?;
+        legation_pool::check_history(stored).map_err(|why| format!("the journal does not hold: {why}"))?;
         let mut again = Pool::new(self.limits);
         for record in stored {
             if by_json {

@@ -435,6 +435,8 @@ fn brief(record: &Record) -> String {
         Event::SeatsShort { reservation, seats } => format!("{kind} {reservation}: {seats:?}"),
         Event::Reserved { booking } => format!("{kind} {} seats", booking.seats.len()),
         Event::ReservationEnded { reservation, .. } => format!("{kind} {reservation}"),
+        Event::GangBooked { booking } => format!("{kind} for {} by {}", booking.task.short(), booking.at),
+        Event::GangUnbooked { task, why } => format!("{kind} for {}: {why}", task.short()),
         Event::LeaseEnded { lease, why } => format!("{kind} {lease}: {why}"),
         Event::Reported { report, .. } => format!("{kind} {}", report.lease),
         Event::TaskEnded { task, state } => format!("{kind} {} {state:?}", task.short()),

@@ -48,7 +48,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn of(pool: &Pool, scope: &Scope) -> Self {
-        let trusted = pool.enclaves().iter().filter(|(_, enclave)| enclave.revoked.is_none());
+        let trusted = pool.enclaves().iter().filter(|(_, enclave)| enclave.revoked().is_none());
         Self {
             references: pool.references().clone(),
             current: pool.policy(scope).map(|policy| policy.text().to_owned()),

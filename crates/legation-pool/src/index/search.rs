@@ -43,8 +43,12 @@ impl Search<'_> {
         }
         if width > WIDTHS[0] {
             let mut wide = std::mem::take(&mut self.wide);
-            wide.sort_unstable_by_key(|n| (n.bound, n.class));
-            wide.truncate(width);
+            let by = |n: &Narrow| (n.bound, n.class);
+            if wide.len() > width {
+                wide.select_nth_unstable_by_key(width, by);
+                wide.truncate(width);
+            }
+            wide.sort_unstable_by_key(by);
             self.look_into(&wide, judge);
         } else {
             let (narrow, few) = (self.narrow, self.few);
@@ -112,12 +116,8 @@ impl Search<'_> {
         let mixed = need.cpu.saturating_add(memory).saturating_mul(1 << 20) / (1024 + 4 * region.ratio_max);
         let apart = need.cpu.min((need.memory >> 30).saturating_mul(250)).saturating_mul(1024);
         let share = mixed.max(apart);
-        let words = region.gpus.len();
-        let at = |levels: &'_ [u64], level: usize, word: usize| levels[level * words + word];
-        for (word, gpus) in region.gpus.iter().enumerate() {
-            let plain = at(&region.second, self.second[0], word) & !gpus;
-            let seconds = plain | at(&region.second, self.second[1], word) & gpus;
-            let mut open = at(&region.cpu, self.cpu, word) & seconds;
+        for word in 0..region.gpus.words() {
+            let mut open = region.fitting(word, self.cpu, self.second);
             if open != 0 {
                 open &= judge.screen(id, word);
             }
@@ -143,8 +143,7 @@ impl Search<'_> {
         judge: &mut impl Judge,
     ) {
         let Query { need, weighing, .. } = self.query;
-        let wanted = self.second[usize::from(row.gpus)];
-        if usize::from(row.stairs[self.cpu]) <= wanted || (need.gpus > 0 && !row.gpus) {
+        if need.gpus > 0 && !row.gpus {
             return;
         }
         let base = self.base(row.core_hour, row.gib_hour);

@@ -1,10 +1,12 @@
 //! What a request for a swarm would come to, were it submitted now: its seats, which are what it pays for, or that too many
 //! swarms wait already.
 
+use std::collections::BTreeSet;
+
 use legation_core::{MicroUsd, Rejection, Signed, TaskId, UnixTime, statement::Request};
 use serde::{Deserialize, Serialize};
 
-use super::WAITING_MAX;
+use super::{Rulings, WAITING_MAX};
 use crate::{
     estimate::{Estimate, FragmentEstimate, Outlook, Place, nobody},
     place::Choice,
@@ -57,7 +59,11 @@ impl Pool {
         let id = TaskId::new(request.digest());
         let known = self.accounts.entries().contains_key(&request.tenant);
         self.tasks.insert(id, Task::new(request, None, self.seq));
-        let chosen = if self.no_allocations(now).is_none() { self.choose_gang(id, members, now) } else { Vec::new() };
+        let chosen = if self.no_allocations(now).is_none() {
+            self.choose_gang(id, members, BTreeSet::new(), &mut Rulings::default(), now)
+        } else {
+            Vec::new()
+        };
         let task = self.tasks.remove(&id)?;
         if !known {
             self.accounts.close(&request.tenant);

@@ -18,7 +18,7 @@ use legation_core::{
     task::Fragment,
 };
 
-use super::{HeldSeat, ROUNDS_PER_TASK_MAX, Round, Swarm, seat_cost};
+use super::{HeldSeat, ROUNDS_PER_TASK_MAX, Round, Rulings, Swarm, seat_cost};
 use crate::{
     apply::{Change, defect},
     event::{Effect, Event, LeaseEnd},
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Enclaves that are looked at beyond the members wanted, where rules of placement speak about single fragments.
-const DETOURS_MAX: usize = 64;
+pub(super) const DETOURS_MAX: usize = 64;
 
 /// What decides whether a swarm that never had a seat finds any: the same for all that ask for the same.
 pub(super) type Asked = (Class, u16, Preferences);
@@ -56,7 +56,9 @@ impl Pool {
         let held = swarm.seats.len();
         let (broken, seatings, rounds) = (swarm.is_broken(), swarm.seatings, swarm.rounds.len());
         let waits = held < least || task.fragments.iter().any(|f| f.phase == Phase::Queued);
-        let asked = if swarm.gone.is_empty() && held == 0 { self.asked(task) } else { None };
+        // What is booked for one is of no use to others that ask for the same.
+        let booked = held == 0 && self.booked_for(id).is_some();
+        let asked = if swarm.gone.is_empty() && held == 0 && !booked { self.asked(task) } else { None };
         if asked.as_ref().is_some_and(|asked| vain.contains(asked)) {
             return Ok(());
         }
@@ -65,7 +67,13 @@ impl Pool {
             return self.end_task(id, TaskState::Failed { reason }, env, out);
         }
         let lacks = if waits { members.saturating_sub(held) } else { 0 };
-        let chosen = if lacks > 0 { self.choose_gang(id, lacks, env.now) } else { Vec::new() };
+        let mut chosen = match lacks {
+            0 => Vec::new(),
+            _ => self.choose_gang(id, lacks, BTreeSet::new(), &mut out.rulings, env.now),
+        };
+        if booked && chosen.len() < members {
+            chosen = self.choose_booked(id, &mut out.rulings, env.now);
+        }
         let enough = match held {
             0 => chosen.len() == members,
             _ => held.saturating_add(chosen.len()) >= least && (broken || !chosen.is_empty()),
@@ -89,6 +97,7 @@ impl Pool {
             return self.end_task(id, TaskState::Failed { reason }, env, out);
         }
         let seating = self.seating(id, &chosen, env)?;
+        self.pass_booking(id, &chosen, env, out)?;
         out.record(self, env, Event::SwarmSeated { seating: Box::new(seating) })?;
         self.enlist_all(id, out);
         Ok(())
@@ -109,20 +118,27 @@ impl Pool {
         seats.filter(|(_, enclave)| self.passport_to_show(id, &spec, *enclave, now).is_none()).collect()
     }
 
-    /// Up to `wanted` enclaves that could be members beside those that are: none stays held.
-    pub(crate) fn choose_gang(&mut self, id: TaskId, wanted: usize, now: UnixTime) -> Vec<Choice> {
+    /// Up to `wanted` enclaves, none of those that are `barred`, that could be members beside those that are: none stays held.
+    pub(super) fn choose_gang(
+        &mut self,
+        id: TaskId,
+        wanted: usize,
+        mut barred: BTreeSet<EnclaveId>,
+        rulings: &mut Rulings,
+        now: UnixTime,
+    ) -> Vec<Choice> {
         let Some((task, terms, swarm)) = self.swarm(id) else { return Vec::new() };
         let seat = terms.seat_of(&task.request);
         let request = task.request.clone();
         let ruled = !self.is_unruled(&request);
         let class = Class::of_fragment(&request, &seat);
         let before: Vec<EnclaveId> = swarm.seats.values().map(|s| s.enclave).collect();
-        let (mut chosen, mut barred): (Vec<Choice>, BTreeSet<EnclaveId>) = (Vec::new(), BTreeSet::new());
+        let mut chosen: Vec<Choice> = Vec::new();
         while chosen.len() < wanted && barred.len() <= DETOURS_MAX {
             let taken: Vec<_> = before.iter().copied().chain(chosen.iter().map(|c| c.enclave)).collect();
             let Some(found) = self.choose_member(id, &seat, (&taken, &barred), class, now) else { break };
             // Rules of placement may see more of a fragment than a seat shows.
-            if ruled && !self.may_run_all(id, found.enclave, now) {
+            if ruled && !self.may_run_all(id, found.enclave, rulings, now) {
                 barred.insert(found.enclave);
                 continue;
             }
@@ -147,17 +163,8 @@ impl Pool {
         place::choose_for(Wanted::seat(self, task, seat, taken, barred, now), class).ok()
     }
 
-    /// Whether the rules of placement permit every fragment of a task on an enclave.
-    fn may_run_all(&self, id: TaskId, enclave: EnclaveId, now: UnixTime) -> bool {
-        let (Some(task), Some(enclave)) = (self.tasks.get(&id), self.enclaves.get(&enclave)) else { return false };
-        task.request.fragments.iter().all(|fragment| {
-            let price_hour = enclave.rate().per_hour(fragment.demand.cpu, fragment.demand.memory);
-            self.limits_at(&task.request, fragment, enclave, price_hour, now).is_ok()
-        })
-    }
-
     /// Takes what a seat would take, or gives it back.
-    fn hold_seat(&mut self, id: TaskId, choice: &Choice, seat: &Fragment, n: usize, take: bool) {
+    pub(super) fn hold_seat(&mut self, id: TaskId, choice: &Choice, seat: &Fragment, n: usize, take: bool) {
         // No lease has such a number: they are counted by one.
         let lease = LeaseId(u64::MAX.saturating_sub(n as u64));
         let cost = seat_cost(choice.price_hour, &seat.demand);
@@ -296,6 +303,7 @@ impl Pool {
     pub(crate) fn absorb_seated(&mut self, seating: &Signed<Seating>, now: UnixTime) -> Option<()> {
         let id = seating.task;
         let demand = super::seat_demand(&self.tasks.get(&id)?.request)?;
+        self.end_booking(id);
         let join_by = now.plus(self.limits.join_seconds);
         let task = self.tasks.get_mut(&id)?;
         let tenant = task.request.tenant.clone();

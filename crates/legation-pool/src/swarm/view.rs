@@ -46,6 +46,9 @@ pub struct SwarmView {
     pub charged: MicroUsd,
     /// Fragments that were or are given to two members at once.
     pub repeated: u32,
+    /// When it has its seats at the latest, if room is booked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booked: Option<UnixTime>,
 }
 
 /// A seat as people see it.
@@ -115,6 +118,7 @@ impl SwarmView {
             gone: swarm.gone.clone(),
             charged: swarm.charged,
             repeated: u32::try_from(repeated.count()).unwrap_or(u32::MAX),
+            booked: pool.booked_for(task.id()).map(|booking| booking.at),
         })
     }
 }

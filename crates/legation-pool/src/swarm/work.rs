@@ -45,7 +45,7 @@ impl Pool {
             .iter()
             .filter(|(lease, seat)| seat.work.is_none() && in_round(**lease))
             .filter(|(_, seat)| {
-                let takes = |e: &Enclave| e.presence == Presence::Here && e.is_trusted() && e.hold.is_none();
+                let takes = |e: &Enclave| e.presence() == Presence::Here && e.is_trusted() && e.hold().is_none();
                 self.enclaves.get(&seat.enclave).is_some_and(takes)
             })
             .map(|(lease, seat)| Free { lease: *lease, seat })

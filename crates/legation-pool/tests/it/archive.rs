@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use legation_core::{Digest, Rejection, Seq, claims::CollateralItem, dsse::sign, statement::Passport};
-use legation_pool::{Archive, Brief, Command, Event, Pool, Record};
+use legation_pool::{Archive, Brief, Command, Enclave, Event, Pool, Record};
 
 use crate::world::*;
 
@@ -125,6 +125,41 @@ fn a_restored_pool_shows_what_ran_before() {
     assert_ne!(named.passport, proof(&restored, &a).passport);
     let why = restored.receipt(task, &world.records[..1]).unwrap_err();
     assert_eq!(why.check, "archive.record");
+}
+
+/// Most bytes that an enclave with nothing to do may take in a pool of many: fresh, and after any number of renewals.
+const EACH_MAX: [usize; 2] = [800, 900];
+
+#[test]
+fn an_enclave_with_nothing_to_do_takes_no_more_than_this() {
+    let (enclave, brief) = (size_of::<Enclave>(), size_of::<Brief>());
+    assert!(enclave <= 176 && brief <= 72, "an enclave itself takes {enclave}, a proof in brief {brief}");
+    let named = |n: usize| {
+        let machine = Machine::new(&format!("machine {n}"));
+        // As long as the name of a real one: 64 bytes in digits.
+        Machine { chip: machine.id.to_string().repeat(2), ..machine }
+    };
+    let machines: Vec<_> = (0..500).map(named).collect();
+    let mut world = World::new([]);
+    let renewals = |times: usize, world: &mut World| {
+        for _ in 0..times {
+            world.now = world.now.plus(10);
+            for machine in &machines {
+                let attested = by_collateral(world, machine, &["list", "chain", &machine.chip]);
+                world.pool.apply(attested, world.now, &world.manager).unwrap();
+                let arrived = Command::Arrived { enclave: machine.id, running: Vec::new() };
+                world.pool.apply(arrived, world.now, &world.manager).unwrap();
+            }
+        }
+        world.pool.audit().unwrap();
+        let parts = world.pool.footprint();
+        (parts.iter().map(|part| part.bytes).sum::<usize>() / machines.len(), parts)
+    };
+    let [fresh, renewed, again] = [1, 3, 2].map(|times| renewals(times, &mut world));
+    assert!(fresh.0 <= EACH_MAX[0], "{fresh:?}");
+    assert!(renewed.0 <= EACH_MAX[1], "{renewed:?}");
+    // Nothing is kept of renewals before, but for room in the wheel of when proofs end.
+    assert!(again.0 <= renewed.0 + 16, "{again:?}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What becomes of enclaves: attested, here, renewed, drained, lost, replaced, revoked, forgotten.
 
 use legation_core::{Digest, Rejection, Revocable, Signer, claims::Evidence, dsse::sign, statement::Tier};
-use legation_pool::{Command, Effect, LeaseEnd, Limits, Phase, Presence};
+use legation_pool::{Command, Effect, Event, LeaseEnd, Limits, Phase, Pool, Presence, Record};
 
 use crate::world::*;
 
 fn presence(world: &World, machine: &Machine) -> Presence {
-    world.pool.enclaves().get(&machine.id).unwrap().presence.clone()
+    world.pool.enclaves().get(&machine.id).unwrap().presence()
 }
 
 #[test]
@@ -106,6 +106,63 @@ fn a_report_may_name_one_of_the_last_passports() {
     }
 }
 
+/// A world of one enclave that renewed so often with nothing to do, then was given work; its report names the first passport.
+fn renewed_before_its_work(renewals: u64) -> (World, legation_core::TaskId, Command) {
+    let mut world = World::new([Machine::new("a")]);
+    let first = world.pool.enclaves()[&Machine::new("a").id].proof().passport;
+    for _ in 0..renewals {
+        world.now = world.now.plus(1);
+        world.apply(world.attested(&Machine::new("a"))).unwrap();
+    }
+    let task = world.submit_granted(vec![fragment("short")]);
+    let (lease, enclave) = world.lease(task, 0).unwrap();
+    let mut ran = world.ran(lease);
+    ran.report.prev[1] = first;
+    let reporting = world.reporting(enclave, ran);
+    (world, task, reporting)
+}
+
+#[test]
+fn who_was_idle_may_name_the_passport_before_its_last_renewal_and_none_before() {
+    // The manager knows the new one before the enclave does: work may be offered, and done, in between.
+    for (renewals, taken) in [(1, true), (2, false)] {
+        let (mut world, task, reporting) = renewed_before_its_work(renewals);
+        let restored = Pool::restore(&world.pool.snapshot().unwrap(), limits()).unwrap();
+        assert_eq!(restored, world.pool);
+        world.apply(reporting).unwrap();
+        assert_eq!(world.phase(task, 0) == Phase::Done, taken, "{renewals} renewals");
+    }
+}
+
+#[test]
+fn journals_of_older_versions_are_read_as_they_were_written() {
+    // Before version 5 an idle enclave kept two before its current one, and reports may name the older.
+    let (mut world, task, reporting) = renewed_before_its_work(2);
+    let Command::Report { report: named, .. } = reporting else { unreachable!() };
+    let begun = world.records.len();
+    world.run(world.lease(task, 0).unwrap().0);
+    let mut journal = world.records.clone();
+    let reported = journal[begun..].iter_mut().find_map(|record| match &mut record.event {
+        Event::Reported { report, .. } => Some(report),
+        _ => None,
+    });
+    *reported.unwrap() = named;
+    for (version, fits) in [(4, true), (5, false)] {
+        let mut pool = Pool::new(limits());
+        let record = |record: &Record| Record { version, ..record.clone() };
+        for before in &journal[..begun] {
+            pool.absorb(&record(before)).unwrap();
+        }
+        let mut restored = Pool::restore(&pool.snapshot().unwrap(), limits()).unwrap();
+        assert_eq!(restored, pool);
+        for pool in [&mut pool, &mut restored] {
+            let read = journal[begun..].iter().try_for_each(|after| pool.absorb(&record(after)).map(|_| ()));
+            assert_eq!(read.is_ok(), fits, "version {version}: {read:?}");
+        }
+        assert_eq!(restored, pool);
+    }
+}
+
 #[test]
 fn a_renewal_changes_nothing_that_was_measured_at_the_start() {
     let machine = || Machine::new("a");
@@ -162,7 +219,7 @@ fn a_draining_enclave_finishes_and_takes_no_more() {
     // Leaving and returning does not make it willing, nor does a new manager.
     world.lose(enclave);
     did(&world.arrive(enclave, &[]), &["arrived"]);
-    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence, Presence::Draining);
+    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence(), Presence::Draining);
     world.begin_term(2).unwrap();
     world.arrive(enclave, &[]);
     assert_eq!(world.phase(waits, 0), Phase::Queued);
@@ -175,9 +232,9 @@ fn an_enclave_can_be_drained_while_it_is_away() {
     let mut world = World::new([]);
     let enclave = world.attest(Machine::new("a")).unwrap();
     did(&world.apply(Command::Drain { enclave }).unwrap(), &["draining"]);
-    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence, Presence::Away { since: START });
+    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence(), Presence::Away { since: START });
     world.arrive(enclave, &[]);
-    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence, Presence::Draining);
+    assert_eq!(world.pool.enclaves().get(&enclave).unwrap().presence(), Presence::Draining);
 }
 
 #[test]
@@ -279,9 +336,9 @@ fn a_gpu_is_in_one_live_machine() {
     // Its maker's root is a root it rests on, and so is its chip.
     did(&world.arrive(again.id, &[]), &["arrived"]);
     world.revoke(Revocable::Chip("g4".into()));
-    assert!(world.pool.enclaves()[&c.id].revoked.is_some());
+    assert!(world.pool.enclaves()[&c.id].revoked().is_some());
     world.revoke(Revocable::Anchor("nvidia-device-identity".into()));
-    assert!(world.pool.enclaves()[&again.id].revoked.is_some());
+    assert!(world.pool.enclaves()[&again.id].revoked().is_some());
     assert_eq!(world.refused(world.attested(&with("e", &["g9"]))), "revocation");
     did(&world.apply(world.attested(&Machine::new("without"))).unwrap(), &["attested"]);
 }

@@ -75,7 +75,7 @@ fn a_record_that_cannot_follow_changes_nothing() {
     let here = Machine::new("c").id;
     let live = *pool.tasks().iter().find(|(_, t)| t.state == TaskState::Live).unwrap().0;
     let ended = *pool.tasks().iter().find(|(_, t)| t.state == TaskState::Completed).unwrap().0;
-    let gone: EnclaveId = *pool.enclaves().iter().find(|(_, e)| e.revoked.is_some()).unwrap().0;
+    let gone: EnclaveId = *pool.enclaves().iter().find(|(_, e)| e.revoked().is_some()).unwrap().0;
     let drain = || Event::Draining { enclave: here };
     let revoked = |enclave, epoch| Event::Revoked {
         revocation: Revocation {

@@ -154,7 +154,7 @@ fn accelerators_are_leased_device_by_device() {
     let (lease, _) = world.lease(first, 0).unwrap();
     world.run(lease);
     assert!(world.lease(third, 0).is_some());
-    assert_eq!(world.pool.enclaves()[&id].gpus_left, [400, 400]);
+    assert_eq!(world.pool.enclaves()[&id].gpus_left(), [400, 400]);
     let whole = ask(&mut world, 1000);
     assert_eq!(world.phase(whole, 0), Phase::Queued);
 }

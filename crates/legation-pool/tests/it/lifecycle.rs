@@ -80,7 +80,7 @@ fn a_drain_outlives_the_place_in_the_pool() {
     world.arrive(enclave, &[]);
     let waits = world.submit_granted(vec![fragment("waits")]);
     assert_eq!(world.phase(waits, 0), Phase::Queued);
-    assert_eq!(world.pool.enclaves()[&enclave].presence, legation_pool::Presence::Draining);
+    assert_eq!(world.pool.enclaves()[&enclave].presence(), legation_pool::Presence::Draining);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_cordon_is_of_the_machine_and_a_drain_of_the_boot() {
     let again = world.machines[&enclave].reboot("a, once more");
     let again = world.attest(again).unwrap();
     world.arrive(again, &[]);
-    assert_eq!(world.pool.enclaves()[&again].presence, legation_pool::Presence::Here);
+    assert_eq!(world.pool.enclaves()[&again].presence(), legation_pool::Presence::Here);
     assert_eq!(world.pool.enclave_view(again, world.now).unwrap().hold.unwrap().why, "a fan is loud");
     let waits = world.submit_granted(vec![fragment("waits")]);
     assert_eq!(world.phase(waits, 0), Phase::Queued);
@@ -165,11 +165,11 @@ fn a_cordon_is_lifted_of_one_that_is_not_there() {
     // There is room for one: another machine takes its place, and is not cordoned.
     let other = world.attest(Machine::new("b")).unwrap();
     assert!(!world.pool.enclaves().contains_key(&enclave));
-    assert!(world.pool.enclaves()[&other].hold.is_none());
+    assert!(world.pool.enclaves()[&other].hold().is_none());
     assert_eq!(world.apply(uncordon(enclave)).unwrap().records.len(), 1);
     assert_eq!(world.refused(uncordon(enclave)), "pool.enclave", "nothing is left of it");
     world.wait(2 * HOUR);
     let again = world.attested(&world.machines[&enclave]);
     world.apply(again).unwrap();
-    assert!(world.pool.enclaves()[&enclave].hold.is_none());
+    assert!(world.pool.enclaves()[&enclave].hold().is_none());
 }

@@ -198,21 +198,21 @@ fn a_change_of_the_pools_policy_takes_out_whom_it_refuses() {
     assert_eq!(world.lease(task, 0).unwrap().1, a_id, "the cheaper one");
     let applied = world.apply(set(Scope::Pool, US)).unwrap();
     assert!(kinds(&applied).contains(&"barred"), "{:?}", kinds(&applied));
-    let why = world.pool.enclaves()[&a_id].cordon.clone().unwrap().why;
+    let why = world.pool.enclaves()[&a_id].cordon().unwrap().why.clone();
     assert_eq!(why.check, "policy.us", "{why}");
     assert_eq!(world.lease(task, 0).unwrap().1, b_id, "its work moved");
-    assert!(world.pool.enclaves()[&b_id].cordon.is_none());
+    assert!(world.pool.enclaves()[&b_id].cordon().is_none());
     // It is told when it comes again, since its passport holds by its dates.
     world.lose(a_id);
     let effects = format!("{:?}", world.arrive(a_id, &[]).effects);
     assert!(effects.contains("Reattest"), "{effects}");
     // A policy that admits it lets it attest again, and that restores it.
     world.apply(set(Scope::Pool, ANY)).unwrap();
-    assert!(world.pool.enclaves()[&a_id].cordon.is_some());
+    assert!(world.pool.enclaves()[&a_id].cordon().is_some());
     world.now = world.now.plus(1);
     let again = world.attested(&world.machines[&a_id]);
     world.apply(again).unwrap();
-    assert!(world.pool.enclaves()[&a_id].cordon.is_none());
+    assert!(world.pool.enclaves()[&a_id].cordon().is_none());
 }
 
 #[test]
@@ -224,9 +224,9 @@ fn the_pools_policy_may_speak_of_time() {
     let id = world.attest(Machine::new("a")).unwrap();
     world.arrive(id, &[]);
     world.wait(30);
-    assert!(world.pool.enclaves()[&id].cordon.is_none());
+    assert!(world.pool.enclaves()[&id].cordon().is_none());
     world.wait(60);
-    assert_eq!(world.pool.enclaves()[&id].cordon.clone().unwrap().why.check, "policy.soon");
+    assert_eq!(world.pool.enclaves()[&id].cordon().unwrap().why.check, "policy.soon");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn work_ends_that_no_proof_covers_any_more() {
     assert!(world.lease(task, 0).is_some(), "one proof more takes nothing away");
     let applied = world.apply(set(Scope::Pool, US)).unwrap();
     assert!(!kinds(&applied).contains(&"barred"), "the other tenant's verifier lets it in: {:?}", kinds(&applied));
-    assert!(world.pool.enclaves()[&id].cordon.is_none());
+    assert!(world.pool.enclaves()[&id].cordon().is_none());
     assert_eq!(world.phase(task, 0), Phase::Queued, "what rested on the pool's policy ends");
 }
 

@@ -158,7 +158,7 @@ fn a_verifier_takes_its_passport_back() {
         did[..2],
         ["withdrawn: appraisal.tcb", "lease-2 ended: the enclave is no longer proven (appraisal.tcb)"]
     );
-    assert!(world.pool.enclaves()[&b.id].cordon.is_none());
+    assert!(world.pool.enclaves()[&b.id].cordon().is_none());
 }
 
 #[test]

@@ -503,7 +503,7 @@ impl<'a> History<'a> {
 
     fn reachable(&self, enclave: EnclaveId) -> bool {
         let known = self.world.pool.enclaves().get(&enclave);
-        known.is_some_and(|e| !matches!(e.presence, Presence::Away { .. }))
+        known.is_some_and(|e| !matches!(e.presence(), Presence::Away { .. }))
     }
 
     /// Judges a record against the pool just before it.
@@ -523,12 +523,12 @@ impl<'a> History<'a> {
                 let passport = &proof.unwrap().whole(records).unwrap().passport;
                 assert!(self.mirror.revoked().of(passport).is_none(), "leased to one that rests on what is revoked");
                 assert_eq!(task.state, TaskState::Live);
-                assert_eq!(enclave.presence, Presence::Here, "leased to one that is not here");
-                assert!(enclave.revoked.is_none(), "leased to one that was revoked");
-                assert!(enclave.cordon.is_none(), "leased to one that is cordoned");
-                assert!(enclave.hold.is_none(), "leased to one that its operator cordoned");
+                assert_eq!(enclave.presence(), Presence::Here, "leased to one that is not here");
+                assert!(enclave.revoked().is_none(), "leased to one that was revoked");
+                assert!(enclave.cordon().is_none(), "leased to one that is cordoned");
+                assert!(enclave.hold().is_none(), "leased to one that its operator cordoned");
                 assert!(
-                    enclave.claimed.is_none_or(|other| other == fragment),
+                    enclave.claimed().is_none_or(|other| other == fragment),
                     "leased to one that is kept for another"
                 );
                 assert!(
@@ -592,6 +592,7 @@ impl<'a> History<'a> {
                 TaskState::Expired => "expired",
             }),
             Event::SwarmSeated { .. } | Event::SwarmJoined { .. } | Event::SeatsEnded { .. } => tally.count("swarm"),
+            Event::GangBooked { .. } | Event::GangUnbooked { .. } => tally.count("swarm"),
             Event::TermBegan { .. } => tally.count("term"),
             Event::Attested { .. } => tally.count("attested"),
             Event::Arrived { .. } => tally.count("arrived"),
@@ -621,10 +622,10 @@ impl<'a> History<'a> {
     /// What agents work on is what the pool believes.
     fn compare(&self) {
         for (id, enclave) in self.world.pool.enclaves() {
-            if matches!(enclave.presence, Presence::Away { .. }) {
+            if matches!(enclave.presence(), Presence::Away { .. }) {
                 continue;
             }
-            let offered = enclave.leases.iter().filter(|l| self.world.pool.leases()[l].offered);
+            let offered = enclave.leases().iter().filter(|l| self.world.pool.leases()[l].offered);
             let offered: BTreeSet<_> = offered.copied().collect();
             let works = self.works.get(id).cloned().unwrap_or_default();
             assert_eq!(works, offered, "what {id} works on (left) and what it was offered");

@@ -71,7 +71,7 @@ fn until(world: &mut World, second: u64) {
         world.now = world.now.plus(600).min(START.plus(second));
         let here: Vec<_> = world.machines.keys().copied().collect();
         for id in here {
-            if world.pool.enclaves().get(&id).is_some_and(|e| e.revoked.is_none()) {
+            if world.pool.enclaves().get(&id).is_some_and(|e| e.revoked().is_none()) {
                 let again = world.attested(&world.machines[&id]);
                 world.apply(again).unwrap();
             }

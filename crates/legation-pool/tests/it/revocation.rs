@@ -45,9 +45,9 @@ fn each_kind_takes_what_rests_on_it() {
         for (n, machine) in names.iter().enumerate() {
             let enclave = &world.pool.enclaves()[&machine.id];
             let fell = fall.contains(&n);
-            assert_eq!(enclave.revoked.is_some() || enclave.cordon.is_some(), fell, "{what}: {n}");
-            assert_eq!(enclave.presence == Presence::Here, !fell, "{what}: {n}");
-            assert!(!fell || enclave.leases.is_empty());
+            assert_eq!(enclave.revoked().is_some() || enclave.cordon().is_some(), fell, "{what}: {n}");
+            assert_eq!(enclave.presence() == Presence::Here, !fell, "{what}: {n}");
+            assert!(!fell || enclave.leases().is_empty());
             world.now = world.now.plus(1);
             let again = world.pool.clone().apply(world.attested(machine), world.now, &world.manager);
             assert_eq!(again.err().map(|why| why.check), fell.then(|| "revocation".to_owned()), "{what}: {n}");
@@ -105,7 +105,7 @@ fn a_revoked_verifier_takes_its_own_proofs_and_no_others() {
     assert_eq!(world.refused(world.attested(&b)), "revocation");
     world.apply(world.attested_by(&second, None, &b, world.now.plus(HOUR))).unwrap();
     world.arrive(b.id, &[]);
-    assert!(world.pool.enclaves()[&b.id].cordon.is_none());
+    assert!(world.pool.enclaves()[&b.id].cordon().is_none());
 }
 
 #[test]

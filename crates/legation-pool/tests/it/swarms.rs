@@ -17,6 +17,7 @@ use proptest::prelude::*;
 
 use crate::world::*;
 
+mod ahead;
 mod ends;
 
 fn terms(members: u16, least: Option<u16>) -> SwarmTerms {
@@ -104,7 +105,7 @@ fn finish(world: &mut World, task: TaskId) {
 }
 
 fn idle(world: &World) -> bool {
-    world.pool.enclaves().values().all(|e| e.leases.is_empty()) && world.pool.leases().is_empty()
+    world.pool.enclaves().values().all(|e| e.leases().is_empty()) && world.pool.leases().is_empty()
 }
 
 #[test]
@@ -601,7 +602,8 @@ impl Story {
     fn act(&mut self, action: &Action) {
         let machines: Vec<_> = self.world.pool.enclaves().keys().copied().collect();
         let offered: Vec<_> = self.world.pool.leases().iter().filter(|(_, l)| l.offered).map(|(id, _)| *id).collect();
-        let here = |world: &World, id: &EnclaveId| world.pool.enclaves()[id].presence == legation_pool::Presence::Here;
+        let here =
+            |world: &World, id: &EnclaveId| world.pool.enclaves()[id].presence() == legation_pool::Presence::Here;
         match action {
             Action::Submit { members, least, fragments, reduce, speculate } => {
                 let mut list = parts(*fragments);
@@ -660,7 +662,7 @@ impl Story {
             Action::Lose(n) => drop(Self::pick(&machines, *n).map(|id| self.world.lose(id))),
             Action::Arrive(n) => {
                 if let Some(id) = Self::pick(&machines, *n)
-                    && self.world.pool.enclaves()[&id].revoked.is_none()
+                    && self.world.pool.enclaves()[&id].revoked().is_none()
                 {
                     // It keeps what it works on.
                     let running: Vec<_> = self
@@ -694,7 +696,7 @@ impl Story {
             }
             Action::Drain(n) => {
                 if let Some(enclave) =
-                    Self::pick(&machines, *n).filter(|id| self.world.pool.enclaves()[id].revoked.is_none())
+                    Self::pick(&machines, *n).filter(|id| self.world.pool.enclaves()[id].revoked().is_none())
                 {
                     self.world.apply(Command::Drain { enclave }).unwrap();
                 }
@@ -743,7 +745,8 @@ impl Story {
 
 fn here_and_proven(enclave: &legation_pool::Enclave, now: legation_core::UnixTime) -> bool {
     let proven = enclave.proofs().any(|p| now <= p.expires);
-    enclave.presence == legation_pool::Presence::Here && enclave.revoked.is_none() && enclave.cordon.is_none() && proven
+    let trusted = enclave.revoked().is_none() && enclave.cordon().is_none();
+    enclave.presence() == legation_pool::Presence::Here && trusted && proven
 }
 
 #[test]
@@ -764,7 +767,7 @@ fn whatever_dies_swarms_are_whole_or_not_and_leave_nothing_behind() {
             }
         }
         let seats = |id: &LeaseId| story.world.pool.seat_task(*id).is_some();
-        assert!(story.world.pool.enclaves().values().all(|e| !e.leases.iter().any(seats)), "a seat is left");
+        assert!(story.world.pool.enclaves().values().all(|e| !e.leases().iter().any(seats)), "a seat is left");
         let restored =
             Pool::restore(&story.world.pool.snapshot().unwrap(), Limits { attempts_max: 4, ..limits() }).unwrap();
         assert_eq!(restored, story.world.pool);

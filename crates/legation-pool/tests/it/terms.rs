@@ -21,7 +21,7 @@ fn terms_only_grow() {
     }
     did(&world.begin_term(7).unwrap(), &["term began"]);
     assert_eq!(world.pool.term().0, 7);
-    assert!(world.pool.enclaves().values().all(|e| e.presence == Presence::Away { since: START }));
+    assert!(world.pool.enclaves().values().all(|e| e.presence() == Presence::Away { since: START }));
 }
 
 #[test]

@@ -640,6 +640,8 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::SwarmSeated { seating } => format!("round {} seated by {}", seating.round, seating.seats.len()),
         Event::SwarmJoined { membership } => format!("joined round {}", membership.round),
         Event::SeatsEnded { seats, why, .. } => format!("{} seats ended: {why}", seats.len()),
+        Event::GangBooked { booking } => format!("{} seats booked", booking.enclaves.len()),
+        Event::GangUnbooked { why, .. } => format!("unbooked: {why}"),
         Event::DistancesMeasured { rows } => format!("{} distances measured", rows.len()),
         Event::AccountSet { tenant, .. } => {
             format!("account of {} set", tenant.as_ref().map_or("anybody".to_owned(), ToString::to_string))

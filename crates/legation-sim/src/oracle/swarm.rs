@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
-    EnclaveId, FragmentId, LeaseId, MicroUsd, TaskId,
+    EnclaveId, FragmentId, LeaseId, MicroUsd, TaskId, UnixTime,
+    claims::Capacity,
     statement::Allocation,
     swarm::{Member, Membership, Seating},
     task::Demand,
 };
-use legation_pool::{Explanation, LeaseEnd, Phase, Record, Task};
+use legation_pool::{Explanation, GangBooking, LeaseEnd, Phase, Record, Task};
 
 use super::{Oracle, cost_max, unless};
 
@@ -21,6 +22,7 @@ pub(super) struct Book {
 
 struct Seat {
     enclave: EnclaveId,
+    until: UnixTime,
     demand: Demand,
     cost_max: MicroUsd,
     works: bool,
@@ -51,6 +53,7 @@ impl Oracle {
         let terms = known.request.swarm.clone().ok_or("seats a task that asks for no swarm")?;
         let demand = terms.seat_of(&known.request).demand;
         unless(known.live, || "seats a task that has ended".to_owned())?;
+        self.booked.take_if(|booked| booked.task == seating.task);
         unless(!known.swarm.rounds.contains_key(&seating.round), || "seats a round twice".to_owned())?;
         let stay = seating.seats.iter().filter(|s| known.swarm.seats.contains_key(&s.member.lease)).count();
         let (had, all) = (known.swarm.seats.len(), usize::from(terms.members));
@@ -63,17 +66,43 @@ impl Oracle {
             let Member { enclave, lease, .. } = seat.member;
             let truth = self.fit_for_work(enclave, record)?;
             self.has_room(enclave, truth, &demand)?;
+            unless(self.leaves_booked(enclave, seat.until, demand, truth.capacity), || {
+                format!("a seat in room of {} that is booked for another swarm", enclave.short())
+            })?;
             let price = truth.rate.per_hour(demand.cpu, demand.memory);
             unless(seat.price_hour == price, || format!("a seat at {}, not {price}", seat.price_hour))?;
             let cost_max = cost_max(price, &demand);
             let task = self.tasks.get_mut(&seating.task).ok_or("seats an unknown task")?;
             task.committed = task.committed.saturating_add(cost_max);
-            task.swarm.seats.insert(lease, Seat { enclave, demand, cost_max, works: false });
+            task.swarm.seats.insert(lease, Seat { enclave, until: seat.until, demand, cost_max, works: false });
             task.within_budget()?;
         }
         let task = self.tasks.get_mut(&seating.task).ok_or("seats an unknown task")?;
         task.swarm.rounds.insert(seating.round, (seating.members(), BTreeSet::new()));
         Ok(())
+    }
+
+    /// Room is booked for one swarm at once, which waits for seats.
+    pub(super) fn book(&mut self, booking: &GangBooking) -> Result<(), String> {
+        let known = self.tasks.get(&booking.task).ok_or("books room for an unknown task")?;
+        unless(known.live && known.swarm.is_empty(), || "books room for a swarm that does not wait".to_owned())?;
+        let before = self.booked.replace(booking.clone());
+        unless(before.is_none(), || "books room for two swarms".to_owned())
+    }
+
+    /// Whether a lease or a seat that lasts until then, with all others that last into the time from which its enclave is booked, leaves
+    /// the room that is booked.
+    pub(super) fn leaves_booked(&self, enclave: EnclaveId, until: UnixTime, demand: Demand, all: Capacity) -> bool {
+        let booked = self.booked.as_ref().filter(|booked| booked.enclaves.contains(&enclave));
+        let Some(booked) = booked.filter(|booked| until >= booked.at) else { return true };
+        let leases = self.leases.values().filter(|l| l.live && l.within.is_none() && l.enclave == enclave);
+        let leases = leases.filter(|l| l.until >= booked.at).map(|l| l.demand);
+        let seats = self.tasks.values().flat_map(|task| task.swarm.seats.values());
+        let seats = seats.filter(|seat| seat.enclave == enclave && seat.until >= booked.at).map(|seat| seat.demand);
+        let promised: Vec<Demand> = leases.chain(seats).chain([demand, booked.demand]).collect();
+        let cpu: u64 = promised.iter().map(|d| d.cpu.0).sum();
+        let memory: u64 = promised.iter().map(|d| d.memory.0).sum();
+        cpu <= all.cpu.0 && memory <= all.memory.0 && promised.len() as u64 <= u64::from(all.slots)
     }
 
     pub(super) fn joined(&mut self, membership: &Membership) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! Bytes of the manager's pool for each enclave: a process that loads many into its pool, and how much larger it is then.
 //!
 //! Each enclave attests with evidence, two lists of its vendor that all share, and a certificate of its own chip as collateral; it
-//! arrives, and attests anew three times, so that as many proofs of it are kept as ever are of one verifier. An agent's open channel is none of
+//! arrives, and attests anew three times, so that as many proofs of it are kept as ever are of one verifier and an idle enclave. An agent's open channel is none of
 //! this (`sockets` measures it), nor are tasks.
 
 use std::process::Command as Process;

@@ -1,6 +1,6 @@
 //! From submission to the offer at the agent, over real sockets: a manager process, thousands of agents in this one, each with keys,
-//! evidence and an attested channel of its own, and clients over HTTP. Agents hold what they are offered and run nothing. A
-//! development chip for all of them, each in a slot of its own.
+//! evidence and an attested channel of its own, and clients over HTTP. Agents hold what they are offered and run nothing. Each is in
+//! a slot of its own of a development chip that has eight.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use legation::{
     home::Home,
     party::Trust,
     run::{Job, Part, Runner, now},
-    setup,
+    setup::{self, AgentPlan},
 };
 use legation_agent::{
     AgentConfig,
@@ -53,6 +53,8 @@ const JOINING: usize = 32;
 const TRIES: usize = 10;
 /// Clients.
 const CLIENTS: usize = 64;
+/// Agents on one chip.
+const SLOTS: usize = 8;
 
 /// When what was submitted, and when it was offered.
 #[derive(Default)]
@@ -82,7 +84,8 @@ impl Ledger {
 /// What all agents share.
 struct Fleet {
     manager: String,
-    attester: DevelopmentAttester,
+    /// One for each chip.
+    attesters: Vec<DevelopmentAttester>,
     operators: Vec<legation_core::PublicKey>,
     joining: Semaphore,
     /// Connections that failed and were tried again.
@@ -94,25 +97,30 @@ pub(crate) async fn measure(agents: usize, tasks: usize) -> Result<Value, Failur
     let files = raise_files(agents);
     let program = beside("legation")?;
     let dir = std::env::temp_dir().join(format!("legation-bench-pool-{}", std::process::id()));
-    let mut plans = setup::nine_agents();
-    plans.truncate(1);
+    let plans = setup::nine_agents().into_iter().cycle().take(agents.div_ceil(SLOTS)).enumerate();
+    let plans: Vec<_> = plans.map(|(n, plan)| AgentPlan { name: format!("chip-{n}"), ..plan }).collect();
     let deployment = setup::development(&dir, &plans, &program, now())?;
     let mut config = ManagerConfig::load(&deployment.manager).map_err(failed)?;
     config.agent_connections_max = agents + 1000;
-    config.slots_per_chip = u16::try_from(agents).map_err(failed)?;
+    config.slots_per_chip = u16::try_from(SLOTS).map_err(failed)?;
     std::fs::write(&deployment.manager, toml::to_string(&config).map_err(failed)?).map_err(failed)?;
     let home = Home::open(&deployment.client)?;
-    let agent_file = deployment.agents.first().map(|(_, file)| file.clone()).unwrap_or_default();
+    let agent_files: Vec<_> = deployment.agents.iter().map(|(_, file)| file.clone()).collect();
     let mut cloud = Cloud::new(deployment, &program)?;
     cloud.start_manager()?;
     let client = cloud.ready(0, Duration::from_secs(60), |_| {}).await?;
 
-    let config = AgentConfig::read(&agent_file).map_err(failed)?;
-    let Some(Development::Chip(chip)) = &config.development else { return Err(failed("no development chip")) };
     let image = File::open(&program).and_then(attester::image).map_err(failed)?;
+    let configs = agent_files.iter().map(|file| AgentConfig::read(file).map_err(failed));
+    let configs = configs.collect::<Result<Vec<_>, Failure>>()?;
+    let attesters = configs.iter().map(|config| {
+        let Some(Development::Chip(chip)) = &config.development else { return Err(failed("no development chip")) };
+        Ok(DevelopmentAttester::of(DevelopmentAttester::chip(chip).map_err(failed)?, image))
+    });
+    let Some(config) = configs.first() else { return Err(failed("no agent")) };
     let fleet = Arc::new(Fleet {
         manager: config.managers.first().cloned().unwrap_or_default(),
-        attester: DevelopmentAttester::of(DevelopmentAttester::chip(chip).map_err(failed)?, image),
+        attesters: attesters.collect::<Result<_, _>>()?,
         operators: config.operators.clone(),
         joining: Semaphore::new(JOINING),
         retries: AtomicUsize::new(0),
@@ -216,7 +224,7 @@ impl Fleet {
             region: Region::new(region).map_err(failed)?,
             capacity: Capacity { cpu: Millicores(8000), memory: Bytes::gib(16), slots: 256 },
             rate: Rate { core_hour: MicroUsd(9_000 + 1_000 * (n as u64 % 7)), gib_hour: MicroUsd(1_500) },
-            slot: u16::try_from(n).map_err(failed)?,
+            slot: u16::try_from(n % SLOTS).map_err(failed)?,
             operators: self.operators.clone(),
         };
         let clock: legation_net::Clock = Arc::new(now);
@@ -225,7 +233,8 @@ impl Fleet {
             Endpoint::new(identity.clone(), Role::Agent, Credential::None, Arc::new(judge), clock).map_err(failed)?;
         let channel = self.connect(&endpoint).await?;
         let mut turn = Some(turn);
-        self.serve(channel, &identity, &sealing, &configuration, &mut turn).await
+        let attester = self.attesters.get(n / SLOTS).ok_or_else(|| failed("a chip is missing"))?;
+        self.serve(channel, attester, (&identity, &sealing), &configuration, &mut turn).await
     }
 
     /// As agents do: a machine that has too much to do is tried again.
@@ -242,8 +251,8 @@ impl Fleet {
     async fn serve(
         &self,
         channel: Channel,
-        identity: &IdentityKey,
-        sealing: &SealingKey,
+        attester: &DevelopmentAttester,
+        (identity, sealing): (&IdentityKey, &SealingKey),
         configuration: &Configuration,
         turn: &mut Option<tokio::sync::SemaphorePermit<'_>>,
     ) -> Result<(), Failure> {
@@ -270,13 +279,13 @@ impl Fleet {
                         role: Role::Agent,
                         identity: identity.public_key(),
                         sealing: sealing.public().clone(),
-                        image: self.attester.image(),
+                        image: attester.image(),
                         configuration: Digest::of(&encoded),
                         not_before: now().minus(60),
                         not_after: now().plus(86_400),
                         nonce,
                     };
-                    let evidence = self.attester.attest(&binding.encode(), &encoded).map_err(failed)?;
+                    let evidence = attester.attest(&binding.encode(), &encoded).map_err(failed)?;
                     sender.send_control(&ToManager::Evidence(Box::new(evidence))).await.map_err(failed)?;
                 }
                 ToAgent::Admitted { passport, appointment } => {

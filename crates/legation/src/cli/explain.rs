@@ -2,7 +2,8 @@
 
 use legation_core::MicroUsd;
 use legation_pool::{
-    Attempt, Claim, ClassVerdict, Explanation, LeaseEnd, Phase, Prospect, RankedEnclave, Relaxable, Relaxation,
+    Attempt, Claim, ClassVerdict, Explanation, GangBooking, LeaseEnd, Phase, Prospect, RankedEnclave, Relaxable,
+    Relaxation,
 };
 
 use super::{Context, Exit, Failure, find_task, table::table};
@@ -40,6 +41,10 @@ fn fragment(said: &Explanation) -> String {
     if let Some(Claim { enclave, victims, until }) = &said.claim {
         let (enclave, many) = (enclave.short(), victims.len());
         out.push_str(&format!("  gets a place at {enclave}, where {many} leases make way by {until}\n"));
+    }
+    if let Some(GangBooking { enclaves, at, .. }) = &said.booked {
+        let some: Vec<_> = enclaves.iter().map(|id| id.short()).collect();
+        out.push_str(&format!("  seats are booked for its swarm by {at}, at {}\n", some.join(" ")));
     }
     if said.phase == Phase::Queued {
         out.push_str(match said.outlook {

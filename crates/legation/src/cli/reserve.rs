@@ -57,28 +57,31 @@ pub(super) struct Create {
 }
 
 pub(super) async fn command(context: &Context, command: ReserveCommand) -> Result<Exit, Failure> {
-    let client = context.client()?.1;
+    let (home, own) = context.client()?;
+    // Who has the operator's token sees what is any tenant's.
+    let widest = || if home.config.operator_token.is_some() { context.operator() } else { Ok(own.clone()) };
     match command {
         ReserveCommand::Create(args) => {
-            let (home, own) = context.client()?;
             let tenant = args.tenant.clone().unwrap_or_else(|| home.config.tenant.clone());
             let client = if tenant == home.config.tenant { own } else { context.operator()? };
             let view = client.reserve(&args.terms(tenant, legation::run::now())?).await?;
             context.print(&view, || detail(&view))?;
         }
         ReserveCommand::List => {
-            let home = context.home()?;
-            let client = if home.config.operator_token.is_some() { context.operator()? } else { client };
-            let all = client.reservations().await?;
+            let all = widest()?.reservations().await?;
             context.print(&all, || list(&all))?;
         }
         ReserveCommand::Show { reservation } => {
-            let view = client.reservation(reservation).await?;
+            let view = widest()?.reservation(reservation).await?;
             context.print(&view, || detail(&view))?;
         }
         ReserveCommand::Cancel { reservation } => {
+            let before = widest()?.reservation(reservation).await?;
+            let client = if before.booking.terms.tenant == home.config.tenant { own } else { context.operator()? };
             let view = client.cancel_reservation(reservation).await?;
-            context.print(&view, || format!("{reservation} is given up; it cost {}", view.booking.charged))?;
+            let over = before.booking.ended.is_some();
+            let said = if over { format!("had ended before: {}", state(&before)) } else { "is given up".to_owned() };
+            context.print(&view, || format!("{reservation} {said}; it cost {}", view.booking.charged))?;
         }
     }
     Ok(Exit::Success)

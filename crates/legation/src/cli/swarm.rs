@@ -58,6 +58,9 @@ fn described(swarm: &SwarmView) -> String {
         swarm.least,
         swarm.charged
     );
+    if let Some(at) = swarm.booked {
+        out.push_str(&format!("booked   seats for all, by {at}\n"));
+    }
     if !swarm.seats.is_empty() {
         out.push('\n');
         out.push_str(&table(

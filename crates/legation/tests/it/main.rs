@@ -15,6 +15,7 @@ mod evidence_kinds;
 mod failover;
 mod http;
 mod openapi;
+mod operator;
 mod policy;
 #[path = "../../../legation-manager/tests/it/postgres.rs"]
 mod postgres;

@@ -238,9 +238,9 @@ fn left(pool: &Pool, enclaves: &BTreeMap<legation_core::EnclaveId, usize>) -> Ve
         let enclave = &pool.enclaves()[id];
         let all = enclave.capacity();
         Left {
-            cpu: all.cpu.checked_sub(enclave.cpu_leased).unwrap().0,
-            memory_mib: all.memory.checked_sub(enclave.memory_leased).unwrap().0 >> 20,
-            gpus: enclave.gpus_left.iter().map(|left| u64::from(*left)).collect(),
+            cpu: all.cpu.checked_sub(enclave.cpu_leased()).unwrap().0,
+            memory_mib: all.memory.checked_sub(enclave.memory_leased()).unwrap().0 >> 20,
+            gpus: enclave.gpus_left().iter().map(|left| u64::from(*left)).collect(),
         }
     };
     all.into_iter().map(left).collect()

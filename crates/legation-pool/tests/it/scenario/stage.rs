@@ -528,12 +528,12 @@ impl Stage {
                 rows.sort_by_key(|(name, _)| *name);
                 for (name, enclave) in rows {
                     let (all, configuration) = (enclave.capacity(), &enclave.typical().configuration);
-                    let state = match (&enclave.revoked, &enclave.cordon) {
+                    let state = match (enclave.revoked(), enclave.cordon()) {
                         (Some(_), _) => "revoked".to_owned(),
                         (None, Some(cordon)) => format!("cordoned: {}", cordon.why.check),
-                        (None, None) => match enclave.presence {
+                        (None, None) => match enclave.presence() {
                             legation_pool::Presence::Away { .. } => "away".to_owned(),
-                            ref here => format!("{here:?}").to_lowercase(),
+                            here => format!("{here:?}").to_lowercase(),
                         },
                     };
                     let _ = writeln!(
@@ -541,9 +541,9 @@ impl Stage {
                         "{name}: {}, {}, {state}; {} of {} slots, {} of {} leased; proven until +{} s",
                         configuration.provider,
                         configuration.region,
-                        enclave.leases.len(),
+                        enclave.leases().len(),
                         all.slots,
-                        enclave.cpu_leased,
+                        enclave.cpu_leased(),
                         all.cpu,
                         enclave.proof().expires.since(START),
                     );

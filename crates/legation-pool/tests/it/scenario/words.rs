@@ -110,6 +110,11 @@ impl Names {
                 let seats: Vec<_> = seats.iter().map(|(lease, charged)| format!("{lease} for {charged}")).collect();
                 format!("{}: seats ended: {}: {why}", self.task(*task), seats.join(", "))
             }
+            Event::GangBooked { booking } => {
+                let some: Vec<_> = booking.enclaves.iter().map(|id| self.enclave(*id)).collect();
+                format!("{}: seats are booked at {}", self.task(booking.task), some.join(", "))
+            }
+            Event::GangUnbooked { task, why } => format!("{}: no seats are booked: {why}", self.task(*task)),
             Event::LeaseEnded { lease, why } => format!("{lease} ended: {why}"),
             Event::Reported { report, charged, .. } => {
                 format!("{}{} is done, {charged}", self.task(report.task), report.fragment)
