@@ -135,12 +135,16 @@ pub(crate) async fn run(legation: &Path, dir: &Path, kill: bool, progress: &Prog
     }
     let training = trained.elapsed();
     let last = Model::parse(&model.context("there was a round")?)?;
-    let receipt = receipt.context("there was a round")?;
+    let mut receipt = receipt.context("there was a round")?;
+
+    progress.say("proving that every statement is in the pool's transparency log");
+    let anchors = legation::home::read_anchors(&anchors_file)?;
+    legation::log::prove(&client, &mut receipt, legation::log::anchor(&anchors, None)?, None).await?;
 
     progress.say("verifying the receipt offline, with the anchors only");
     let receipt_file = dir.join("receipt.json");
     std::fs::write(&receipt_file, receipt.to_text())?;
-    let answer = verify(&std::fs::read(&receipt_file)?, &legation::home::read_anchors(&anchors_file)?, None)?;
+    let answer = verify(&std::fs::read(&receipt_file)?, &anchors, None)?;
     cloud.stop().await;
     Ok(Summary {
         rounds,
@@ -190,6 +194,7 @@ async fn job(
             demand: TRAIN,
             require: hospital.residence.clone(),
             owner: Some(hospital.party.clone()),
+            delegates: None,
         });
     }
     parts.push(Part {
@@ -200,6 +205,7 @@ async fn job(
         demand: TRAIN,
         require: Requirement::any(),
         owner: None,
+        delegates: None,
     });
     Ok(Job {
         name: format!("federated training, round {}", round + 1),

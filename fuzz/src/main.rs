@@ -11,6 +11,7 @@ use legation_core::{
     claims::{Claims, Configuration, Evidence, EvidenceJudge as _, KeyBinding, Shelf},
     statement::{Appointment, KeyAttestation, Passport},
 };
+use legation_log::{AddCheckpoint, Consistency, Fork, Inclusion, Note, NoteKey, TilePath, cose, note, tile};
 use legation_policy::{Options, Policy, References};
 use libfuzzer_sys::fuzz_target;
 
@@ -142,6 +143,41 @@ const TARGETS: &[Target] = &[
         if let Ok(text) = std::str::from_utf8(data) {
             let references = Arc::new(References::assumed(text));
             let _ = Policy::load("fuzz", text, references, Options::default());
+        }
+    }),
+    ("log-note", |data| {
+        let Ok(text) = std::str::from_utf8(data) else { return };
+        if let Ok(note) = Note::parse(text) {
+            assert_eq!(note.to_string(), text, "a note has one spelling");
+            let _ = note.text().parse::<legation_log::Checkpoint>();
+        }
+        if let Ok(request) = AddCheckpoint::parse(text) {
+            assert_eq!(request.to_string(), text, "a request has one spelling");
+        }
+        if let Ok(key) = text.parse::<NoteKey>() {
+            assert_eq!(key.to_string(), text, "a key has one spelling");
+        }
+        let _ = (note::signature_lines(text).is_ok(), serde_json::from_str::<Fork>(text).is_ok());
+    }),
+    ("log-tile", |data| {
+        let _ = tile::entries(data);
+        if let Ok(text) = std::str::from_utf8(data)
+            && let Ok(path) = text.parse::<TilePath>()
+        {
+            assert_eq!(path.to_string(), text, "a tile has one path");
+        }
+    }),
+    ("log-cose", |data| {
+        let stranger = legation_core::PublicKey::from_bytes([3; 32]);
+        assert!(cose::verify(data, b"entry", &stranger).is_err(), "nobody can guess a signature");
+    }),
+    ("log-proof", |data| {
+        let (leaf, root) = (legation_core::Digest::of(data), legation_core::Digest::of(b"root"));
+        if let Ok(proof) = serde_json::from_slice::<Inclusion>(data) {
+            assert!(proof.verify(&leaf, &root).is_err(), "nobody can guess a root");
+        }
+        if let Ok(proof) = serde_json::from_slice::<Consistency>(data) {
+            assert!(proof.verify(&leaf, &root).is_err(), "nobody can guess a root");
         }
     }),
 ];

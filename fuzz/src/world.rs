@@ -58,6 +58,8 @@ fn world() -> Option<World> {
         rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
         slot: 0,
         operators: Vec::new(),
+        advertise: None,
+        prover: None,
     };
     let binding = KeyBinding {
         role: Role::Agent,
@@ -71,7 +73,7 @@ fn world() -> Option<World> {
     };
     // Signed anew at every start: the signature is one of many, the rest is the same.
     let evidence = chip.evidence(&Guest::new([3; 48]), &binding, &configuration).ok()?;
-    let anchors = Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new() };
+    let anchors = Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new(), logs: Vec::new() };
     let judge = Judge::new(Roots::new(&anchors).ok()?);
     let judged = judge.judge(&evidence, &Shelf::empty(), NOW).ok()?;
     Some(World { judge, judged, evidence })

@@ -1,4 +1,4 @@
-//! All that a change must pass, cheap steps first, with the time each took.
+//! All that a change must pass, cheap steps first, with the time each took, and once more what was left out for want of something.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::repository::Repository;
-use crate::{check, demo, guests, test, tidy};
+use crate::{check, demo, guests, page, process, prover, test, tidy};
 
 type Step = (&'static str, fn(&Repository) -> Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 9] = [
     ("fmt", |repository| check::fmt(repository, true)),
     ("tidy", tidy::run),
     ("guests", |repository| guests::run(repository.root(), true)),
@@ -19,6 +19,8 @@ const STEPS: [Step; 7] = [
     ("test", |repository| test::run(repository, None)),
     ("demo", demo::run),
     ("by hand", by_hand),
+    ("page", page::run),
+    ("proof", prover::prove_one),
 ];
 
 /// Runs every step, up to the first that fails.
@@ -32,31 +34,45 @@ pub(crate) fn run(repository: Repository) -> Result<()> {
         let done = step(&repository);
         times.push((name, start.elapsed(), done.is_ok()));
         if let Err(error) = done {
-            eprintln!("\n{}", table(&times, started.elapsed()));
+            ended(&times, started.elapsed());
             return Err(error.context(format!("{name} failed")));
         }
     }
-    eprintln!("\n{}", table(&times, started.elapsed()));
+    ended(&times, started.elapsed());
     Ok(())
 }
 
+/// The last word: what was left out stands far above, and a run that left out much is not one that passed all.
+fn ended(times: &[(&str, Duration, bool)], all: Duration) {
+    eprintln!("\n{}", table(times, all));
+    let skipped = process::all_skipped();
+    if !skipped.is_empty() {
+        eprintln!("SKIPPED here, for want of what each names: {}", skipped.len());
+        skipped.iter().for_each(|what| eprintln!("  {what}"));
+    }
+}
+
+/// What is checked by hand of the demo's receipt: the statements, and that they are in the transparency log.
+const BY_HAND: [&str; 2] = ["docs/check-receipt.sh", "docs/check-log.sh"];
+
 /// The demo's receipt, checked with openssl, jq and sha256sum alone; and once more with one byte changed.
 fn by_hand(repository: &Repository) -> Result<()> {
-    let script = repository.root().join("docs/check-receipt.sh");
     let demo = repository.root().join("target/demo");
-    let check = |receipt: &Path| {
-        let status =
-            Command::new(&script).arg(receipt).arg(demo.join("anchors.json")).current_dir(repository.root()).status();
-        status.with_context(|| format!("running {}", script.display()))
-    };
-    let receipt = demo.join("receipt.json");
-    anyhow::ensure!(check(&receipt)?.success(), "the demo's receipt does not pass {}", script.display());
+    let (receipt, changed) = (demo.join("receipt.json"), demo.join("receipt-changed.json"));
     let mut bytes = std::fs::read(&receipt)?;
     let middle = bytes.len() / 2;
     bytes[middle] = if bytes[middle] == b'A' { b'B' } else { b'A' };
-    let changed = demo.join("receipt-changed.json");
     std::fs::write(&changed, bytes)?;
-    anyhow::ensure!(check(&changed)?.code() == Some(1), "a changed receipt passes {}", script.display());
+    for script in BY_HAND {
+        let script = repository.root().join(script);
+        let check = |receipt: &Path| {
+            let mut command = Command::new(&script);
+            let status = command.arg(receipt).arg(demo.join("anchors.json")).current_dir(repository.root()).status();
+            status.with_context(|| format!("running {}", script.display()))
+        };
+        anyhow::ensure!(check(&receipt)?.success(), "the demo's receipt does not pass {}", script.display());
+        anyhow::ensure!(check(&changed)?.code() == Some(1), "a changed receipt passes {}", script.display());
+    }
     Ok(())
 }
 

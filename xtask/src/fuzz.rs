@@ -10,7 +10,7 @@ use crate::repository::Repository;
 use crate::{prerequisites, process};
 
 /// Every target of fuzz/src/main.rs.
-const TARGETS: [&str; 29] = [
+const TARGETS: [&str; 33] = [
     "snp-report",
     "snp-certificate",
     "snp-vcek",
@@ -40,6 +40,10 @@ const TARGETS: [&str; 29] = [
     "receipt",
     "requirement",
     "policy",
+    "log-note",
+    "log-tile",
+    "log-cose",
+    "log-proof",
 ];
 
 /// Instrumentation as `cargo fuzz` asks for it, without what only a nightly compiler takes.

@@ -9,6 +9,9 @@
 //! 5. The build is the committed bytes; or, without `check_only`, becomes them.
 //!
 //! Without the toolchain, 1 and 2 are still checked; 3 to 5 are skipped with one loud line.
+//!
+//! The guests in Python and JavaScript are built beside these ([`page`]): with other tools, not to the same bytes each time, and too
+//! large to be committed.
 
 use std::fs;
 use std::io::Write;
@@ -18,8 +21,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::prerequisites;
 use crate::process::output;
+use crate::{prerequisites, process};
+
+mod page;
 
 /// What `clang-14 --version` says first.
 const CLANG_VERSION: &str = "Debian clang version 14.0.6";
@@ -31,10 +36,12 @@ const CLANG: &str = "clang-14";
 const PACKAGES: [&str; 4] = ["clang-14", "lld-14", "wasi-libc", "libclang-rt-14-dev-wasm32"];
 
 /// A module and its sources in `guests/src`.
-const MODULES: [(&str, &[&str]); 4] = [
+const MODULES: [(&str, &[&str]); 6] = [
     ("echo", &["echo.c", "task.c"]),
     ("noop", &["noop.c"]),
     ("reduce", &["reduce.c", "linear.c", "task.c"]),
+    ("relay", &["relay.c", "task.c"]),
+    ("split", &["split.c", "task.c"]),
     ("train", &["train.c", "linear.c", "task.c"]),
 ];
 
@@ -58,11 +65,18 @@ const WASM_FLAGS: [&str; 9] = [
 const NATIVE_FLAGS: [&str; 6] =
     ["-D_DEFAULT_SOURCE", "-O1", "-ffp-contract=off", "-fsanitize=undefined", "-fsanitize-trap=undefined", "-lm"];
 
-/// Checks the committed modules under `root`, or rebuilds them.
+/// Checks the committed modules under `root`, or rebuilds them; then runs the commands of `docs/write-a-task.md`, which builds the guests
+/// that are not committed.
 ///
 /// # Errors
-/// When a check of the module documentation fails, or when modules are to be rebuilt and the toolchain cannot be had.
+/// When a check of the module documentation fails, when modules are to be rebuilt and the toolchain cannot be had, or when a
+/// command of the page fails.
 pub(crate) fn run(root: &Path, check_only: bool) -> Result<()> {
+    modules(root, check_only)?;
+    page::run(root)
+}
+
+fn modules(root: &Path, check_only: bool) -> Result<()> {
     let guests = root.join("guests");
     check_readme(&guests)?;
     if check_only {
@@ -72,7 +86,7 @@ pub(crate) fn run(root: &Path, check_only: bool) -> Result<()> {
         if !check_only {
             return Err(lack);
         }
-        println!("guests: SKIPPED rebuild check: {lack:#}");
+        process::skipped(&format!("the modules of guests/ were not rebuilt: {lack:#}"));
         return Ok(());
     }
 

@@ -17,8 +17,10 @@ mod demo;
 mod fuzz;
 mod guests;
 mod metadata;
+mod page;
 mod prerequisites;
 mod process;
+mod prover;
 mod repository;
 mod sim;
 mod test;
@@ -57,7 +59,9 @@ enum Xtask {
         /// A part of the names of the tests to run
         filter: Option<String>,
     },
-    /// What a change must pass: fmt, tidy, guests, lint, test, demo; stops at the first failure
+    /// What a change must pass: fmt, tidy, guests, lint, test, demo, by hand, page, proof; stops at the first failure
+    ///
+    /// What was left out because this machine lacks something is said again at the end.
     Ci,
     /// Formats all Rust code
     Fmt {
@@ -71,11 +75,17 @@ enum Xtask {
     ///
     /// Needs no compilation, only `cargo metadata`. Each finding says which rule and what to do.
     Tidy,
-    /// Rebuilds the guest modules
+    /// Rebuilds the guest modules, and runs the commands of docs/write-a-task.md
     Guests {
         /// Only says whether the committed modules are what the sources build
         #[arg(long)]
         check: bool,
+    },
+    /// Proofs of execution: the program that is proven, the prover, their tests; see docs/proven.md
+    Prover {
+        /// What to do
+        #[command(subcommand)]
+        what: prover::Prover,
     },
     /// Fuzzes the parsers of strangers' bytes, guided by coverage; all of them, or those named
     Fuzz {
@@ -132,6 +142,7 @@ fn dispatch(command: Xtask) -> Result<()> {
         Xtask::Lint => check::lint(&repository),
         Xtask::Tidy => tidy::run(&repository),
         Xtask::Guests { check } => guests::run(repository.root(), check),
+        Xtask::Prover { what } => prover::run(&repository, &what),
         Xtask::Fuzz { targets, seconds } => fuzz::run(&repository, &targets, seconds),
         Xtask::Sim { args } => sim::run(&repository, &args),
         Xtask::Bench { name, smoke, args } => bench::run(&repository, &name, smoke, &args),

@@ -37,13 +37,17 @@ const FOR_TPM: [&str; 2] = ["libtss2-dev", "pkg-config"];
 pub(crate) fn features() -> &'static str {
     static FOUND: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
     FOUND.get_or_init(|| {
-        let there = || process::output(Command::new("pkg-config").args(["--exists", "tss2-sys", "tss2-esys", "tss2-mu"])).is_ok();
+        let there = || {
+            process::output(Command::new("pkg-config").args(["--exists", "tss2-sys", "tss2-esys", "tss2-mu"])).is_ok()
+        };
         let lack = if there() { None } else { install(&FOR_TPM).err() };
         if there() {
             return "--features=legation/nitro,legation/tpm";
         }
         let why = lack.map_or_else(|| "it is not found after it was installed".to_owned(), |lack| format!("{lack:#}"));
-        eprintln!("xtask: SKIPPED: without libtss2 everything is built without feature `tpm`, and nothing of it is tested: {why}");
+        process::skipped(&format!(
+            "without libtss2 everything is built without feature `tpm`, and nothing of it is tested: {why}"
+        ));
         "--features=legation/nitro"
     })
 }
@@ -62,8 +66,16 @@ pub(crate) fn to_build() -> Result<()> {
 /// Tests that lack one of these skip; that is said here, loudly, and again by the tests.
 pub(crate) fn to_test() {
     if let Err(lack) = have(&FOR_TESTS) {
-        eprintln!("xtask: SKIPPED: tests that need what is missing will skip: {lack:#}");
+        process::skipped(&format!("tests that need what is missing will skip: {lack:#}"));
     }
+}
+
+/// The browser's check of receipts is tested with it.
+///
+/// # Errors
+/// When it is not here, and we cannot install it.
+pub(crate) fn node() -> Result<()> {
+    have(&[Tool { program: "node", packages: &["nodejs"], why: "Node.js 18 or newer runs the page's check" }])
 }
 
 /// Installs Debian packages, if we may.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -33,6 +34,28 @@ impl fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
+
+/// What this process left out, and why; each once.
+static LEFT_OUT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Says loudly that something is left out, and why. `cargo xtask ci` says it again at its end.
+pub(crate) fn skipped(what: &str) {
+    eprintln!("xtask: SKIPPED: {what}");
+    remember_skipped(what);
+}
+
+/// The same of what was said already.
+pub(crate) fn remember_skipped(what: &str) {
+    let mut all = LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !all.iter().any(|said| said == what) {
+        all.push(what.to_owned());
+    }
+}
+
+/// All that was left out so far.
+pub(crate) fn all_skipped() -> Vec<String> {
+    LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// Says what is run.
 pub(crate) fn announce(command: &Command) {
@@ -88,6 +111,16 @@ mod tests {
         let failed = error.downcast_ref::<Failed>().unwrap();
         assert_eq!(format!("{:?}", failed.exit_code()), format!("{:?}", ExitCode::from(7)));
         run(&mut shell("exit 0"), "nothing").unwrap();
+    }
+
+    #[test]
+    fn what_is_left_out_is_kept_once() {
+        for what in ["a test's own", "another", "a test's own"] {
+            skipped(what);
+        }
+        let kept: Vec<String> =
+            all_skipped().into_iter().filter(|what| ["a test's own", "another"].contains(&&**what)).collect();
+        assert_eq!(kept, ["a test's own", "another"]);
     }
 
     #[test]

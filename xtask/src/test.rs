@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -41,6 +41,20 @@ pub(crate) fn run(repository: &Repository, filter: Option<&str>) -> Result<()> {
     nextest(repository, &metadata.target_directory, filter)
 }
 
+/// Runs the tests with `filter` in their name once more, with files that the usual run has not.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn with(repository: &Repository, filter: &str, files: &[(&str, PathBuf)]) -> Result<()> {
+    let mut tests = if prerequisites::on_path("cargo-nextest") {
+        repository.cargo(&["nextest", "run", "--workspace", prerequisites::features()])
+    } else {
+        repository.cargo(&["test", "--workspace", prerequisites::features()])
+    };
+    tests.arg(filter).envs(files.iter().map(|(name, path)| (name, path)));
+    process::run(&mut tests, ADVICE)
+}
+
 /// Runs nextest. It hides what passing tests say, also that they skipped: that is repeated from its record, and then its
 /// summary again.
 fn nextest(repository: &Repository, target: &Path, filter: Option<&str>) -> Result<()> {
@@ -56,7 +70,10 @@ fn nextest(repository: &Repository, target: &Path, filter: Option<&str>) -> Resu
     let skips = fs::read_to_string(&record).map(|xml| skips(&xml)).unwrap_or_default();
     if !skips.is_empty() {
         eprintln!("xtask: tests that did less than they could: {}", skips.len());
-        skips.iter().for_each(|skip| eprintln!("  {skip}"));
+        for skip in &skips {
+            eprintln!("  {skip}");
+            process::remember_skipped(skip);
+        }
         summary.iter().for_each(|line| eprintln!("{line}"));
     }
     Ok(())

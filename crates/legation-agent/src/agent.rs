@@ -14,6 +14,7 @@ use legation_core::{
     unit::Bytes,
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
+use legation_log::observer::Observer;
 use legation_net::{
     AnchoredJudge, Channel, ChannelError, Clock, Credential, Endpoint, OsEntropy, Revocations, Timing, tls::TlsError,
 };
@@ -28,14 +29,19 @@ use crate::{
     attester::Attester,
     books::Books,
     config::AgentConfig,
+    delegations::Borrowers,
     engine::{Engine, EngineConfig, EngineError, INSTANCES_MAX},
     execution::Bench,
     intake::Intake,
+    monitor::{Monitor, Settings},
     offer::Work,
     passports::{Admitted, Passports},
     patience::{Patience, Trouble},
+    peers::{self, Peers},
+    prover::{self, Prover},
     resources::Machine,
     search::{STANDBY, Search, is_passing},
+    serve::Loans,
     session::{self, Ended, Link},
     shutdown::{Shutdown, Stage},
     status::Status,
@@ -57,6 +63,9 @@ pub enum StartError {
     /// The configuration asks for more than the machine has.
     #[error("machine cannot offer what is configured: {0}")]
     Capacity(Box<Rejection>),
+    /// What `[prover]` names cannot be used.
+    #[error("prover cannot be used: {0}")]
+    Prover(Box<Rejection>),
     /// The engine did not start.
     #[error("engine did not start: {0}")]
     Engine(#[from] EngineError),
@@ -86,6 +95,13 @@ pub(crate) struct Inner {
     pub(crate) boot: Boot,
     pub(crate) attester: Arc<dyn Attester>,
     pub(crate) endpoint: Endpoint,
+    pub(crate) peers: Peers,
+    /// Executions here that may borrow others.
+    pub(crate) borrowers: Borrowers,
+    /// Loans of this enclave to others.
+    pub(crate) loans: Loans,
+    /// What proves executions, where that is configured.
+    pub(crate) prover: Option<Arc<Prover>>,
     pub(crate) bench: Bench,
     pub(crate) memory_max: Bytes,
     pub(crate) intake: Intake,
@@ -103,6 +119,8 @@ pub(crate) struct Inner {
     passports: Mutex<Passports>,
     /// What is revoked: shared with the judge of all channels.
     pub(crate) revocations: Revocations,
+    /// What it heard of transparency logs.
+    pub(crate) observer: Mutex<Observer>,
     listener: OnceLock<Box<Listener>>,
 }
 
@@ -113,7 +131,10 @@ impl Agent {
     /// The machine has less than the configuration offers, or engine or TLS do not start.
     pub fn start(config: AgentConfig, attester: Arc<dyn Attester>, shutdown: Shutdown) -> Result<Self, StartError> {
         let machine = Machine::measure();
-        let configuration = machine.offer(&config).map_err(|why| StartError::Capacity(Box::new(why)))?;
+        let mut configuration = machine.offer(&config).map_err(|why| StartError::Capacity(Box::new(why)))?;
+        let prover = config.prover.as_ref().map(Prover::open).transpose();
+        let prover = prover.map_err(|why| StartError::Prover(Box::new(why)))?.map(Arc::new);
+        configuration.prover = prover.as_ref().map(|prover| prover.claim());
         let capacity = configuration.capacity;
         let memory_max = capacity.memory.min(Bytes::gib(4));
         // A cancelled run may hold its place for another tick while its lease is given to the next.
@@ -129,6 +150,7 @@ impl Agent {
             AnchoredJudge::new(config.operators.clone()).admit(Role::Manager).with_revocations(revocations.clone());
         let endpoint = Endpoint::new(identity.clone(), Role::Agent, Credential::None, Arc::new(judge), clock.clone())?;
         let endpoint = if config.managers.len() > 1 { endpoint.with_timing(WATCHFUL) } else { endpoint };
+        let peers = Peers::new(identity.clone(), config.operators.clone(), revocations.clone(), clock.clone())?;
         tracing::info!(
             enclave = %boot.identity.enclave_id().short(),
             kind = %attester.kind(),
@@ -142,7 +164,11 @@ impl Agent {
             boot,
             attester,
             endpoint,
-            bench: Bench { engine, identity, sealing, clock },
+            peers,
+            borrowers: Borrowers::default(),
+            loans: Loans::default(),
+            prover,
+            bench: Bench { engine, identity, sealing, clock, monitor: Monitor::new(Settings::default()) },
             memory_max,
             intake: Intake::default(),
             gates: Gates::default(),
@@ -155,6 +181,7 @@ impl Agent {
             books: Mutex::new(Books::new(capacity)),
             passports: Mutex::default(),
             revocations,
+            observer: Mutex::default(),
             listener: OnceLock::new(),
             config,
         })))
@@ -178,7 +205,13 @@ impl Agent {
 
     /// Connects, attests, serves, and comes back whenever it is lost; ends only when asked to. Nothing runs any more when it ends.
     pub async fn run(self) -> Exit {
-        let exit = self.stay().await;
+        let exit = tokio::select! {
+            exit = self.stay() => exit,
+            never = peers::listen(self.0.clone()) => match never {},
+            // Dropped with this future, and with it the process that proves.
+            never = prover::work(self.0.clone()) => match never {},
+        };
+        self.0.loans.end_all();
         // A runtime that is dropped waits for its blocking threads: what the engine still runs is stopped.
         self.0.books().stop_all();
         exit
@@ -228,7 +261,7 @@ impl Inner {
     /// One connection, from dialling to its end: how this agent ends with it, or what is to be waited for.
     async fn attend(self: &Arc<Self>, search: &mut Search, patience: &mut Patience) -> Result<Exit, Trouble> {
         let shown = self.admitted();
-        self.endpoint.set_credential(shown.as_ref().map_or(Credential::None, Admitted::credential));
+        self.show(shown.clone());
         let (manager, channel) = search.round(self).await?;
         match self.serve(&manager, channel, patience, shown).await {
             Ended::Drained => Ok(Exit::Drained),
@@ -295,6 +328,12 @@ impl Inner {
     pub(crate) fn passports(&self) -> MutexGuard<'_, Passports> {
         // Every change leaves them whole.
         self.passports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows this passport from now on: to managers on the next connection, to other agents on those that are open, too.
+    pub(crate) fn show(&self, admitted: Option<Admitted>) {
+        self.endpoint.set_credential(admitted.as_ref().map_or(Credential::None, Admitted::credential));
+        self.peers.show(admitted);
     }
 
     /// The passport to show, while it has life left.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use legation_core::{Digest, LeaseId, Rejection, unit::Bytes};
+use legation_core::{Digest, LeaseId, Rejection, UnixTime, unit::Bytes};
 use legation_net::{
     SendError, StreamId,
     message::{Offer, Reported, ToManager},
@@ -24,7 +24,8 @@ use tokio::{
 use crate::{
     agent::Inner,
     books::{Entry, Pending, Stop},
-    engine::{EngineConfig, PrepareError, Prepared},
+    delegations::Handing,
+    engine::{EngineConfig, MAKING_MAX, PrepareError, Prepared},
     execution::{Stopped, execute},
     fetch::FetchError,
     intake::Unreadable,
@@ -42,12 +43,25 @@ const GATES_SWEEP: usize = 256;
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets one execution fetch a module while the others that need it wait.
-#[derive(Default)]
-pub(crate) struct Gates(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Gates {
+    modules: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    making: Arc<Semaphore>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { modules: Mutex::default(), making: Arc::new(Semaphore::new(MAKING_MAX)) }
+    }
+}
 
 impl Gates {
-    fn of(&self, module: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Leave to compile, which is waited for here rather than on a thread.
+    pub(crate) async fn making(&self) -> Option<OwnedSemaphorePermit> {
+        self.making.clone().acquire_owned().await.ok()
+    }
+
+    pub(crate) fn of(&self, module: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut gates = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gate) = gates.get(&module).and_then(Weak::upgrade) {
             return gate;
         }
@@ -74,10 +88,13 @@ impl Ticket {
         let lease = self.lease;
         let step = match result {
             Ok(pending) => {
-                let outcome = pending.reported.report.outcome.clone();
+                let (outcome, monitored) = (pending.reported.report.outcome.clone(), pending.reported.report.monitor);
                 match self.agent.books().report(pending) {
                     Some(pending) => {
                         self.agent.tell(Status::Reported { lease, outcome });
+                        if let Some(monitored) = monitored {
+                            self.agent.tell(Status::Monitored { lease, monitored });
+                        }
                         Step::Deliver(pending)
                     }
                     None => Step::Done,
@@ -244,7 +261,9 @@ struct Gathered {
 fn run(work: &Work, ticket: Ticket, gathered: Gathered, stop: &Stop) -> Step {
     let agent = ticket.agent.clone();
     let Gathered { module, inputs, _room } = gathered;
-    let result = execute(&agent.bench, work, module, inputs, &stop.cancel, || agent.passport_for(work));
+    let handing = work.under.as_deref().map(|under| Arc::new(Handing::new(agent.clone(), under.clone())));
+    let passport = || agent.passport_for(work);
+    let result = execute(&agent.bench, work, (module, inputs), handing, &stop.cancel, passport);
     ticket.settle(result)
 }
 
@@ -281,17 +300,35 @@ async fn room(memory: &Arc<Semaphore>, size: Bytes) -> Option<OwnedSemaphorePerm
 /// The compiled module: kept, or fetched and compiled by one execution for all that wait.
 async fn module(agent: &Arc<Inner>, digest: Digest) -> Result<Result<Arc<Prepared>, PrepareError>, Rejection> {
     let gate = agent.gates.of(digest);
-    let _turn = gate.lock().await;
+    let turn = gate.lock_owned().await;
     if let Some(module) = agent.bench.engine.cached(&digest) {
         return Ok(Ok(module));
     }
-    let wanted = [(digest, EngineConfig::default().module_max)];
-    let Some(wasm) = fetch(agent, &wanted, "the module").await?.pop() else {
-        return Err(FetchError::Lost.rejection("the module"));
-    };
+    let wasm = wasm(agent, digest).await?;
     let engine = agent.bench.engine.clone();
-    let prepared = spawn_blocking(move || engine.prepare(&wasm)).await;
+    // The compilation keeps its turn: it goes on when nobody waits for it any more, and whoever comes next waits here, on no thread.
+    let leave = agent.gates.making().await;
+    let prepared = spawn_blocking(move || {
+        let made = engine.prepare(&wasm);
+        drop((turn, leave));
+        made
+    })
+    .await;
     prepared.map_err(|_| Rejection::new("agent.engine", "compilation of the module").got("a panic"))
+}
+
+async fn wasm(agent: &Inner, digest: Digest) -> Result<Vec<u8>, Rejection> {
+    let wanted = [(digest, EngineConfig::default().module_max)];
+    fetch(agent, &wanted, "the module").await?.pop().ok_or_else(|| FetchError::Lost.rejection("the module"))
+}
+
+/// The bytes of a module, for another agent that lacks it.
+///
+/// # Errors
+/// The manager does not have it, or could not be reached before `until`.
+pub(crate) async fn module_bytes(agent: &Inner, digest: Digest, until: UnixTime) -> Result<Vec<u8>, Rejection> {
+    let left = Duration::from_secs(until.since(agent.now()));
+    timeout(left, wasm(agent, digest)).await.unwrap_or_else(|_| Err(FetchError::Lost.rejection("the module")))
 }
 
 /// Objects by digest, in order, each of at most so many bytes; over as many connections as it takes.

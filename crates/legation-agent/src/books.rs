@@ -5,20 +5,21 @@
 //! 2. A lease is entered once. Offered again it changes nothing: it runs already, or its report is sent again, or it is over.
 //! 3. A report is kept, with the ciphertexts it names, until it is acknowledged or the lease cancelled; while too many are kept,
 //!    nothing new is entered.
-//! 4. A fragment of a swarm is run only within a seat whose round this agent joined, and that has not ended.
-//! 5. All is bounded: what runs by slots, reports by [`PENDING_MAX`] and [`PENDING_BYTES_MAX`] and what runs, the memory of
+//! 4. A loan of this enclave to another counts as what runs while it lasts, whether or not a call runs.
+//! 5. A fragment of a swarm is run only within a seat whose round this agent joined, and that has not ended.
+//! 6. All is bounded: what runs and is lent by slots, reports by [`PENDING_MAX`] and [`PENDING_BYTES_MAX`] and what runs, the memory of
 //!    leases that are over by a number of its own.
 //!
 //! Nothing here waits, reads a clock or draws randomness; public so that a simulation keeps the same books.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use legation_core::{
-    Digest, LeaseId, Millicores, Rejection, Seq, Term, claims::Capacity, statement::Allocation, task::Demand,
-    unit::Bytes,
+    Digest, LeaseId, Millicores, Rejection, Seq, Term, claims::Capacity, statement::Allocation, swarm::SeatDemand,
+    task::Demand, unit::Bytes,
 };
 use legation_net::message::Reported;
 use tokio::sync::Notify;
@@ -74,6 +75,14 @@ struct Running {
     demand: Demand,
 }
 
+/// This enclave, lent to another.
+#[derive(Debug)]
+struct Lent {
+    demand: SeatDemand,
+    /// Whether a call runs.
+    busy: bool,
+}
+
 /// What is known of a lease that is offered again.
 #[derive(Debug)]
 pub enum Entry {
@@ -93,6 +102,12 @@ pub struct Books {
     pending_bytes: usize,
     /// The rounds that were joined, by seat: the membership of each.
     joined: BTreeMap<LeaseId, VecDeque<Digest>>,
+    /// Loans of this enclave to others.
+    lent: BTreeMap<LeaseId, Lent>,
+    /// Loans of others to this enclave.
+    borrowed: BTreeSet<LeaseId>,
+    /// Answers that are to be proven, until the manager has the proofs.
+    proving: usize,
     over: HashSet<LeaseId>,
     over_order: VecDeque<LeaseId>,
     draining: bool,
@@ -108,6 +123,9 @@ impl Books {
             pending: BTreeMap::new(),
             pending_bytes: 0,
             joined: BTreeMap::new(),
+            lent: BTreeMap::new(),
+            borrowed: BTreeSet::new(),
+            proving: 0,
             over: HashSet::new(),
             over_order: VecDeque::new(),
             draining: false,
@@ -154,10 +172,11 @@ impl Books {
 
     /// What is left to lease.
     pub fn left(&self) -> Capacity {
-        let demands = || self.running.values().map(|r| &r.demand);
-        let cpu: Millicores = demands().map(|d| d.cpu).sum();
-        let memory: Bytes = demands().map(|d| d.memory).sum();
-        let slots = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let running = self.running.values().map(|r| (r.demand.cpu, r.demand.memory));
+        let demands = || running.clone().chain(self.lent.values().map(|l| (l.demand.cpu, l.demand.memory)));
+        let cpu: Millicores = demands().map(|(cpu, _)| cpu).sum();
+        let memory: Bytes = demands().map(|(_, memory)| memory).sum();
+        let slots = u32::try_from(self.running.len().saturating_add(self.lent.len())).unwrap_or(u32::MAX);
         Capacity {
             cpu: self.capacity.cpu.saturating_sub(cpu),
             memory: self.capacity.memory.saturating_sub(memory),
@@ -207,6 +226,34 @@ impl Books {
         stop
     }
 
+    /// Enters a loan of this enclave that was judged against [`Self::left`] without the books having changed since.
+    pub fn lend(&mut self, loan: LeaseId, demand: SeatDemand, obeyed: (Term, Seq)) {
+        self.obeyed = self.obeyed.max(obeyed);
+        self.lent.insert(loan, Lent { demand, busy: false });
+    }
+
+    /// Whether a call of a loan runs.
+    pub fn calls(&mut self, loan: LeaseId, busy: bool) {
+        if let Some(lent) = self.lent.get_mut(&loan) {
+            lent.busy = busy;
+        }
+    }
+
+    /// Enters a loan to this enclave.
+    pub fn borrowed(&mut self, loan: LeaseId) {
+        self.borrowed.insert(loan);
+    }
+
+    /// A loan to this enclave is of no use any more.
+    pub fn part(&mut self, loan: LeaseId) {
+        self.borrowed.remove(&loan);
+    }
+
+    /// Whether a promise is over.
+    pub fn is_over(&self, lease: LeaseId) -> bool {
+        self.over.contains(&lease)
+    }
+
     /// A run ended with a report. Nothing when it was cancelled meanwhile.
     pub fn report(&mut self, pending: Pending) -> Option<Arc<Pending>> {
         self.running.remove(&pending.lease)?;
@@ -230,6 +277,8 @@ impl Books {
             self.pending_bytes -= pending.size();
         }
         self.joined.remove(&lease);
+        self.lent.remove(&lease);
+        self.borrowed.remove(&lease);
         if self.over.insert(lease) {
             self.over_order.push_back(lease);
         }
@@ -240,9 +289,10 @@ impl Books {
         }
     }
 
-    /// Leases that run or whose reports are kept, ascending.
+    /// Leases that run or whose reports are kept, and loans on either side, ascending.
     pub fn held(&self) -> Vec<LeaseId> {
-        let mut held: Vec<_> = self.running.keys().chain(self.pending.keys()).copied().collect();
+        let work = self.running.keys().chain(self.pending.keys());
+        let mut held: Vec<_> = work.chain(self.lent.keys()).chain(&self.borrowed).copied().collect();
         held.sort_unstable();
         held
     }
@@ -271,9 +321,20 @@ impl Books {
         stopped
     }
 
-    /// Whether nothing runs and nothing waits to be acknowledged.
+    /// One more answer is to be proven.
+    pub fn proving(&mut self) {
+        self.proving = self.proving.saturating_add(1);
+    }
+
+    /// So many are proven, or will not be.
+    pub fn proved(&mut self, answers: usize) {
+        self.proving = self.proving.saturating_sub(answers);
+    }
+
+    /// Whether nothing runs, nothing is being proven and nothing waits to be acknowledged. A loan of which no call runs holds nobody.
     pub fn idle(&self) -> bool {
-        self.running.is_empty() && self.pending.is_empty()
+        let calls = self.lent.values().any(|lent| lent.busy);
+        self.running.is_empty() && self.pending.is_empty() && self.proving == 0 && !calls
     }
 }
 
@@ -317,6 +378,40 @@ mod tests {
         }
         assert!(books.known(LeaseId(7), Digest::of(&[1])).is_none());
         assert_eq!((books.over.len(), books.over_order.len()), (OVER_MAX, OVER_MAX));
+    }
+
+    #[test]
+    fn a_loan_takes_capacity_and_holds_up_nobody_but_while_a_call_runs() {
+        let mut books = books();
+        let demand = SeatDemand {
+            cpu: Millicores(400),
+            memory: Bytes::mib(40),
+            gpus: legation_core::Milligpus::ZERO,
+            time: legation_core::Millis(1000),
+        };
+        books.lend(LeaseId(3), demand, (Term(2), Seq(9)));
+        books.borrowed(LeaseId(5));
+        enter(&mut books, 4);
+        assert_eq!(books.left(), Capacity { cpu: Millicores(300), memory: Bytes::mib(30), slots: 0 });
+        assert_eq!((books.held(), books.obeyed()), ([3, 4, 5].map(LeaseId).to_vec(), (Term(2), Seq(9))));
+        books.end(LeaseId(4));
+        assert!(books.idle());
+        books.calls(LeaseId(3), true);
+        assert!(!books.idle());
+        books.end(LeaseId(3));
+        books.part(LeaseId(5));
+        assert!(books.idle() && books.held().is_empty() && books.is_over(LeaseId(3)) && !books.is_over(LeaseId(5)));
+    }
+
+    #[test]
+    fn an_agent_is_not_idle_while_it_proves() {
+        let mut books = books();
+        books.proving();
+        books.proving();
+        books.proved(1);
+        assert!(!books.idle());
+        books.proved(2);
+        assert!(books.idle());
     }
 
     #[test]

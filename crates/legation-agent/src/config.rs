@@ -6,6 +6,8 @@
 //! region = "eu-north"                       # where it stands
 //! operators = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]   # roots whose appointments are obeyed
 //! slot = 0                                  # optional: which of the enclaves of its chip this is
+//! listen = "0.0.0.0:7444"                   # optional, with the next: where other agents may hand work to it
+//! advertise = "198.51.100.7:7444"           # where they reach it; measured, and public in its passport
 //!
 //! [rate]                                    # US dollars, as texts, at most six decimals
 //! core_hour_usd = "0.04"
@@ -39,6 +41,7 @@
 //! [drain]                                   # optional
 //! longest_s = 60
 //! ```
+//! `[prover]` is in [`prover`].
 //! Nothing is guessed: an unknown key, a number out of range or a price that is not exact is an error that names file, key, what
 //! is expected and what to do.
 
@@ -51,12 +54,16 @@ use std::{
 use legation_attest::tpm::RESETTABLE;
 use legation_core::{
     MicroUsd, Millicores, ProviderId, PublicKey, Region,
-    claims::{Rate, TeeKind, TpmKey},
+    claims::{ADVERTISE_MAX, Rate, TeeKind, TpmKey},
     unit::Bytes,
 };
 use toml::{Table, Value};
 
 use crate::attester::detection::ORDER;
+
+pub mod prover;
+
+pub use prover::ProverConfig;
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_MAX: u64 = 64 * 1024;
@@ -92,6 +99,12 @@ pub struct AgentConfig {
     pub rate: Rate,
     /// Which of the enclaves of its chip this is: a chip may hold several, each in a slot of its own.
     pub slot: u16,
+    /// Where channels of other agents are taken, so that this enclave can be lent to them; nowhere without it.
+    pub listen: Option<String>,
+    /// Where they reach it: in its passport, for everybody to see. There exactly when `listen` is.
+    pub advertise: Option<String>,
+    /// What it proves executions with; nothing where it proves none.
+    pub prover: Option<ProverConfig>,
     /// What proves what runs here.
     pub attester: AttesterConfig,
     /// Which TPM, where it is not the kernel's first.
@@ -300,6 +313,7 @@ impl AgentConfig {
         let attester = attester(root.section("attester", false)?, folder)?;
         let tpm = tpm(root.section("tpm", false)?, folder)?;
         let development = development(root.section("development", false)?, folder)?;
+        let prover = prover::read(root.section("prover", false)?, folder)?;
 
         let mut again = root.section("reconnect", false)?;
         let default = Reconnect::default();
@@ -314,6 +328,24 @@ impl AgentConfig {
         let longest = drain.number("longest_s", 0, 86_400)?.map_or(DRAIN_DEFAULT, Duration::from_secs);
         drain.end(&["longest_s"])?;
 
+        let place = "an address such as \"198.51.100.7:7444\"";
+        let listen = root.optional_text("listen", place, address)?;
+        let advertise = root.optional_text("advertise", place, address)?;
+        let (lone, other) = if listen.is_some() { ("listen", "advertise") } else { ("advertise", "listen") };
+        if listen.is_some() != advertise.is_some() {
+            let fix = "say both where it listens and where others reach it, or neither";
+            return Err(root.wrong(lone, &format!("`{other}` beside it"), "none", fix));
+        }
+        if prover.is_some() && listen.is_none() {
+            let fix = "say where it listens, or remove `[prover]`";
+            let expected = "`listen` and `advertise` beside it: calls come from other agents";
+            return Err(root.wrong("prover", expected, "none", fix));
+        }
+        if advertise.as_ref().is_some_and(|address| address.len() > ADVERTISE_MAX) {
+            let expected = format!("at most {ADVERTISE_MAX} bytes");
+            return Err(root.wrong("advertise", &expected, "more", "use a shorter name, or an address"));
+        }
+
         let name = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit";
         let config = Self {
             managers: root.list("managers", MANAGERS_MAX, "addresses such as \"pool.example.org:7443\"", address)?,
@@ -325,6 +357,9 @@ impl AgentConfig {
             capacity,
             rate: rates,
             slot: root.number("slot", 0, u16::MAX.into())?.and_then(|n| u16::try_from(n).ok()).unwrap_or_default(),
+            listen,
+            advertise,
+            prover,
             attester,
             tpm,
             development,
@@ -337,11 +372,14 @@ impl AgentConfig {
             "region",
             "operators",
             "slot",
+            "listen",
+            "advertise",
             "rate",
             "capacity",
             "attester",
             "tpm",
             "development",
+            "prover",
             "reconnect",
             "drain",
         ])?;

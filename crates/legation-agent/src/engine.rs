@@ -1,4 +1,5 @@
-//! The workload engine: runs one WebAssembly **WASI preview-1 command** (stdin → stdout, arguments, exit code) at a time per call.
+//! The workload engine: runs one WebAssembly **WASI preview-1 command** (stdin → stdout, arguments, exit code), or one **component**
+//! of the world `legation:task`, at a time per call. Its first bytes say which it is.
 //!
 //! It is *not* a scheduler, a queue or a sandbox for files and sockets: a module has no file, no network, no clock that moves and
 //! no randomness but a stream drawn from the caller's seed. It decides nothing about who may run what.
@@ -6,30 +7,42 @@
 //! Invariants
 //! 1. One fresh store per run; nothing of a run outlives it but the [`RunOutcome`]. Pool slots are wiped before they are reused.
 //! 2. Same module, arguments, inputs, seed, time and limits give the same output, fuel, host calls and failure, but for the
-//!    failures that [`RunFailure::is_vote`] excludes. Fuel is comparable only within one engine version.
+//!    failures that are no vote ([`legation_core::delegation::vote::SILENT`]). Fuel is comparable only within one engine version.
 //! 3. Every run ends: by fuel, by the deadline or by [`Cancel`], about one tick ([`TICK`]) late. Host calls cost fuel in
 //!    proportion to the bytes they move.
 //! 4. No pointer or length of a guest can panic the host: each is checked against the memory as it is at that moment.
 //! 5. Native code is made here and only here, from WebAssembly that validated; nothing precompiled is ever accepted.
+//! 6. A host call outside the module's declared set ([`crate::monitor::calls`]) ends the run before it does anything; all are
+//!    traced, in their order.
 
+mod asking;
 mod cache;
+mod component;
+mod delegate;
 mod guest;
 mod host;
+mod layout;
+mod meter;
 mod module;
 mod random;
 mod run;
+mod slots;
 mod ticker;
 mod wasi;
+mod world;
 
 use std::{io, sync::Arc, time::Duration};
 
 use legation_core::{Bytes, Digest, Rejection};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+pub use asking::{ASKED_MAX, Ask, AskError, AskOptions, Delegations, OPEN_MAX, OUTPUT_DEFAULT};
+pub(crate) use cache::MAKING_MAX;
 pub use module::{PrepareError, Prepared};
 pub use run::{Cancel, RunFailure, RunInput, RunOutcome, Usage};
 
 use cache::Cache;
+use slots::Slots;
 use ticker::Ticker;
 use wasi::Shim;
 
@@ -39,8 +52,10 @@ pub const WASM_STACK: usize = 1 << 20;
 pub const TICK: Duration = Duration::from_millis(2);
 /// Most elements that one table may have.
 pub const TABLE_ELEMENTS_MAX: usize = 1 << 16;
-/// Most tables that one module may have.
+/// Most tables that one module, or one component, may have.
 pub const TABLES_MAX: u32 = 4;
+/// Most core instances that one component may have: an interpreter with its libraries has about 40.
+pub const CORE_INSTANCES_MAX: u32 = 128;
 /// Most runs at a time that [`EngineConfig::instances_max`] can ask for; each reserves 4 GiB of address space.
 pub const INSTANCES_MAX: u32 = 1024;
 
@@ -50,6 +65,8 @@ const MEMORY_RESERVATION: u64 = 1 << 32;
 const MEMORY_GUARD: u64 = 32 << 20;
 /// What stays resident, wiped, of a memory slot between runs; the rest goes back to the system.
 const KEEP_RESIDENT: usize = 128 << 10;
+/// Most that the instances of one component take on the host's side, beside memories and tables.
+const COMPONENT_STATE_MAX: usize = 4 << 20;
 /// Frames looked at to say where a module trapped.
 const TRAP_FRAMES: usize = 4;
 
@@ -60,7 +77,9 @@ pub struct EngineConfig {
     pub instances_max: u32,
     /// Most linear memory that one run may have, 64 KiB to 4 GiB.
     pub memory_max: Bytes,
-    /// Largest module accepted. Compiling costs one to three seconds of CPU per MiB and cannot be interrupted.
+    /// Largest module or component accepted. Compiling costs one to three seconds of CPU per MiB of honest code (a component from
+    /// Python has about 6, one from JavaScript 9) and cannot be interrupted. Hostile code costs far more: half a MiB may take half
+    /// a minute and more than a GiB of memory. So few compile at a time, however many are asked for.
     pub module_max: Bytes,
     /// Compiled modules kept, at least 1.
     pub cache_modules: usize,
@@ -104,6 +123,7 @@ struct Inner {
     shim: Shim,
     cache: Cache,
     ticker: Ticker,
+    slots: Slots,
     config: EngineConfig,
 }
 
@@ -122,10 +142,12 @@ impl Engine {
         let shim = Shim::new(&wasm).map_err(start)?;
         let ticker = Ticker::start(wasm.clone()).map_err(EngineError::Ticker)?;
         let cache = Cache::new(config.cache_modules, config.cache_bytes);
-        Ok(Self(Arc::new(Inner { wasm, shim, cache, ticker, config })))
+        let slots = Slots::new(config.instances_max);
+        Ok(Self(Arc::new(Inner { wasm, shim, cache, ticker, slots, config })))
     }
 
-    /// Compiles `wasm`, or finds it compiled. Blocking; callers with the same bytes wait for one compilation.
+    /// Compiles `wasm`, or finds it compiled. Blocking; callers with the same bytes wait for one compilation, and two compile at a
+    /// time.
     pub fn prepare(&self, wasm: &[u8]) -> Result<Arc<Prepared>, PrepareError> {
         module::check_envelope(wasm, &self.0.config)?;
         let digest = Digest::of(wasm);
@@ -165,7 +187,13 @@ impl EngineConfig {
         let mut pool = PoolingAllocationConfig::new();
         // Checked to be at most 4 GiB; a host whose usize is smaller is refused by wasmtime itself.
         let memory_max = usize::try_from(self.memory_max.0).unwrap_or(usize::MAX);
-        pool.total_core_instances(self.instances_max)
+        // Of runs there are never more than `instances_max` ([`Slots`]), so the totals are what so many components may have.
+        pool.total_core_instances(self.instances_max.saturating_mul(CORE_INSTANCES_MAX))
+            .total_component_instances(self.instances_max)
+            .max_core_instances_per_component(CORE_INSTANCES_MAX)
+            .max_component_instance_size(COMPONENT_STATE_MAX)
+            .max_memories_per_component(1)
+            .max_tables_per_component(TABLES_MAX)
             .total_memories(self.instances_max)
             .total_tables(self.instances_max.saturating_mul(TABLES_MAX))
             .max_memories_per_module(1)
@@ -188,8 +216,8 @@ impl EngineConfig {
             .cranelift_nan_canonicalization(true)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(TRAP_FRAMES))
             .concurrency_support(false);
-        // What would make two machines disagree, or what no command needs. Threads, garbage collection, exceptions and components
-        // are not compiled into this engine at all.
+        // What would make two machines disagree, or what no task needs. Threads, garbage collection, exceptions and the asynchronous
+        // half of the component model are not compiled into this engine at all.
         config
             .wasm_relaxed_simd(false)
             .wasm_shared_everything_threads(false)

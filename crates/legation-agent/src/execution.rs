@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use legation_core::{
     Digest, ObjectId, Rejection, SealingPublicKey, Signed, Signer, UnixTime, dsse,
+    monitor::Monitored,
     statement::{Aggregate, Outcome, Passport, Report, Usage},
     task::{Direction, OutputRef, WrapUse, WrappedKey},
     unit::Bytes,
@@ -24,7 +25,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     books::Pending,
-    engine::{Cancel, Engine, PrepareError, Prepared, RunFailure, RunInput, RunOutcome},
+    delegations::{Handing, Used},
+    engine::{Cancel, Delegations, Engine, PrepareError, Prepared, RunFailure, RunInput, RunOutcome},
+    monitor::{Monitor, Sample},
     offer::{SKEW, Source, Work},
 };
 
@@ -39,6 +42,7 @@ pub(crate) struct Bench {
     pub(crate) identity: Arc<IdentityKey>,
     pub(crate) sealing: SealingKey,
     pub(crate) clock: Clock,
+    pub(crate) monitor: Monitor,
 }
 
 /// Why there is no report.
@@ -56,16 +60,21 @@ struct Ended {
     output: Zeroizing<Vec<u8>>,
     log: Zeroizing<Vec<u8>>,
     usage: Usage,
+    /// Nothing where no module ran.
+    monitored: Option<Monitored>,
+    /// What others ran for it.
+    used: Used,
 }
 
 /// Runs `work` on ciphertexts whose digests were checked, in the order of its inputs.
 ///
-/// `passport` is asked for at the end, because it may be renewed meanwhile.
+/// `handing` has parts of it run by others, where that is allowed. `passport` is asked for at the end, because it may be renewed
+/// meanwhile.
 pub(crate) fn execute(
     bench: &Bench,
     work: &Work,
-    module: Result<Arc<Prepared>, PrepareError>,
-    ciphertexts: Vec<Vec<u8>>,
+    (module, ciphertexts): (Result<Arc<Prepared>, PrepareError>, Vec<Vec<u8>>),
+    handing: Option<Arc<Handing>>,
     cancel: &Cancel,
     passport: impl FnOnce() -> Option<Arc<Signed<Passport>>>,
 ) -> Result<Pending, Stopped> {
@@ -83,7 +92,7 @@ pub(crate) fn execute(
     let ended = match module {
         Ok(module) => {
             let inputs = open_inputs(bench, work, ciphertexts)?;
-            run(bench, work, &module, &inputs, seed, started, cancel)?
+            run(bench, work, (&module, &inputs), handing, (seed, started), cancel)?
         }
         Err(error) => malformed(&error)?,
     };
@@ -142,10 +151,9 @@ fn late(work: &Work) -> Stopped {
 fn run(
     bench: &Bench,
     work: &Work,
-    module: &Prepared,
-    inputs: &[Zeroizing<Vec<u8>>],
-    seed: [u8; 32],
-    started: UnixTime,
+    (module, inputs): (&Prepared, &[Zeroizing<Vec<u8>>]),
+    handing: Option<Arc<Handing>>,
+    (seed, started): ([u8; 32], UnixTime),
     cancel: &Cancel,
 ) -> Result<Ended, Stopped> {
     let limits = &work.limits;
@@ -161,9 +169,13 @@ fn run(
         log_max: LOG_MAX,
         seed,
         now_fixed: work.plan.clock,
+        delegations: handing.clone().map(|handing| -> Arc<dyn Delegations> { handing }),
     };
-    let RunOutcome { result, stdout, stderr, usage } = bench.engine.run(module, input, cancel);
+    let size = Bytes(inputs.iter().map(|bytes| bytes.len() as u64).sum());
+    let watch = bench.monitor.begin(work.plan.fragment.module, &work.tenant);
+    let RunOutcome { result, stdout, stderr, usage, calls, .. } = bench.engine.run(module, input, cancel);
     let (mut output, mut log) = (Zeroizing::new(stdout), Zeroizing::new(stderr));
+    let used = handing.map(|handing| handing.finish()).transpose().map_err(Stopped::Refused)?.unwrap_or_default();
     let outcome = match result {
         Ok(()) if output.is_empty() && work.plan.output_needed => {
             note(&mut log, "no output, though another fragment reads it");
@@ -178,17 +190,25 @@ fn run(
             Outcome::Failed { reason }
         }
     };
+    let sample = (outcome == Outcome::Completed).then(|| Sample {
+        fuel: usage.fuel,
+        input: size,
+        host_calls: usage.host_calls,
+        memory: usage.memory_peak,
+        output: Bytes(output.len() as u64),
+    });
+    let monitored = Some(watch.end(sample.as_ref(), &seed).with(calls));
     let usage = Usage {
         fuel: usage.fuel,
         memory_peak: usage.memory_peak,
         host_calls: usage.host_calls,
         micros: u64::try_from(usage.wall.as_micros()).unwrap_or(u64::MAX),
     };
-    Ok(Ended { outcome, output, log, usage })
+    Ok(Ended { outcome, output, log, usage, monitored, used })
 }
 
 /// The short form of a failure that is the task's own; the others end the offer.
-fn blame(failure: &RunFailure, paid_for_less: bool) -> Result<String, Stopped> {
+pub(crate) fn blame(failure: &RunFailure, paid_for_less: bool) -> Result<String, Stopped> {
     Ok(match failure {
         RunFailure::Exit(code) => format!("exit-{code}"),
         RunFailure::Deadline if paid_for_less => "over-budget".to_owned(),
@@ -198,7 +218,8 @@ fn blame(failure: &RunFailure, paid_for_less: bool) -> Result<String, Stopped> {
         | RunFailure::StackOverflow
         | RunFailure::Deadline
         | RunFailure::OutputTooLarge { .. }
-        | RunFailure::Trap(_) => failure.class().replace('_', "-"),
+        | RunFailure::Trap(_)
+        | RunFailure::Undeclared { .. } => failure.class().replace('_', "-"),
         RunFailure::Refused(why) => why.check.replace('.', "-"),
         RunFailure::Cancelled => return Err(Stopped::Cancelled),
         RunFailure::HostMemory { .. } | RunFailure::Busy { .. } | RunFailure::Engine(_) => {
@@ -215,7 +236,9 @@ fn blame(failure: &RunFailure, paid_for_less: bool) -> Result<String, Stopped> {
 /// A module that this engine refuses: the task's own fault, unless only this enclave's limits are too tight.
 fn malformed(error: &PrepareError) -> Result<Ended, Stopped> {
     let reason = match error {
-        PrepareError::TooLarge { .. } => return Err(Stopped::Refused(Rejection::from(error))),
+        PrepareError::TooLarge { .. } | PrepareError::Machine { .. } => {
+            return Err(Stopped::Refused(Rejection::from(error)));
+        }
         PrepareError::DoesNotFit { .. } => "module-does-not-fit",
         _ => "malformed-module",
     };
@@ -226,6 +249,8 @@ fn malformed(error: &PrepareError) -> Result<Ended, Stopped> {
         output: Zeroizing::new(Vec::new()),
         log,
         usage: Usage { fuel: legation_core::Fuel::ZERO, memory_peak: Bytes::ZERO, host_calls: 0, micros: 0 },
+        monitored: None,
+        used: Used::default(),
     })
 }
 
@@ -273,7 +298,7 @@ fn report(
     (started, finished): (UnixTime, UnixTime),
     passport: Digest,
 ) -> Pending {
-    let Ended { mut outcome, output, log, usage } = ended;
+    let Ended { mut outcome, output, log, usage, monitored, used } = ended;
     let sealed = seal(work, &output, Direction::Output)
         .and_then(|output| Ok((output, seal(work, &log, Direction::Log)?)))
         .unwrap_or_else(|reason| {
@@ -299,10 +324,14 @@ fn report(
         usage,
         started,
         finished,
+        answer: None,
+        dissent: used.dissent,
+        monitor: monitored,
         prev: [rests_on.allocation, passport]
             .into_iter()
             .chain(rests_on.grants.iter().copied())
             .chain(rests_on.upstream.iter().copied())
+            .chain(used.answers)
             .collect(),
     };
     let report = dsse::sign(report, identity);
@@ -323,7 +352,7 @@ fn report(
         objects.push((left.named.ciphertext, left.ciphertext.into()));
         keys.push(left.key);
     }
-    Pending { lease: work.lease, reported: Reported { report, aggregate, keys }, objects }
+    Pending { lease: work.lease, reported: Reported { report, aggregate, keys, attached: used.attached }, objects }
 }
 
 /// A sealed object with its key wrapped to the owner.
@@ -348,4 +377,32 @@ fn seal(work: &Work, plaintext: &[u8], direction: Direction) -> Result<Option<Le
         legation_keys::seal(&key, object, plaintext).map_err(|_| "output-too-large".to_owned())?;
     let named = OutputRef { object, ciphertext, size, commitment };
     Ok(Some(Left { named, ciphertext: bytes, key: wrapped }))
+}
+
+#[cfg(test)]
+mod tests {
+    use legation_core::delegation::vote::SILENT;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_from_the_module_alone_votes_and_what_a_machine_ends_does_not() {
+        let limit = Bytes(1);
+        for (failure, votes) in [
+            (RunFailure::OutOfFuel, true),
+            (RunFailure::OutputTooLarge { limit }, true),
+            (RunFailure::Trap("unreachable".to_owned()), true),
+            (RunFailure::Undeclared { call: "fd_write" }, true),
+            (RunFailure::Exit(3), true),
+            (RunFailure::OutOfMemory { limit, asked: limit }, false),
+            (RunFailure::TableFull { limit: 1, asked: 2 }, false),
+            (RunFailure::StackOverflow, false),
+            (RunFailure::Deadline, false),
+        ] {
+            let Ok(reason) = blame(&failure, false) else { panic!("{failure} has no reason") };
+            assert_eq!(!SILENT.contains(&reason.as_str()), votes, "{reason}");
+            assert!(votes || failure.is_resource_trap(), "{reason}");
+        }
+        assert!(blame(&RunFailure::Deadline, true).is_ok_and(|reason| SILENT.contains(&reason.as_str())));
+    }
 }

@@ -1,16 +1,19 @@
 //! The agent inside the enclave: proves what it is, judges what it is offered, runs it, and signs what it did.
 //!
 //! It is *not* where anything is decided about others' work: placement, money and trust in enclaves are the manager's and the
-//! client's. It opens no socket but its one channel to a manager ([`legation_net`]), keeps nothing on disk, and its keys never
-//! leave it: a new boot is a new enclave.
+//! client's. It opens no socket but its one channel to a manager ([`legation_net`]) and, where work is handed on, channels to the
+//! enclaves that the manager lends; keeps nothing on disk (but inputs, while they are proven), and its keys never leave it: a new boot is a
+//! new enclave.
 //!
 //! The way of an offer: [`Agent`] hears it, [`offer`] judges it, the [`engine`] runs it; what comes back is a signed report.
 //!
 //! * [`config`] and [`resources`]: what steers it, and what of the machine it offers. Both are measured into its evidence.
 //! * [`attester`]: where evidence comes from.
 //! * [`books`]: what was promised and not yet acknowledged; which term was obeyed.
-//! * [`offer`] and [`swarm`]: pure judgement over signed statements, of work and of fellow members.
+//! * [`offer`], [`swarm`] and [`lending`]: pure judgement over signed statements, of work, of fellow members, of loans.
 //! * [`engine`]: runs WebAssembly, and only that.
+//! * `prover`: has proven, after the fact, what was to be, by a process of its own.
+//! * [`monitor`]: says how a run looks beside earlier ones of its module.
 
 mod admission;
 mod agent;
@@ -18,15 +21,22 @@ mod assignment;
 pub mod attester;
 pub mod books;
 pub mod config;
+mod delegations;
 pub mod engine;
 mod execution;
 mod fetch;
+mod inflow;
 mod intake;
+pub mod lending;
+pub mod monitor;
 pub mod offer;
 mod passports;
 mod patience;
+mod peers;
+mod prover;
 pub mod resources;
 mod search;
+mod serve;
 mod session;
 mod shutdown;
 mod status;

@@ -20,15 +20,16 @@
 //! 9. the demand fits into what is left (`offer.capacity`), inputs and output into what is held in memory (`offer.size`).
 
 use legation_core::{
-    Digest, EnclaveId, Fuel, LeaseId, Millis, ObjectId, PublicKey, Rejection, Requirement, Revoked, Seq, Signed,
-    TaskId, TenantId, Term, UnixTime,
+    Digest, EnclaveId, Fuel, LeaseId, MicroUsd, Millis, ObjectId, PublicKey, Rejection, Requirement, Revoked, Seq,
+    Signed, TaskId, TenantId, Term, UnixTime,
     claims::Capacity,
+    delegation::{InTurn, Sum, attenuate::purse},
     grant::{self, Use},
     prefer::DataTerms,
     requirement::Candidate,
     statement::{Allocation, Appointment, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier},
-    swarm::MEMBERS_MAX,
-    task::{Fragment, Input},
+    swarm::{MEMBERS_MAX, SeatDemand},
+    task::{Demand, Fragment, Input},
     unit::Bytes,
 };
 use legation_net::message::{Offer, Upstream};
@@ -86,6 +87,35 @@ pub struct Work {
     pub start_by: UnixTime,
     /// To be reported by then.
     pub until: UnixTime,
+    /// By what right it may have parts of it run by other enclaves, if it may.
+    pub under: Option<Box<Under>>,
+}
+
+/// By what right an execution has parts of it run by other enclaves.
+#[derive(Clone, Debug)]
+pub struct Under {
+    /// The request.
+    pub request: Signed<Request>,
+    /// Its own promise: of a fragment, or of a loan whose call it runs.
+    pub own: Signed<Allocation>,
+    /// The grants that it passes on, ascending by digest: each lets something be passed on.
+    pub grants: Vec<Signed<Grant>>,
+    /// All grants above those.
+    pub above: Vec<Signed<Grant>>,
+    /// What each enclave that is lent sets aside: as much as the execution itself has.
+    pub demand: SeatDemand,
+    /// What was handed on before by the same grants: by calls that ran earlier on the same loan.
+    pub spent: Sum,
+}
+
+impl Under {
+    /// What an enclave that is lent may borrow in turn: as much as the widest grant to it would pass on
+    /// ([`legation_core::delegation::attenuate::widest`]).
+    pub fn in_turn(&self) -> Option<InTurn> {
+        let depth = self.grants.iter().map(|grant| grant.depth).min().unwrap_or(0).saturating_sub(1);
+        let budget = purse(&self.grants).half().cost;
+        (depth > 0 && budget > MicroUsd::ZERO).then_some(InTurn { depth, budget })
+    }
 }
 
 /// What to run, on what, and for whom.
@@ -191,7 +221,7 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
 
     let objects: Vec<_> = inputs.iter().map(|i| i.object).collect();
     let enclave = passport.enclave_id();
-    let used = Use { fragment: allocation.fragment, enclave, objects: &objects, at: now };
+    let used = Use { fragment: allocation.fragment, enclave, objects: &objects, at: now, revoked: standing.revoked };
     grant::check_use(request, &offer.grants, &used)?;
     fits(fragment, &inputs, standing)?;
 
@@ -222,6 +252,34 @@ pub fn judge_offer(offer: &Offer, standing: &Standing<'_>) -> Result<Work, Rejec
         },
         start_by: ends.min().unwrap_or(allocation.until),
         until: allocation.until,
+        under: under(offer, fragment, standing).map(Box::new),
+    })
+}
+
+/// What the offer's grants let be passed on, where the request says that something may be.
+fn under(offer: &Offer, fragment: &Fragment, standing: &Standing<'_>) -> Option<Under> {
+    fragment.delegates.as_ref()?;
+    let enclave = standing.passport.enclave_id();
+    let counts = |grant: &&Signed<Grant>| {
+        // A grant to a policy names no key that could prove possession.
+        grant.subject == GrantSubject::Enclave(enclave)
+            && binds(grant, &offer.allocation, enclave)
+            && grant.depth > 0
+            && grant.delegable.is_some()
+            && standing.now <= grant.expires
+            && standing.revoked.of_grant(grant).is_none()
+    };
+    let mut grants: Vec<_> = offer.grants.iter().filter(counts).cloned().collect();
+    grants.sort_by_key(Signed::digest);
+    grants.dedup_by_key(|grant| grant.digest());
+    let Demand { cpu, memory, gpus, time, .. } = fragment.demand;
+    (!grants.is_empty()).then(|| Under {
+        request: offer.request.clone(),
+        own: offer.allocation.clone(),
+        grants,
+        above: Vec::new(),
+        demand: SeatDemand { cpu, memory, gpus, time },
+        spent: Sum::ZERO,
     })
 }
 
@@ -497,7 +555,7 @@ fn limits<'a>(fragment: &Fragment, allocation: &Allocation, grants: impl Iterato
         budget = Some(budget.map_or(grant.budget, |b| grant.budget.min(b)));
     }
     // Rounded down, so that what is charged (rounded up) stays within.
-    let pays = |budget: legation_core::MicroUsd| {
+    let pays = |budget: MicroUsd| {
         let millis = (u128::from(budget.0) * 3_600_000).checked_div(u128::from(allocation.price_hour.0))?;
         u64::try_from(millis).ok().map(Millis)
     };

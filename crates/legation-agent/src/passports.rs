@@ -237,6 +237,8 @@ mod tests {
                 },
                 slot: 0,
                 operators: Vec::new(),
+                advertise: None,
+                prover: None,
             },
             evidence: Digest::of(b"evidence"),
             collateral: Vec::new(),

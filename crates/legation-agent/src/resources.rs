@@ -82,8 +82,10 @@ impl Machine {
         if let Some(cpu) = caps.cpu.filter(|cpu| *cpu > self.cpu) {
             return Err(more("cpu_millicores", self.cpu.to_string(), cpu.to_string()));
         }
-        let reserve = Bytes((self.memory.0 / RESERVE_SHARE).max(RESERVE_MIN.0));
-        let spare = self.memory.saturating_sub(RESERVE_MIN);
+        // What proves is beside what is offered.
+        let proving = config.prover.as_ref().map_or(Bytes::ZERO, |prover| prover.memory);
+        let reserve = Bytes((self.memory.0 / RESERVE_SHARE).max(RESERVE_MIN.0)).saturating_add(proving);
+        let spare = self.memory.saturating_sub(RESERVE_MIN).saturating_sub(proving);
         if let Some(memory) = caps.memory.filter(|memory| *memory > spare) {
             return Err(more("memory_mib", spare.to_string(), memory.to_string()));
         }
@@ -93,7 +95,9 @@ impl Machine {
             return Err(Rejection::new("agent.capacity", "what this machine has to offer")
                 .expected("some compute and at least 1 MiB of memory")
                 .got(format!("{cpu}, {memory}"))
-                .fix(format!("use a larger machine: {RESERVE_MIN} of memory are kept for the agent")));
+                .fix(format!(
+                    "use a larger machine: {RESERVE_MIN} of memory are kept for the agent, {proving} for its prover"
+                )));
         }
         let slots = (cpu.0 * SLOTS_PER_CORE / 1000).clamp(SLOTS_DEFAULT.0, SLOTS_DEFAULT.1);
         Ok(Configuration {
@@ -107,6 +111,9 @@ impl Machine {
             rate: config.rate,
             slot: config.slot,
             operators: config.operators.clone(),
+            advertise: config.advertise.clone(),
+            // Known when its files were read.
+            prover: None,
         })
     }
 }

@@ -12,12 +12,16 @@
 //!
 //! One task reads the channel and never waits for work: offers are judged and run elsewhere, data frames only copied and hashed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use legation_core::{
-    Digest, Rejection, RevocationList, Signed, dsse,
+    Digest, LeaseId, Rejection, RevocationList, Signed, dsse,
     statement::{Appointment, KeyAttestation, Passport},
 };
+use legation_log::observer::{Heard, Told};
 use legation_net::{
     Channel, ChannelError, Incoming, Receiver, Sender,
     message::{Enlist, ToAgent, ToManager},
@@ -37,6 +41,7 @@ use crate::{
     intake,
     passports::Admitted,
     patience::Patience,
+    prover, serve,
     shutdown::Stage,
     status::Status,
     swarm,
@@ -183,8 +188,8 @@ impl Session<'_> {
                 },
                 Some(news) = heard.recv() => match news {
                     News::Renewed(admitted) => {
-                        self.agent.endpoint.set_credential(admitted.credential());
                         self.shown = Some(admitted.digest());
+                        self.agent.show(Some(admitted));
                         self.admitted(patience).await
                     }
                     News::Unable(why) => self.failed(Rejection::new("agent.attest", "evidence of this machine").got(why)),
@@ -261,9 +266,40 @@ impl Session<'_> {
             ToAgent::Refused { why } => self.failed(why),
             ToAgent::Offer(offer) => self.offered(Offered::Read(offer)).await,
             ToAgent::Enlist(enlist) => self.enlisted(&enlist).await,
+            ToAgent::Lend(lending) => match serve::lend(self.agent, *lending) {
+                Some(refusal) => self.say(&refusal).await,
+                None => Ok(()),
+            },
+            ToAgent::Lent { ask, loan } => {
+                let lease = loan.allocation.lease;
+                match self.agent.borrowers.lent(ask, loan) {
+                    Some(()) => Ok(()),
+                    // Whoever wanted it is done.
+                    None => self.say(&ToManager::GiveBack { loan: lease, why: None }).await,
+                }
+            }
+            ToAgent::LoanRefused { ask, why } => {
+                self.agent.borrowers.refused(ask, &why);
+                Ok(())
+            }
+            ToAgent::LoanEnded { loan, why } => {
+                self.promise_over(loan, &why);
+                Ok(())
+            }
+            ToAgent::ProofWanted { report } => {
+                prover::wanted(self.agent, &self.link, report);
+                Ok(())
+            }
+            ToAgent::ProofTaken { report } => {
+                prover::taken(self.agent, report);
+                Ok(())
+            }
+            ToAgent::ProofRefused { report, why } => {
+                prover::refused(self.agent, report, why);
+                Ok(())
+            }
             ToAgent::Cancel { lease } => {
-                self.agent.books().end(lease);
-                self.agent.progress.notify_one();
+                self.promise_over(lease, "cancelled");
                 tracing::debug!(%lease, "cancelled");
                 Ok(())
             }
@@ -288,11 +324,51 @@ impl Session<'_> {
                 Ok(())
             }
             ToAgent::Revocations { list, appointment } => self.heed(&list, &appointment),
+            ToAgent::Checkpoint { note, key, old, seed, path } => {
+                self.compare(Told { note: &note, key: &key, old, seed, path: &path }).await
+            }
             ToAgent::Missing { stream } => {
                 self.link.fetches.missing(stream);
                 Ok(())
             }
         }
+    }
+
+    /// A promise is over: whatever it was, of a fragment, of a seat, or of a loan on either side.
+    fn promise_over(&self, lease: LeaseId, why: &str) {
+        self.agent.books().end(lease);
+        self.agent.loans.end(lease);
+        self.agent.borrowers.ended(lease, why);
+        self.agent.progress.notify_one();
+    }
+
+    /// Holds a checkpoint of the manager's transparency log against what this agent heard before. Work goes on whatever it finds: a
+    /// forked log concerns those who rely on it, and what they need is to hear of it.
+    async fn compare(&self, told: Told<'_>) -> Result<(), Over> {
+        let heard = self.agent.observer.lock().unwrap_or_else(PoisonError::into_inner).hear(told);
+        match heard {
+            Ok(Heard::Taken { size }) => tracing::trace!(size, "the transparency log has grown"),
+            Ok(Heard::Known) => {}
+            Ok(Heard::Ask { size }) => return self.say(&ToManager::AskLog { old: size, note: None }).await,
+            Ok(Heard::Less { size, note }) => {
+                return self.say(&ToManager::AskLog { old: size, note: Some(note) }).await;
+            }
+            Ok(Heard::Unshown { size }) => {
+                let why = format!("it is not shown to continue its own {size} entries");
+                self.agent.tell(Status::LogUnproven { manager: self.manager.to_owned(), why });
+            }
+            Ok(Heard::OtherKey { origin }) => {
+                let why = format!("the log {origin} came with another key");
+                self.agent.tell(Status::LogUnproven { manager: self.manager.to_owned(), why });
+            }
+            Ok(Heard::Forked(fork)) => {
+                self.agent.tell(Status::LogForked { manager: self.manager.to_owned(), evidence: fork });
+            }
+            Err(why) => {
+                self.agent.tell(Status::LogUnproven { manager: self.manager.to_owned(), why: why.to_string() });
+            }
+        }
+        Ok(())
     }
 
     /// Judges the members of a swarm's round, and joins them or says why not. What is not about a seat of this enclave is ignored.

@@ -1,9 +1,11 @@
 //! What an agent tells of itself as it happens: to its log, and to whoever asked to be told. Nothing here is secret.
 
 use legation_core::{
-    EnclaveId, FragmentIndex, KeyId, LeaseId, Rejection, RevocationEpoch, Seq, TaskId, Term, UnixTime,
+    Bytes, Digest, EnclaveId, FragmentIndex, KeyId, LeaseId, Rejection, RevocationEpoch, Seq, TaskId, Term, UnixTime,
+    monitor::{Monitored, Verdict},
     statement::Outcome,
 };
+use legation_log::Fork;
 
 /// Something happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,6 +75,52 @@ pub enum Status {
         /// How it ended.
         outcome: Outcome,
     },
+    /// How a run looks beside earlier ones of its module, as its report says.
+    Monitored {
+        /// Under which promise.
+        lease: LeaseId,
+        /// What the report says.
+        monitored: Monitored,
+    },
+    /// Is lent to another enclave.
+    Lent {
+        /// The loan.
+        loan: LeaseId,
+        /// To whom.
+        borrower: EnclaveId,
+    },
+    /// Has proven what it answered to a call.
+    Proved {
+        /// The loan that the call came under.
+        loan: LeaseId,
+        /// The answer.
+        report: Digest,
+        /// Bytes of the proof.
+        size: Bytes,
+    },
+    /// Cannot prove what it answered to a call: it stays attested.
+    Unproved {
+        /// The loan that the call came under.
+        loan: LeaseId,
+        /// The answer.
+        report: Digest,
+        /// Why.
+        why: Rejection,
+    },
+    /// The manager does not take a proof, or what was said instead of one.
+    ProofRefused {
+        /// The answer.
+        report: Digest,
+        /// Why.
+        why: Rejection,
+    },
+    /// An enclave that was lent to this one dissented, or sent what does not verify.
+    Distrusted {
+        /// The loan.
+        loan: LeaseId,
+        /// Why.
+        why: Rejection,
+    },
     /// The manager has the report.
     Acknowledged {
         /// Under which promise.
@@ -94,6 +142,20 @@ pub enum Status {
     },
     /// There is no connection (any more).
     Disconnected {
+        /// Address of the manager.
+        manager: String,
+        /// Why.
+        why: String,
+    },
+    /// The manager's transparency log has two pasts: the evidence convinces whoever knows the log's key (`legation log verify`).
+    LogForked {
+        /// Address of the manager.
+        manager: String,
+        /// Both signed checkpoints, and the hashes that tell them apart.
+        evidence: Box<Fork>,
+    },
+    /// A checkpoint of the manager's transparency log is not shown to continue what this agent heard before.
+    LogUnproven {
         /// Address of the manager.
         manager: String,
         /// Why.
@@ -123,11 +185,37 @@ impl Status {
             }
             Self::Refused { lease, why } => tracing::warn!(%lease, %why, "refused"),
             Self::Reported { lease, outcome } => tracing::debug!(%lease, ?outcome, "reported"),
+            Self::Monitored { lease, monitored } => monitored_log(*lease, monitored),
+            Self::Lent { loan, borrower } => tracing::debug!(%loan, borrower = %borrower.short(), "lent"),
+            Self::Proved { loan, report, size } => tracing::info!(%loan, %report, %size, "proven"),
+            Self::Unproved { loan, report, why } => {
+                tracing::warn!(%loan, %report, %why, "an answer cannot be proven: it stays attested");
+            }
+            Self::ProofRefused { report, why } => tracing::warn!(%report, %why, "a proof is not taken"),
+            Self::Distrusted { loan, why } => tracing::warn!(%loan, %why, "a delegate is not trusted any more"),
             Self::Acknowledged { lease } => tracing::trace!(%lease, "acknowledged"),
             Self::StandsBy { manager, why } => tracing::debug!(%manager, %why, "stands by"),
             Self::Turned { manager, why } => tracing::warn!(%manager, %why, "turned away"),
             Self::Disconnected { manager, why } => tracing::warn!(%manager, %why, "disconnected"),
+            Self::LogForked { manager, evidence } => {
+                let evidence = serde_json::to_string(evidence).unwrap_or_default();
+                tracing::error!(%manager, evidence, "the transparency log has FORKED: give the evidence to its operator and to whoever relies on it");
+            }
+            Self::LogUnproven { manager, why } => {
+                tracing::error!(%manager, why, "the transparency log is not shown to be the one known here");
+            }
             Self::Draining => tracing::info!("draining"),
         }
+    }
+}
+
+/// An alarm concerns whoever runs the machine; the rest is there for those who look.
+fn monitored_log(lease: LeaseId, monitored: &Monitored) {
+    let Monitored { verdict, evidence, calls, .. } = monitored;
+    let worst = monitored.worst.map_or_else(String::new, |worst| worst.to_string());
+    if *verdict >= Verdict::Suspect {
+        tracing::warn!(%lease, %verdict, evidence, worst, %calls, "runs of this module have changed");
+    } else {
+        tracing::trace!(%lease, %verdict, evidence, "monitored");
     }
 }

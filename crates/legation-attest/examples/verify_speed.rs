@@ -38,8 +38,12 @@ fn main() -> Result<(), Failure> {
     let chip = root.issue(&ChipSpec { product: Product::Milan, chip_id: [1; 64], tcb }, now)?;
     let guest = Guest::new([2; 48]);
     let report = chip.report(&guest, &[3; 64])?;
-    let roots =
-        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new() })?;
+    let roots = DevelopmentRoots::new(&Anchors {
+        operators: Vec::new(),
+        development: vec![root.anchor()],
+        tpm: Vec::new(),
+        logs: Vec::new(),
+    })?;
     let endorsements = chip.endorsements();
     let presented = Presented {
         report: &report,

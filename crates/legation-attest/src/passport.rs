@@ -133,14 +133,43 @@ pub fn open(
     now: UnixTime,
 ) -> Result<Signed<Passport>, Rejection> {
     let appointment = open_appointment(appointment, operators)?;
+    in_office(&appointment, now)?;
+    let passport = passport.open_by::<Passport>(&appointment.key).map_err(|e| signature(e.to_string()))?;
+    stands(&passport, &appointment, now)?;
+    Ok(passport)
+}
+
+/// The same of statements whose signatures were checked when they were read.
+///
+/// # Errors
+/// As for [`open`].
+pub fn check(
+    passport: &Signed<Passport>,
+    appointment: &Signed<Appointment>,
+    operators: &[PublicKey],
+    now: UnixTime,
+) -> Result<(), Rejection> {
+    if !operators.contains(&appointment.operator) {
+        return Err(stranger(format!("key {}", appointment.operator.id())));
+    }
+    in_office(appointment, now)?;
+    if passport.verifier != appointment.key {
+        return Err(signature(format!("key {}", passport.verifier.id())));
+    }
+    stands(passport, appointment, now)
+}
+
+fn in_office(appointment: &Appointment, now: UnixTime) -> Result<(), Rejection> {
     if appointment.office != Office::Verifier {
         return Err(Rejection::new("passport.office", "office of the key that signed the passport")
             .expected("verifier")
             .got(format!("{:?}", appointment.office))
             .fix("have the operator appoint the key as a verifier"));
     }
-    appointment_covers(&appointment, now)?;
-    let passport = passport.open_by::<Passport>(&appointment.key).map_err(|e| signature(e.to_string()))?;
+    appointment_covers(appointment, now)
+}
+
+fn stands(passport: &Passport, appointment: &Signed<Appointment>, now: UnixTime) -> Result<(), Rejection> {
     if passport.prev != [appointment.digest()] {
         return Err(Rejection::new("passport.prev", "what the passport rests on")
             .expected(appointment.digest())
@@ -154,29 +183,29 @@ pub fn open(
             .fix("have this kind judged by a verifier that is appointed for it"));
     }
     check_life(passport.issued, passport.expires)?;
-    appointment_covers(&appointment, passport.issued)?;
+    appointment_covers(appointment, passport.issued)?;
     if !passport.valid_at(now) {
         return Err(Rejection::new("passport.dates", "dates of the passport")
             .expected(format!("{} to {}", passport.issued, passport.expires))
             .got(now)
             .fix("renew the passport: attest again"));
     }
-    check_status(&passport)?;
-    Ok(passport)
+    check_status(passport)
+}
+
+fn stranger(got: String) -> Rejection {
+    Rejection::new("passport.operator", "signature of the verifier's appointment")
+        .expected("one of the trusted operators' keys")
+        .got(got)
+        .fix("name the operator's root in the anchor file")
 }
 
 fn open_appointment(envelope: &Envelope, operators: &[PublicKey]) -> Result<Signed<Appointment>, Rejection> {
-    let refuse = |got: String| {
-        Rejection::new("passport.operator", "signature of the verifier's appointment")
-            .expected("one of the trusted operators' keys")
-            .got(got)
-            .fix("name the operator's root in the anchor file")
-    };
-    let appointment = envelope.open::<Appointment>().map_err(|e| refuse(e.to_string()))?;
+    let appointment = envelope.open::<Appointment>().map_err(|e| stranger(e.to_string()))?;
     if operators.contains(&appointment.operator) {
         Ok(appointment)
     } else {
-        Err(refuse(format!("key {}", appointment.operator.id())))
+        Err(stranger(format!("key {}", appointment.operator.id())))
     }
 }
 

@@ -24,8 +24,8 @@ mod kind;
 mod revocation;
 mod tcb;
 
-pub use anchor::{Anchor, Anchors, DevelopmentAnchor, TpmAnchor, TpmKey};
-pub use binding::{Capacity, Configuration, KEY_BINDING_DOMAIN, KeyBinding, Rate, Role};
+pub use anchor::{Anchor, Anchors, DevelopmentAnchor, LogAnchor, TpmAnchor, TpmKey, WitnessAnchor};
+pub use binding::{ADVERTISE_MAX, Capacity, Configuration, KEY_BINDING_DOMAIN, KeyBinding, Prover, Rate, Role};
 pub use collateral::{COLLATERAL_MAX, COLLATERAL_NAME_MAX, CollateralItem, Shelf};
 pub use evidence::{DEVICES_MAX, DeviceEvidence, DeviceKind, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence};
 pub use kind::TeeKind;

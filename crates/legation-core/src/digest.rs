@@ -16,7 +16,7 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_parts(&[bytes])
+        Self::from_output(&digest::digest(&digest::SHA256, bytes))
     }
 
     /// The digest of the concatenation of `parts`. The caller separates domains and lengths.
@@ -26,6 +26,12 @@ impl Digest {
             hasher.update(part);
         }
         hasher.finish()
+    }
+
+    fn from_output(output: &digest::Digest) -> Self {
+        let mut out = [0; 32];
+        out.copy_from_slice(output.as_ref());
+        Self(out)
     }
 
     /// Wraps 32 bytes that are already a digest.
@@ -60,9 +66,7 @@ impl DigestWriter {
 
     /// The digest of all that was added.
     pub fn finish(self) -> Digest {
-        let mut out = [0; 32];
-        out.copy_from_slice(self.0.finish().as_ref());
-        Digest(out)
+        Digest::from_output(&self.0.finish())
     }
 }
 

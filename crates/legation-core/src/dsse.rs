@@ -3,7 +3,8 @@
 //! An envelope is kept as it travels: its payload bytes are what was signed, its digest is the SHA-256 of its compact JSON
 //! in the field order below, which `jq -c` reproduces. Reading takes exactly these fields, with hexadecimal and base64 in
 //! their one spelling; white space and the order of fields do not reach the digest, so an envelope has one digest. (Files
-//! that must not change by a byte hold their whole text against the one spelling: see [`crate::receipt`].)
+//! that must not change by a byte hold their whole text against the one spelling: see [`crate::receipt`].) In a payload, structs
+//! are objects and words are texts: other readers would find nothing in the arrays that serde reads in their place.
 //!
 //! `{"payloadType":"application/vnd.in-toto+json","payload":"<base64>","signatures":[{"keyid":"<hex>","sig":"<base64>"}]}`
 
@@ -13,9 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use crate::{
     digest::Digest,
-    encoding::{self, EncodingError},
+    encoding::{self, EncodingError, Text},
     id::KeyId,
     key::{PublicKey, Signature, Signer},
+    objects,
 };
 
 /// The one payload type (in-toto attestation framework v1).
@@ -143,9 +145,9 @@ pub enum EnvelopeError {
 
 /// Pre-authentication encoding of DSSE v1: what is signed.
 fn pae(payload: &[u8]) -> Vec<u8> {
-    let mut out = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
-    out.extend_from_slice(payload);
-    out
+    const { assert!(PAYLOAD_TYPE.len() == 28) }
+    let length = payload.len().to_string();
+    [b"DSSEv1 28 ", PAYLOAD_TYPE.as_bytes(), b" ", length.as_bytes(), b" ", payload].concat()
 }
 
 /// Signs `predicate` as a statement.
@@ -160,17 +162,16 @@ pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
     let payload = serde_json::to_vec(&statement).unwrap_or_default();
     let key = signer.public_key();
     let signature = signer.sign(&pae(&payload));
-    let encoded = encoding::base64(&payload);
+    let (encoded, sig) = (encoding::base64(&payload), encoding::base64(&signature.0));
     let predicate = Arc::new(statement.predicate);
-    Signed { envelope: Envelope::new(payload, &encoded, key.id(), signature), predicate }
+    Signed { envelope: Envelope::new((payload, &encoded), key.id(), (signature, &sig)), predicate }
 }
 
 impl Envelope {
-    /// `encoded` is the base64 of `payload`.
-    fn new(payload: Vec<u8>, encoded: &str, keyid: KeyId, signature: Signature) -> Self {
-        let key = keyid.to_string();
-        let sig = encoding::base64(&signature.0);
-        let digest = Digest::of_parts(&Self::pieces(encoded, &key, &sig).map(str::as_bytes));
+    /// Payload and signature, each with its base64.
+    fn new((payload, encoded): (Vec<u8>, &str), keyid: KeyId, (signature, sig): (Signature, &str)) -> Self {
+        let key = encoding::hex(keyid.digest().as_bytes());
+        let digest = Digest::of_parts(&Self::pieces(encoded, &key, sig).map(str::as_bytes));
         Self { payload: payload.into(), keyid, signature, digest }
     }
 
@@ -208,7 +209,7 @@ impl Envelope {
             #[serde(rename = "predicateType")]
             predicate_type: String,
         }
-        serde_json::from_slice::<Peek>(&self.payload)
+        objects::from_slice::<Peek>(&self.payload)
             .map(|p| p.predicate_type)
             .map_err(|e| EnvelopeError::Malformed(e.to_string()))
     }
@@ -223,7 +224,7 @@ impl Envelope {
         if self.payload.len() > PAYLOAD_MAX {
             return Err(EnvelopeError::TooLarge { what: "payload", max: PAYLOAD_MAX });
         }
-        let statement: Statement<P> = serde_json::from_slice(&self.payload).map_err(|e| wrong(e.to_string()))?;
+        let statement: Statement<P> = objects::from_slice(&self.payload).map_err(|e| wrong(e.to_string()))?;
         if statement.statement_type != STATEMENT_TYPE {
             return Err(wrong(format!("_type is `{}`", statement.statement_type)));
         }
@@ -276,42 +277,46 @@ impl std::fmt::Debug for Envelope {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wire {
-    #[serde(rename = "payloadType")]
-    payload_type: String,
-    payload: String,
-    signatures: Vec<WireSignature>,
+struct Wire<'a> {
+    #[serde(rename = "payloadType", borrow)]
+    payload_type: Text<'a>,
+    #[serde(borrow)]
+    payload: Text<'a>,
+    #[serde(borrow)]
+    signatures: Vec<WireSignature<'a>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireSignature {
+struct WireSignature<'a> {
     keyid: KeyId,
-    sig: String,
+    #[serde(borrow)]
+    sig: Text<'a>,
 }
 
-impl TryFrom<Wire> for Envelope {
+impl TryFrom<Wire<'_>> for Envelope {
     type Error = EnvelopeError;
 
-    fn try_from(wire: Wire) -> Result<Self, EnvelopeError> {
+    fn try_from(wire: Wire<'_>) -> Result<Self, EnvelopeError> {
         let bad = |e: EncodingError| EnvelopeError::Malformed(e.to_string());
-        if wire.payload_type != PAYLOAD_TYPE {
-            return Err(EnvelopeError::Malformed(format!("payloadType is `{}`", wire.payload_type)));
+        let (Text(payload_type), Text(text)) = (wire.payload_type, wire.payload);
+        if payload_type != PAYLOAD_TYPE {
+            return Err(EnvelopeError::Malformed(format!("payloadType is `{payload_type}`")));
         }
         let [signature] = wire.signatures.as_slice() else {
             return Err(EnvelopeError::Malformed(format!("{} signatures, expected one", wire.signatures.len())));
         };
-        if wire.payload.len() > PAYLOAD_MAX.div_ceil(3) * 4 {
+        if text.len() > PAYLOAD_MAX.div_ceil(3) * 4 {
             return Err(EnvelopeError::TooLarge { what: "payload", max: PAYLOAD_MAX });
         }
-        let payload = encoding::unbase64(&wire.payload).map_err(bad)?;
+        let payload = encoding::unbase64(&text).map_err(bad)?;
         if payload.len() > PAYLOAD_MAX {
             return Err(EnvelopeError::TooLarge { what: "payload", max: PAYLOAD_MAX });
         }
-        let sig = encoding::unbase64_array(&signature.sig).map_err(bad)?;
-        let keyid = signature.keyid;
+        let Text(signed) = &signature.sig;
+        let sig = Signature(encoding::unbase64_array(signed).map_err(bad)?);
         // Only one base64 text gives these bytes: it is the one the encoder writes.
-        Ok(Self::new(payload, &wire.payload, keyid, Signature(sig)))
+        Ok(Self::new((payload, &text), signature.keyid, (sig, signed)))
     }
 }
 
@@ -322,9 +327,14 @@ impl Serialize for Envelope {
             #[serde(rename = "payloadType")]
             payload_type: &'a str,
             payload: &'a str,
-            signatures: [WireSignature; 1],
+            signatures: [OutSignature; 1],
         }
-        let signature = WireSignature { keyid: self.keyid, sig: encoding::base64(&self.signature.0) };
+        #[derive(Serialize)]
+        struct OutSignature {
+            keyid: KeyId,
+            sig: String,
+        }
+        let signature = OutSignature { keyid: self.keyid, sig: encoding::base64(&self.signature.0) };
         let payload = encoding::base64(&self.payload);
         Out { payload_type: PAYLOAD_TYPE, payload: &payload, signatures: [signature] }.serialize(s)
     }

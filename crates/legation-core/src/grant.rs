@@ -2,16 +2,22 @@
 //!
 //! A fragment may run on an enclave when
 //! 1. its owner granted it: right task, fragment, module, enclave (or policy), unexpired, and not for more than the request says;
-//! 2. the holder of every input granted it too, naming the object whose key it releases.
+//! 2. the holder of every input granted it too, naming the object whose key it releases;
+//! 3. none of these grants is revoked, nor who signed it.
+//!
+//! What grants let an enclave pass on to others is in [`crate::delegation`]; that they pass on no more than the request says
+//! is checked here.
 
 use crate::{
     digest::Digest,
     dsse::Signed,
     id::{EnclaveId, FragmentIndex, ObjectId, TaskId},
     key::PublicKey,
+    proven::may_be_assured,
     rejection::Rejection,
-    statement::{Grant, GrantSubject, Request},
-    task::{Fragment, Input},
+    revocation::Revoked,
+    statement::{Delegable, Grant, GrantSubject, Request},
+    task::{Delegation, Fragment, Input},
     time::UnixTime,
 };
 
@@ -29,9 +35,12 @@ pub struct Use<'a> {
     pub objects: &'a [ObjectId],
     /// When.
     pub at: UnixTime,
+    /// What is revoked, as far as whoever asks knows.
+    pub revoked: &'a Revoked,
 }
 
-/// Checks that one grant stays within its request: what any issuer may say at all.
+/// Checks that one grant stays within its request: what any issuer may say at all. Grants of enclaves, which rest on other
+/// grants, are for [`crate::delegation::Lineage`].
 ///
 /// # Errors
 /// The first bound it exceeds.
@@ -54,8 +63,10 @@ pub fn check_grant(request: &Signed<Request>, grant: &Grant) -> Result<(), Rejec
     if grant.budget > request.budget {
         return Err(refuse("grant.budget", "budget of the grant").expected(request.budget).got(grant.budget));
     }
-    if grant.depth != 0 {
-        return Err(refuse("grant.depth", "delegation depth").expected(0).got(grant.depth));
+    if grant.delegable.is_some() != (grant.depth > 0) {
+        return Err(refuse("grant.depth", "delegation depth and what may be passed on")
+            .expected("0 without it, more with it")
+            .got(grant.depth));
     }
     if !grant.fragments.is_sorted_by(|a, b| a < b) || grant.fragments.is_empty() {
         return Err(refuse("grant.fragments", "fragments of the grant").expected("ascending, at least one"));
@@ -66,6 +77,12 @@ pub fn check_grant(request: &Signed<Request>, grant: &Grant) -> Result<(), Rejec
         return Err(refuse("grant.policy", "policy of the grant")
             .expected(format!("the request's requirement {}, releasing no keys", request.require.digest()))
             .got(policy));
+    }
+    if let (GrantSubject::Policy(_), Some(_)) = (&grant.subject, &grant.delegable) {
+        return Err(refuse("grant.depth", "delegation depth of a grant to whoever satisfies a policy")
+            .expected(0)
+            .got(grant.depth)
+            .fix("grant to the enclave that was allocated: only a key that is named can prove that it may pass things on"));
     }
     for index in &grant.fragments {
         let Some(fragment) = request.fragment(*index) else {
@@ -81,6 +98,10 @@ pub fn check_grant(request: &Signed<Request>, grant: &Grant) -> Result<(), Rejec
         if grant.fuel > fragment.demand.fuel {
             return Err(refuse("grant.fuel", "fuel of the grant").expected(fragment.demand.fuel).got(grant.fuel));
         }
+        if let Some(delegable) = &grant.delegable {
+            within_delegation(grant.depth, delegable, fragment.delegates.as_ref(), *index)?;
+            may_be_assured(delegable.assurance, &request.data)?;
+        }
         let issuer = grant.issuer;
         let holds = fragment.inputs.iter().any(|input| request.holder(fragment, input) == Some(issuer));
         if request.owner_key(fragment) != issuer && !holds {
@@ -91,6 +112,45 @@ pub fn check_grant(request: &Signed<Request>, grant: &Grant) -> Result<(), Rejec
         }
     }
     nothing_beside(request, grant)
+}
+
+/// What a grant lets its subject pass on is no more than what the request lets the fragment's enclave have run by others.
+fn within_delegation(
+    depth: u32,
+    passed: &Delegable,
+    most: Option<&Delegation>,
+    index: FragmentIndex,
+) -> Result<(), Rejection> {
+    let refuse = |check: &str, claim: &str| Rejection::new(check, format!("{claim} of fragment {index}"));
+    let Some(most) = most else {
+        return Err(refuse("grant.depth", "delegation depth")
+            .expected("0: the request lets nothing of it be passed on")
+            .got(depth)
+            .fix("say in the request what may be passed on, or grant without `delegable`"));
+    };
+    if depth > most.depth {
+        return Err(refuse("grant.depth", "delegation depth").expected(format!("at most {}", most.depth)).got(depth));
+    }
+    if passed.modules.is_empty() || !passed.modules.is_sorted_by(|a, b| a < b) {
+        return Err(refuse("grant.delegable", "modules that may be passed on").expected("ascending, at least one"));
+    }
+    if let Some(other) = passed.modules.iter().find(|module| !most.modules.contains(module)) {
+        return Err(refuse("grant.delegable", "modules that may be passed on")
+            .expected("those of the request")
+            .got(other));
+    }
+    if passed.fuel > most.fuel || passed.budget > most.budget {
+        return Err(refuse("grant.delegable", "fuel and budget that may be passed on")
+            .expected(format!("at most {} and {}", most.fuel, most.budget))
+            .got(format!("{} and {}", passed.fuel, passed.budget)));
+    }
+    passed.assurance.validate()?;
+    if !passed.assurance.covers(most.assurance) {
+        return Err(refuse("grant.delegable", "assurance of calls")
+            .expected(format!("{} at least", most.assurance))
+            .got(passed.assurance));
+    }
+    Ok(())
 }
 
 /// No module that none of its fragments runs, no object that none of them reads out of the issuer's hands.
@@ -109,16 +169,16 @@ fn nothing_beside(request: &Request, grant: &Grant) -> Result<(), Rejection> {
             Input::Output { .. } => true,
         })
     };
-    match grant.releases.iter().find(|object| !may_release(object)) {
-        Some(other) => Err(Rejection::new("grant.releases", "objects whose keys the grant releases")
+    if let Some(other) = grant.releases.iter().find(|object| !may_release(object)) {
+        return Err(Rejection::new("grant.releases", "objects whose keys the grant releases")
             .expected("inputs of its fragments that the issuer holds")
-            .got(other)),
-        None => Ok(()),
+            .got(other));
     }
+    grant.passes_releases()
 }
 
 /// Checks that `grants` together let an enclave run a fragment. Each grant must pass [`check_grant`] too: this calls it.
-/// A grant that has expired, or is for other enclaves or fragments, counts for nothing beside others that hold.
+/// A grant that has expired, is revoked, or is for other enclaves or fragments, counts for nothing beside others that hold.
 ///
 /// # Errors
 /// What is missing or exceeded.
@@ -131,13 +191,17 @@ pub fn check_use(request: &Signed<Request>, grants: &[Signed<Grant>], used: &Use
     }
     let needed = |key: PublicKey, what: &str, enough: &dyn Fn(&Grant) -> bool| {
         let said = grants.iter().filter(|g| g.issuer == key && g.covers(used.fragment, used.enclave) && enough(g));
-        match said.map(|g| g.expires).max() {
+        let (cut, good): (Vec<_>, Vec<_>) = said.partition(|g| used.revoked.of_grant(g).is_some());
+        match good.iter().map(|g| g.expires).max() {
             Some(end) if used.at <= end => Ok(()),
             Some(end) => Err(Rejection::new("grant.expires", "end of the grant")
                 .expected(format!("not before {}", used.at))
                 .got(end)
                 .fix("grant again")),
-            None => Err(missing(fragment, used, what)),
+            None => match cut.first().and_then(|g| used.revoked.of_grant(g)) {
+                Some(revocation) => Err(revocation.refusal()),
+                None => Err(missing(fragment, used, what)),
+            },
         }
     };
     needed(request.owner_key(fragment), "its owner's grant", &|_| true)?;
@@ -167,6 +231,18 @@ impl Grant {
                 GrantSubject::Enclave(subject) => *subject == enclave,
                 GrantSubject::Policy(_) => true,
             }
+    }
+
+    /// Keys that may be passed on are ascending, and of objects that the grant releases.
+    pub(crate) fn passes_releases(&self) -> Result<(), Rejection> {
+        let Some(passed) = &self.delegable else { return Ok(()) };
+        let within = passed.releases.iter().all(|object| self.releases.contains(object));
+        if within && passed.releases.is_sorted_by(|a, b| a < b) {
+            return Ok(());
+        }
+        Err(Rejection::new("grant.releases", "objects whose keys may be passed on")
+            .expected("some of those that the grant releases, ascending")
+            .got(passed.releases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
     }
 }
 

@@ -152,7 +152,7 @@ impl Serialize for SealingPublicKey {
 
 impl<'de> Deserialize<'de> for SealingPublicKey {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        let encoding::Text(text) = encoding::Text::deserialize(d)?;
         encoding::unbase64_array(&text).map(Self::from_bytes).map_err(serde::de::Error::custom)
     }
 }

@@ -190,7 +190,9 @@ impl Allowance {
         if let Some(most) = self.time.filter(|most| completed && used.micros > micros_max(*most)) {
             return over("time", format!("{} ms", most.0), format!("{} ms", used.micros / 1000));
         }
-        let left: Bytes = [&report.output, &report.log].into_iter().flatten().map(|object| object.size).sum();
+        let sealed = [&report.output, &report.log].into_iter().flatten().map(|object| object.size);
+        let answered = report.answer.iter().filter_map(|answer| answer.output).map(|output| output.size);
+        let left: Bytes = sealed.chain(answered).sum();
         if let Some(most) = self.egress.filter(|most| left > *most) {
             return over("egress", most.to_string(), left.to_string());
         }

@@ -8,14 +8,19 @@
 //!    request by its client; grant by an owner or holder the request names; report and aggregate by an enclave with a passport;
 //! 4. the evidence behind each passport is judged again, as of the passport's issue, and says what the passport says;
 //! 5. every statement stays within those it rests on: allocation and grants within the request, report within allocation,
-//!    grants, passport and the requirements, aggregate over exactly the reports its inputs came from; no fragment is
-//!    reported twice, no task costs more than its budget; in a swarm, an allocation rests on a membership by every member of its
-//!    round, all of the same list, which has the enclave that runs the fragment;
+//!    grants, passport and the requirements, call and answer within loan and grants, aggregate over exactly the reports its
+//!    inputs came from; no fragment is reported twice, no task costs more than its budget; in a swarm, an allocation rests on
+//!    a membership by every member of its round, all of the same list, which has the enclave that runs the fragment; what an
+//!    enclave handed on rests on a loan of its own promise and on a chain of grants that only narrows, down from the owner's
+//!    and every holder's ([`crate::delegation`]);
 //! 6. the roots are the results of the task the receipt names, or exactly reports that failed; and the revocation it names
-//!    is the latest that the allocations of the task took into account.
+//!    is the latest that the allocations of the task took into account;
+//! 7. proofs of executions stand beside the statements ascending by report, one of each at most, of executions that were to be
+//!    proven; each is of what its report says, and a reader who knows its program finds it good ([`crate::proven`]). Where one is not
+//!    there, or of a program that the reader does not know, the execution is attested.
 //!
 //! A reader who also has a list of revocations ([`Receipt::verify_with`]) checks in addition:
-//! 7. no report was finished, nor its work allocated, after something that it rests on was revoked. What was revoked later is
+//! 8. no report was finished, nor its work allocated, after something that it rests on was revoked. What was revoked later is
 //!    a warning: the work was done before.
 //!
 //! What it cannot show: that nothing was left out which no statement rests on, such as a second fragment's failure in a task
@@ -30,9 +35,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     claims::{Anchor, Anchors, CollateralItem, Evidence, EvidenceJudge},
+    delegation::Call,
     digest::Digest,
     dsse::{Envelope, EnvelopeError, Predicate, Signed},
     id::{EnclaveId, FragmentIndex, RevocationEpoch, TaskId},
+    logged::Logged,
+    objects,
+    proven::{ExecutionJudge, NoJudge, PROOFS_MAX, ProofItem, open_item},
     rejection::Rejection,
     revocation::{RevocationList, Revoked},
     statement::{Aggregate, Allocation, Appointment, Grant, Outcome, Passport, Report, Request},
@@ -43,7 +52,15 @@ use crate::{
 
 mod bounds;
 mod check;
+mod demand;
 mod describe;
+mod execution;
+mod tree;
+
+pub(crate) use bounds::{GRACE_MICROS, SKEW};
+pub use demand::{AnchorName, DEMANDS_MAX, Demands};
+pub use execution::{Called, Execution};
+pub use tree::Branch;
 
 /// The one version of the format.
 pub const VERSION: &str = "legation-receipt/v1";
@@ -72,6 +89,12 @@ pub struct Receipt {
     /// The collateral that judging it took into account, ascending by digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collateral: Vec<CollateralItem>,
+    /// Proofs of executions that were to be proven, ascending by report, one of each at most: as far as they are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<ProofItem>,
+    /// That all of them are in a transparency log; `legation-log` judges it. A receipt may be without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Logged>,
 }
 
 /// How a valid receipt is to be read.
@@ -103,6 +126,8 @@ pub struct Verdict {
     pub results: Vec<Option<OutputRef>>,
     /// What a reader should know although nothing is wrong: dated exceptions that were made.
     pub warnings: Vec<String>,
+    /// What ran: tasks in the order of the receipt, their fragments in order, and below each what it handed on.
+    pub executions: Vec<Execution>,
     /// Every link in the order of the receipt.
     pub links: Vec<Link>,
 }
@@ -137,6 +162,7 @@ enum Opened {
     Request(Signed<Request>),
     Allocation(Signed<Allocation>),
     Grant(Signed<Grant>),
+    Call(Signed<Call>),
     Report(Signed<Report>),
     Aggregate(Signed<Aggregate>),
     Seating(Signed<Seating>),
@@ -201,7 +227,44 @@ impl Receipt {
                 .fix("ask the manager, or take it from the receipt of the earlier task"));
         }
         let collateral = collateral.into_values().collect();
-        Ok(Self { version: VERSION.to_owned(), task, revocations, roots, envelopes: chosen, evidence, collateral })
+        Ok(Self {
+            version: VERSION.to_owned(),
+            task,
+            revocations,
+            roots,
+            envelopes: chosen,
+            evidence,
+            collateral,
+            proofs: Vec::new(),
+            log: None,
+        })
+    }
+
+    /// The same receipt with those of these proofs beside its statements that are of its reports, in the one order. They are
+    /// not judged: [`Self::verify_proven`] does that. Nothing rests on a proof, so none is a reason to refuse the rest: what is
+    /// none is left out, and so is what there is no room for, first come, first served. Of two of one report the first is taken.
+    pub fn with_proofs(mut self, proofs: impl IntoIterator<Item = ProofItem>) -> Self {
+        self.proofs.clear();
+        let own: BTreeSet<Digest> = self.envelopes.iter().map(Envelope::digest).collect();
+        let mut room = RECEIPT_MAX.saturating_sub(self.to_text().len()).saturating_sub(PROOFS_KEY.len());
+        let mut chosen = BTreeMap::new();
+        for item in proofs {
+            if chosen.len() >= PROOFS_MAX {
+                break;
+            }
+            let Ok(statement) = open_item(&item) else { continue };
+            if !own.contains(&statement.report) || chosen.contains_key(&statement.report) {
+                continue;
+            }
+            // And a comma.
+            let need = serde_json::to_string(&item).map_or(usize::MAX, |text| text.len().saturating_add(1));
+            if let Some(left) = room.checked_sub(need) {
+                room = left;
+                chosen.insert(statement.report, item);
+            }
+        }
+        self.proofs = chosen.into_values().collect();
+        self
     }
 
     /// The one spelling: compact JSON and a newline.
@@ -211,19 +274,28 @@ impl Receipt {
         text
     }
 
+    /// Whether a file of so many bytes can be a receipt: to be asked before it is read.
+    ///
+    /// # Errors
+    /// `receipt.size`.
+    pub fn check_size(bytes: u64) -> Result<(), Invalid> {
+        if usize::try_from(bytes).is_ok_and(|bytes| bytes <= RECEIPT_MAX) {
+            return Ok(());
+        }
+        let why = Rejection::new("receipt.size", "size of the receipt");
+        Err(Invalid {
+            at: "the file".to_owned(),
+            why: why.expected(format!("at most {RECEIPT_MAX} bytes")).got(format!("{bytes} bytes")),
+        })
+    }
+
     /// Reads the one spelling.
     ///
     /// # Errors
     /// Not a receipt, or another spelling of one.
     pub fn from_text(text: &[u8]) -> Result<Self, Invalid> {
         let file = |why: Rejection| Invalid { at: "the file".to_owned(), why };
-        if text.len() > RECEIPT_MAX {
-            return Err(file(
-                Rejection::new("receipt.size", "size of the receipt")
-                    .expected(format!("at most {RECEIPT_MAX} bytes"))
-                    .got(text.len()),
-            ));
-        }
+        Self::check_size(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
         let receipt: Self = serde_json::from_slice(text)
             .map_err(|e| file(Rejection::new("receipt.format", "content of the file").expected("a receipt").got(e)))?;
         if receipt.to_text().as_bytes() != text {
@@ -245,7 +317,8 @@ impl Receipt {
         self.verify_with(anchors, judge, None)
     }
 
-    /// As [`Self::verify`], knowing also what was revoked: a list that [`RevocationList::open`] has opened.
+    /// As [`Self::verify`], knowing also what was revoked: a list that [`RevocationList::open`] has opened. Proofs of executions
+    /// are not judged: what was to be proven is attested.
     ///
     /// # Errors
     /// The first link that fails, and why.
@@ -255,8 +328,29 @@ impl Receipt {
         judge: &dyn EvidenceJudge,
         revocations: Option<&RevocationList>,
     ) -> Result<Verdict, Invalid> {
-        check::Chain::new(self, anchors, judge, revocations)?.verify()
+        self.verify_proven(anchors, judge, &NoJudge, revocations)
     }
+
+    /// As [`Self::verify_with`], by a reader who can judge proofs of executions.
+    ///
+    /// # Errors
+    /// The first link that fails, and why; a proof that is not good is one.
+    pub fn verify_proven(
+        &self,
+        anchors: &Anchors,
+        judge: &dyn EvidenceJudge,
+        executions: &dyn ExecutionJudge,
+        revocations: Option<&RevocationList>,
+    ) -> Result<Verdict, Invalid> {
+        check::Chain::new(self, anchors, judge, executions, revocations)?.verify()
+    }
+}
+
+/// What a list of proofs adds to the text of a receipt, beside its items.
+const PROOFS_KEY: &str = ",\"proofs\":[]";
+
+fn too_many(proofs: usize) -> Rejection {
+    Rejection::new("receipt.proofs", "proofs of execution").expected(format!("at most {PROOFS_MAX}")).got(proofs)
 }
 
 /// Depth-first walk over `prev` from `roots`: every statement after all it rests on, each once.
@@ -293,7 +387,7 @@ fn walk<'a>(roots: &[Digest], find: impl Fn(&Digest) -> Option<&'a Envelope>) ->
                         .expected(format!("envelope {digest}"))
                         .got("nothing: it was removed or changed")
                 })?;
-                let peek: Peek = serde_json::from_slice(envelope.payload()).map_err(|e| {
+                let peek: Peek = objects::from_slice(envelope.payload()).map_err(|e| {
                     Rejection::new("receipt.statement", format!("envelope {digest}")).expected("a statement").got(e)
                 })?;
                 stack.push(Step::Leave(digest));

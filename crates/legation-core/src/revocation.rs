@@ -15,7 +15,7 @@ use crate::{
     id::{EnclaveId, KeyId, ProviderId, RevocationEpoch},
     key::PublicKey,
     rejection::Rejection,
-    statement::{Appointment, Office, Passport},
+    statement::{Appointment, Grant, Office, Passport},
     time::UnixTime,
 };
 
@@ -48,6 +48,8 @@ pub enum Revocable {
     Verifier(KeyId),
     /// A root, by the name in the claims, such as `amd-milan`: everything that rests on it, also through a GPU.
     Anchor(String),
+    /// A grant, by the digest of its envelope: it, and every grant that passes it on.
+    Grant(Digest),
 }
 
 impl Revocable {
@@ -60,10 +62,11 @@ impl Revocable {
             Self::Provider(_) => "provider",
             Self::Verifier(_) => "verifier",
             Self::Anchor(_) => "anchor",
+            Self::Grant(_) => "grant",
         }
     }
 
-    /// Whether `passport` rests on it.
+    /// Whether `passport` rests on it: none rests on a grant.
     pub fn covers(&self, passport: &Passport) -> bool {
         let claims = &passport.claims;
         match self {
@@ -75,6 +78,7 @@ impl Revocable {
             Self::Anchor(name) => {
                 claims.anchor.name() == name || claims.gpus.iter().any(|gpu| gpu.value.anchor == *name)
             }
+            Self::Grant(_) => false,
         }
     }
 }
@@ -85,6 +89,7 @@ impl fmt::Display for Revocable {
         match self {
             Self::Enclave(id) => write!(f, "{kind} {}", id.short()),
             Self::Verifier(id) => write!(f, "{kind} {}", id.short()),
+            Self::Grant(digest) => write!(f, "{kind} {}", digest.short()),
             Self::Provider(name) => write!(f, "{kind} {name}"),
             Self::Chip(name) | Self::Measurement(name) | Self::Anchor(name) => {
                 let end = name.char_indices().nth(16).map_or(name.len(), |(i, _)| i);
@@ -115,6 +120,7 @@ impl Revocable {
         match kind {
             "enclave" => name.parse().map(Self::Enclave).map_err(|_| bad("64 lower-case hexadecimal digits")),
             "verifier" => name.parse().map(Self::Verifier).map_err(|_| bad("64 lower-case hexadecimal digits")),
+            "grant" => name.parse().map(Self::Grant).map_err(|_| bad("64 lower-case hexadecimal digits")),
             "provider" => ProviderId::new(name).map(Self::Provider).map_err(|_| bad("the name of a provider")),
             "chip" => {
                 digits(|n| n >= CHIP_MIN, "2 or more lower-case hexadecimal digits, an even number").map(Self::Chip)
@@ -125,7 +131,7 @@ impl Revocable {
             "anchor" => ProviderId::new(anchor(name))
                 .map(|name| Self::Anchor(name.to_string()))
                 .map_err(|_| bad("the name of a root, such as `amd-milan`")),
-            _ => Err(bad("one of enclave, chip, measurement, provider, verifier, anchor")),
+            _ => Err(bad("one of enclave, chip, measurement, provider, verifier, anchor, grant")),
         }
     }
 
@@ -148,7 +154,7 @@ impl Revocable {
     /// Its name where that is a text; names of keys have a length of their own.
     fn name(&self) -> &str {
         match self {
-            Self::Enclave(_) | Self::Verifier(_) => KEY_NAME,
+            Self::Enclave(_) | Self::Verifier(_) | Self::Grant(_) => KEY_NAME,
             Self::Provider(name) => name.as_str(),
             Self::Chip(name) | Self::Measurement(name) | Self::Anchor(name) => name,
         }
@@ -250,6 +256,16 @@ impl Revoked {
             return None;
         }
         Revocable::all_behind(passport).filter_map(|what| self.by_what.get(&what)).min_by_key(|r| r.epoch)
+    }
+
+    /// The first revocation that a grant rests on by itself: its own, or that of the enclave that signed it. What the grants
+    /// above it rest on is for [`crate::delegation::Lineage::revoked`].
+    pub fn of_grant(&self, grant: &Signed<Grant>) -> Option<&Revocation> {
+        if self.by_what.is_empty() {
+            return None;
+        }
+        let behind = [Revocable::Grant(grant.digest()), Revocable::Enclave(grant.issuer.enclave_id())];
+        behind.iter().filter_map(|what| self.by_what.get(what)).min_by_key(|r| r.epoch)
     }
 
     /// Whether `passport` rests on anything revoked beside `what`.
@@ -374,6 +390,8 @@ mod tests {
         for (kind, name, fits) in [
             ("enclave", key.as_str(), true),
             ("verifier", &key, true),
+            ("grant", &key, true),
+            ("grant", "abcd", false),
             ("chip", "c0ffee0123456789", true),
             ("chip", "c0ffee", true),
             ("chip", "c0ffe", false),

@@ -7,7 +7,8 @@
 //!                  |    request <- grant <--------'
 //!                  '------^
 //! ```
-//! Every arrow is a digest in `prev`; a receipt holds the closure of its roots. A swarm's statements are in [`crate::swarm`].
+//! Every arrow is a digest in `prev`; a receipt holds the closure of its roots. A swarm's statements are in [`crate::swarm`],
+//! those of work that an enclave hands on in [`crate::delegation`].
 
 use serde::{Deserialize, Serialize};
 
@@ -16,18 +17,26 @@ use crate::{
     digest::Digest,
     dsse::{Predicate, Subject},
     encoding::{b64, b64_list},
-    id::{
-        EnclaveId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, RevocationEpoch, TaskId, TenantId, Term,
-    },
+    id::{EnclaveId, FragmentIndex, KeyId, LeaseId, ProviderId, Region, RevocationEpoch, TaskId, TenantId, Term},
     key::{PublicKey, SealingPublicKey},
     limits::Allowance,
     prefer::{DataTerms, Preferences},
     requirement::Requirement,
-    swarm::{SeatRef, SwarmTerms},
+    swarm::{SeatDemand, SeatRef, SwarmTerms},
     task::{Fragment, OutputRef},
     time::UnixTime,
-    unit::{Bytes, Fuel, MicroUsd},
+    unit::MicroUsd,
 };
+
+mod assurance;
+mod grant;
+mod proof;
+mod report;
+
+pub use assurance::{Assurance, Diversity, REPLICAS_MAX, REPLICAS_MIN};
+pub use grant::{Delegable, Grant, GrantSubject};
+pub use proof::{ExecutionClaim, ExecutionProof, args_digest};
+pub use report::{Answer, Committed, Outcome, Report, Usage};
 
 /// What a key may do, as appointed by an operator's root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -141,14 +150,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// How a result is assured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Assurance {
-    /// By the report of one attested enclave.
-    Attested,
-}
-
 impl Predicate for Request {
     const TYPE: &'static str = "https://legation.dev/request/v1";
 
@@ -209,9 +210,26 @@ pub struct Allocation {
     /// The seat it is within, of a fragment that a swarm works on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seat: Option<SeatRef>,
+    /// To whom the enclave is lent, of a promise that is for calls and not for the fragment itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loan: Option<LoanRef>,
     /// The request, the manager's appointment, the allocation this one replaces (or repeats) if any, and in a swarm the
-    /// memberships of its round in the order of its members.
+    /// memberships of its round in the order of its members. Of a loan: the request, the appointment, the borrower's allocation.
     pub prev: Vec<Digest>,
+}
+
+/// To whom an enclave is lent: it runs the borrower's calls, one at a time, while the loan lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoanRef {
+    /// The borrower's own promise: of its fragment, or of a loan to somebody else. The loan ends with it.
+    pub of: LeaseId,
+    /// The borrower: whose calls are to be run.
+    pub borrower: EnclaveId,
+    /// Which of the loans under that promise, counted from 1.
+    pub number: u32,
+    /// What it sets aside; the time is for one call, at most.
+    pub demand: SeatDemand,
 }
 
 /// Why an enclave was chosen, in numbers.
@@ -251,158 +269,6 @@ impl Predicate for Allocation {
 
     fn subjects(&self) -> Vec<Subject> {
         vec![Subject::new("request", self.task.digest())]
-    }
-}
-
-/// Who may act on a grant.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum GrantSubject {
-    /// This enclave.
-    Enclave(EnclaveId),
-    /// Any enclave whose passport satisfies the requirements of the request with this digest.
-    Policy(Digest),
-}
-
-/// Delegation proof: the issuer lets an enclave run fragments, and, where it holds keys of inputs, read those inputs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grant {
-    /// Who signs this: the client, the owner of a fragment, or the holder of an input.
-    pub issuer: PublicKey,
-    /// The task.
-    pub task: TaskId,
-    /// Fragments it covers, ascending.
-    pub fragments: Vec<FragmentIndex>,
-    /// Who may act on it.
-    pub subject: GrantSubject,
-    /// Modules that may run, by SHA-256.
-    pub modules: Vec<Digest>,
-    /// Work at most, per fragment.
-    pub fuel: Fuel,
-    /// Cost at most, per fragment.
-    pub budget: MicroUsd,
-    /// How often it may be passed on.
-    pub depth: u32,
-    /// Until when.
-    pub expires: UnixTime,
-    /// Sealed objects whose keys the issuer releases with this.
-    pub releases: Vec<ObjectId>,
-    /// The request or the parent grant.
-    pub prev: Vec<Digest>,
-}
-
-impl Predicate for Grant {
-    const TYPE: &'static str = "https://legation.dev/grant/v1";
-
-    fn signer(&self) -> PublicKey {
-        self.issuer
-    }
-
-    fn prev(&self) -> &[Digest] {
-        &self.prev
-    }
-
-    fn subjects(&self) -> Vec<Subject> {
-        self.modules.iter().map(|m| Subject::new("module", *m)).collect()
-    }
-}
-
-/// How an execution ended.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", from = "OutcomeWire")]
-pub enum Outcome {
-    /// The module ended with exit code 0.
-    Completed,
-    /// The module did not: the task's own fault, so that another enclave would not help.
-    Failed {
-        /// Short form, such as `out-of-fuel` or `exit-2`.
-        reason: String,
-    },
-}
-
-/// [`Outcome`] as it is read: a variant without fields lets unknown ones pass, one with no fields does not.
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum OutcomeWire {
-    Completed {},
-    Failed { reason: String },
-}
-
-impl From<OutcomeWire> for Outcome {
-    fn from(wire: OutcomeWire) -> Self {
-        match wire {
-            OutcomeWire::Completed {} => Self::Completed,
-            OutcomeWire::Failed { reason } => Self::Failed { reason },
-        }
-    }
-}
-
-/// What an execution used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Usage {
-    /// Work.
-    pub fuel: Fuel,
-    /// Largest linear memory.
-    pub memory_peak: Bytes,
-    /// Calls out of the module.
-    pub host_calls: u64,
-    /// Time from begin to end of execution, in microseconds.
-    pub micros: u64,
-}
-
-/// Execution report: what an enclave ran, on what, with what result.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Report {
-    /// Identity key of the enclave, which signs this.
-    pub enclave: PublicKey,
-    /// The task.
-    pub task: TaskId,
-    /// The fragment.
-    pub fragment: FragmentIndex,
-    /// Under which promise.
-    pub lease: LeaseId,
-    /// Module that ran, by SHA-256.
-    pub module: Digest,
-    /// Commitments of the plaintexts it read, in order.
-    pub inputs: Vec<Digest>,
-    /// Seed of its randomness, so that the execution can be repeated.
-    pub seed: Digest,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it wrote, sealed; nothing when it wrote nothing.
-    pub output: Option<OutputRef>,
-    /// What it logged, sealed; nothing when it logged nothing.
-    pub log: Option<OutputRef>,
-    /// What it used.
-    pub usage: Usage,
-    /// Begin of the execution.
-    pub started: UnixTime,
-    /// End of the execution.
-    pub finished: UnixTime,
-    /// The allocation, the passport, the grants (ascending by digest), the reports of fragments whose outputs it read.
-    pub prev: Vec<Digest>,
-}
-
-impl Predicate for Report {
-    const TYPE: &'static str = "https://legation.dev/report/v1";
-
-    fn signer(&self) -> PublicKey {
-        self.enclave
-    }
-
-    fn prev(&self) -> &[Digest] {
-        &self.prev
-    }
-
-    fn subjects(&self) -> Vec<Subject> {
-        let output = self.output.iter().map(|o| Subject::new("output", o.ciphertext));
-        let log = self.log.iter().map(|o| Subject::new("log", o.ciphertext));
-        let subjects: Vec<_> = output.chain(log).collect();
-        // in-toto wants at least one subject: an execution without output is about its module.
-        if subjects.is_empty() { vec![Subject::new("module", self.module)] } else { subjects }
     }
 }
 

@@ -113,6 +113,7 @@ impl SwarmTerms {
                 output: Bytes(most(|d| d.output.0)),
             },
             require: first.map_or_else(Requirement::any, |f| f.require.clone()),
+            delegates: None,
         }
     }
 
@@ -120,7 +121,7 @@ impl SwarmTerms {
     ///
     /// # Errors
     /// `swarm.members`, `swarm.least`, `swarm.speculate`, `swarm.reservation`, `swarm.seat`, `swarm.require`,
-    /// `swarm.spread`: the first rule it breaks.
+    /// `swarm.spread`, `swarm.delegates`: the first rule it breaks.
     pub fn validate(&self, request: &Request) -> Result<(), Rejection> {
         if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&self.members) {
             return Err(bad("swarm.members", "members of the swarm")
@@ -145,6 +146,12 @@ impl SwarmTerms {
                 .expected("none: seats are found where there is room")
                 .got("one")
                 .fix("drop one of the two"));
+        }
+        if request.fragments.iter().any(|fragment| fragment.delegates.is_some()) {
+            return Err(bad("swarm.delegates", "what fragments of a swarm let be handed on")
+                .expected("nothing: data of members goes to members alone, and who is lent was judged by none of them")
+                .got("some")
+                .fix("drop `delegates`, or the swarm"));
         }
         self.check_seat(request)?;
         let first = request.fragments.first().map(|f| &f.require);

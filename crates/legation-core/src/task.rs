@@ -10,11 +10,12 @@ use crate::{
     dsse::SUBJECTS_MAX,
     id::{FragmentIndex, ObjectId},
     key::{PublicKey, SealingPublicKey},
+    proven::may_be_assured,
     rejection::Rejection,
     requirement::Requirement,
-    statement::Request,
+    statement::{Assurance, Request},
     time::Millis,
-    unit::{Bytes, Fuel, Millicores, Milligpus},
+    unit::{Bytes, Fuel, MicroUsd, Millicores, Milligpus},
 };
 
 /// Most fragments of one task.
@@ -30,6 +31,10 @@ pub const GPUS_MAX: u64 = 64_000;
 /// Most compute, memory and accelerators that a fragment may ask for: more than any machine has.
 pub const DEMAND_MAX: (Millicores, Bytes, Milligpus) =
     (Millicores(1_000_000_000), Bytes::gib(1 << 20), Milligpus(1_000_000));
+/// How often a part of a fragment may be passed on, at most.
+pub const DELEGATION_DEPTH_MAX: u32 = 8;
+/// Most modules that enclaves which run parts of a fragment may run.
+pub const DELEGATION_MODULES_MAX: usize = 64;
 /// Longest life of a request, in seconds.
 pub const REQUEST_LIFE_MAX: u64 = 7 * 86_400;
 
@@ -49,8 +54,27 @@ pub struct Fragment {
     pub inputs: Vec<Input>,
     /// What it needs.
     pub demand: Demand,
-    /// What its enclave must satisfy beside the task's own requirement.
+    /// What its enclave must satisfy beside the task's own requirement; and every enclave that runs a part of it.
     pub require: Requirement,
+    /// What of it its enclave may have run by others; nothing without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegates: Option<Delegation>,
+}
+
+/// What a fragment may have run by other enclaves: the most that any grant of it may pass on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delegation {
+    /// Modules that they may run, by SHA-256, ascending.
+    pub modules: Vec<Digest>,
+    /// How often it may be passed on.
+    pub depth: u32,
+    /// Work of all calls together, at most.
+    pub fuel: Fuel,
+    /// Cost of all calls together, at most.
+    pub budget: MicroUsd,
+    /// How calls are assured, at least.
+    pub assurance: Assurance,
 }
 
 /// A party beside the client that holds data or receives results.
@@ -263,11 +287,22 @@ impl Request {
         if self.name.len() > ARG_MAX {
             return Err(bad("request.name", "length of the name").expected(format!("at most {ARG_MAX} bytes")));
         }
+        // Nobody runs whole fragments several times, or proves them: what would not be kept is not promised.
+        if self.assurance != Assurance::Attested {
+            return Err(bad("request.assurance", "assurance of whole fragments")
+                .expected(Assurance::Attested)
+                .got(self.assurance)
+                .fix("ask for it of calls: `delegates.assurance` of the fragment that makes them"));
+        }
         self.prefer.validate()?;
         self.data.validate()?;
         self.check_residency()?;
         for (index, fragment) in self.indexed() {
             fragment.validate(index)?;
+            if let Some(delegates) = &fragment.delegates {
+                delegates.validate(index, self.budget)?;
+                may_be_assured(delegates.assurance, &self.data)?;
+            }
         }
         if let Some(swarm) = &self.swarm {
             swarm.validate(self)?;
@@ -280,6 +315,29 @@ impl Request {
                 .fix("split the work into several tasks"));
         }
         Ok(())
+    }
+}
+
+impl Delegation {
+    fn validate(&self, index: FragmentIndex, budget: MicroUsd) -> Result<(), Rejection> {
+        let bad = |claim: &str| Rejection::new("request.delegates", format!("{claim} of fragment {index}"));
+        if !(1..=DELEGATION_MODULES_MAX).contains(&self.modules.len()) || !self.modules.is_sorted_by(|a, b| a < b) {
+            return Err(bad("modules that other enclaves may run for the enclave")
+                .expected(format!("1 to {DELEGATION_MODULES_MAX}, ascending, each once"))
+                .got(self.modules.len()));
+        }
+        if !(1..=DELEGATION_DEPTH_MAX).contains(&self.depth) {
+            return Err(bad("depth of the delegation")
+                .expected(format!("1 to {DELEGATION_DEPTH_MAX}"))
+                .got(self.depth)
+                .fix("leave `delegates` out and nothing is passed on"));
+        }
+        if self.fuel.0 == 0 || self.budget > budget {
+            return Err(bad("fuel and budget of all calls")
+                .expected(format!("some fuel, and at most {budget} (budget of the task)"))
+                .got(format!("{}, {}", self.fuel, self.budget)));
+        }
+        self.assurance.validate()
     }
 }
 

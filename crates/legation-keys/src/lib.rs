@@ -17,8 +17,8 @@ mod text;
 pub use entropy::Entropy;
 pub use identity::{IdentityKey, IdentityKeyError, PEM_MAX};
 pub use object::{
-    OBJECT_MAX, ObjectKey, OpenError, OpenReader, SEGMENT, SEGMENTS_MAX, SealError, SealWriter, Sealed, TAG, open,
-    opened_len, seal, sealed_len,
+    OBJECT_MAX, ObjectKey, OpenError, OpenReader, SEGMENT, SEGMENTS_MAX, SealError, SealWriter, Sealed, TAG,
+    commitment, commitment_key, open, opened_len, seal, sealed_len,
 };
 pub use sealing::{ENCAPSULATED_LEN, SealingKey, UnwrapError, WRAPPED_LEN, WrapError, wrap};
 pub use text::KeyTextError;

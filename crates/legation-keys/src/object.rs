@@ -241,6 +241,17 @@ pub fn seal(key: &ObjectKey, object: ObjectId, plaintext: &[u8]) -> Result<Seale
     Ok(Sealed { bytes: std::mem::take(&mut *bytes), object, ciphertext, size, commitment })
 }
 
+/// The commitment to `plaintext` alone, as [`seal`] would give it. Nothing is encrypted: one key may commit to many plaintexts.
+pub fn commitment(key: &ObjectKey, object: ObjectId, plaintext: &[u8]) -> Digest {
+    segment::commitment(key, object, plaintext)
+}
+
+/// The key of the object's commitment (`k_commit`): for whoever proves that a commitment is to a plaintext, and must not be able
+/// to open or seal anything. With it, guesses of the plaintext can be tested.
+pub fn commitment_key(key: &ObjectKey, object: ObjectId) -> Zeroizing<[u8; 32]> {
+    segment::commitment_key(key, object)
+}
+
 /// Opens `ciphertext` in one go; gives nothing out unless every check passed.
 ///
 /// # Errors

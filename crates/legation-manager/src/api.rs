@@ -24,13 +24,14 @@ use legation_core::{Digest, Rejection, TenantId};
 use utoipa::OpenApi;
 
 use crate::{
-    Clock, config::ManagerConfig, doors::Doors, effects::Effects, leader::Leader, metrics::Metrics, objects::Objects,
-    refusals::Refusals,
+    Clock, config::ManagerConfig, doors::Doors, effects::Effects, leader::Leader, log::Log, metrics::Metrics,
+    objects::Objects, refusals::Refusals,
 };
 
 pub mod accounts;
 pub mod distances;
 pub mod enclaves;
+pub mod log;
 pub mod manager;
 mod objects;
 pub mod policies;
@@ -58,9 +59,17 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     /// Dry runs of policies at once.
     pub(crate) trials: Arc<tokio::sync::Semaphore>,
+    /// Receipts put together at once.
+    pub(crate) receipts: Arc<tokio::sync::Semaphore>,
     pub(crate) doors: Arc<Doors>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) keeper: Arc<legation_verifier::collateral::Keeper>,
+    /// How far proofs of executions are.
+    pub(crate) proving: crate::proving::Proving,
+    /// The transparency log, where one is kept.
+    pub(crate) log: Option<Log>,
+    /// Whose turn it is to look into it.
+    pub(crate) turns: log::Turns,
 }
 
 /// Who calls.
@@ -179,6 +188,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), manager::only_leader))
         .layer(middleware::from_fn_with_state(app.clone(), authenticate))
         .route("/v1/openapi.json", get(openapi))
+        .merge(log::router().layer(DefaultBodyLimit::max(log::BODY_MAX)))
         .fallback(nowhere)
         .method_not_allowed_fallback(otherwise)
         .with_state(app)

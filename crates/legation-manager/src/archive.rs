@@ -11,9 +11,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use legation_core::{Rejection, Seq};
-use legation_net::message::{Enlist, Offer, Peer, Upstream};
-use legation_pool::{Brief, EnlistParts, Need, Needs, OfferParts, ReceiptOutline, ReceiptParts, Record};
+use legation_core::{Rejection, Seq, Signed, statement::Passport};
+use legation_net::message::{Enlist, Lending, Offer, Peer, Upstream};
+use legation_pool::{Brief, EnlistParts, LoanParts, Need, Needs, OfferParts, ReceiptOutline, ReceiptParts, Record};
 use tokio::sync::Mutex as Turns;
 
 use crate::journal::{JournalError, Records};
@@ -68,8 +68,35 @@ impl Archive {
     /// # Errors
     /// `archive.record`, `archive.store`.
     pub async fn receipt(&self, outline: ReceiptOutline) -> Result<ReceiptParts, Rejection> {
-        let found = self.read(&outline.proofs).await?;
+        let found = self.read_at(outline.positions().into_iter().collect()).await?;
         outline.whole(&found)
+    }
+
+    /// The passports that these are short for.
+    ///
+    /// # Errors
+    /// `archive.record`, `archive.store`.
+    pub async fn passports(&self, proofs: &[Brief]) -> Result<Vec<Signed<Passport>>, Rejection> {
+        let found = self.read(proofs).await?;
+        proofs.iter().map(|proof| proof.whole(&found).map(|whole| whole.passport)).collect()
+    }
+
+    /// A loan as one side of it is told, with the passport of the other.
+    ///
+    /// # Errors
+    /// `archive.record`, `archive.store`.
+    pub async fn lending(&self, parts: &LoanParts) -> Result<Lending, Rejection> {
+        let found = self.read([&parts.other]).await?;
+        let other = parts.other.whole(&found)?;
+        Ok(Lending {
+            term: parts.term,
+            seq: parts.seq,
+            allocation: parts.allocation.clone(),
+            appointment: (*parts.appointment).clone(),
+            request: (*parts.request).clone(),
+            borrower: parts.borrower.clone(),
+            other: Peer { passport: other.passport, appointment: other.appointment },
+        })
     }
 
     /// An offer as an agent is sent it, with the passports behind its inputs.
@@ -116,7 +143,11 @@ impl Archive {
 
     /// The records behind these proofs, as far as they are there.
     async fn read(&self, proofs: impl IntoIterator<Item = &Brief>) -> Result<Found, Rejection> {
-        let wanted: BTreeSet<Seq> = proofs.into_iter().flat_map(Brief::positions).collect();
+        self.read_at(proofs.into_iter().flat_map(Brief::positions).collect()).await
+    }
+
+    /// These records, as far as they are there.
+    async fn read_at(&self, wanted: BTreeSet<Seq>) -> Result<Found, Rejection> {
         let mut found = self.with_cache(|cache| cache.take_all(&wanted));
         let missing: Vec<Seq> = wanted.into_iter().filter(|at| !found.contains_key(at)).collect();
         for page in missing.chunks(PAGE) {

@@ -66,6 +66,13 @@ pub struct ManagerConfig {
     /// Enclaves that one chip may hold at once, each in a slot of its own.
     #[serde(default = "slots_per_chip")]
     pub slots_per_chip: u16,
+    /// Reports of an enclave with an alarm of its runtime monitor after which it is cordoned; 0 never.
+    #[serde(default)]
+    pub alarms_max: u32,
+    /// Dissents of an enclave (answers that the majority of replicas contradicts) after which it is cordoned, those in tasks of one
+    /// tenant as two at most; 0 never.
+    #[serde(default)]
+    pub dissents_max: u32,
     /// Where this manager is. With it, round trips to agents are measured and say how far their regions are from here, where the
     /// operator's table says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +86,19 @@ pub struct ManagerConfig {
     /// Where the journal is: a file in `data` without it.
     #[serde(default, skip_serializing_if = "JournalConfig::is_default")]
     pub journal: JournalConfig,
+    /// The transparency log of the journal's statements (docs/log.md): none is kept without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogConfig>,
+}
+
+/// The transparency log. Managers of one journal have the same origin and key.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// First line of its checkpoints, and the name of its key (c2sp.org/tlog-checkpoint): like a URL without its scheme.
+    pub origin: String,
+    /// The log's own key (PEM).
+    pub key: PathBuf,
 }
 
 /// Kinds of stores.
@@ -242,6 +262,15 @@ impl ManagerConfig {
         for verifier in &mut config.verifiers {
             near(&mut verifier.appointment);
             verifier.token_file.iter_mut().chain(&mut verifier.authorities).for_each(near);
+        }
+        if let Some(log) = &mut config.log {
+            near(&mut log.key);
+            if !legation_log::note::is_name(&log.origin) {
+                return Err(at("`[log] origin` in")
+                    .expected("1 to 255 bytes without spaces, controls and `+`")
+                    .got(&log.origin)
+                    .fix("choose one like log.example.org/pool"));
+            }
         }
         config.journal.password_file.iter_mut().chain(&mut config.journal.authorities).for_each(near);
         if let Some(collateral) = &mut config.collateral {

@@ -8,7 +8,7 @@ use std::{
 
 use legation_core::{EnclaveId, LeaseId, Rejection, RevocationEpoch};
 use legation_net::message::ToAgent;
-use legation_pool::{EnlistParts, OfferParts};
+use legation_pool::{EnlistParts, LoanParts, OfferParts};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -21,13 +21,18 @@ pub(crate) enum ToLink {
     Offer(Box<OfferParts>),
     /// A call to join a swarm, likewise.
     Enlist(Box<EnlistParts>),
+    /// To whom it is lent, likewise.
+    Lend(Box<LoanParts>),
+    /// Who is lent to it, and what it called its asking, likewise.
+    Lent(Option<u64>, Box<LoanParts>),
     /// The list of what is revoked, as it is when this is done: lists are long, and only the latest counts.
     Revocations,
     Close(Rejection),
 }
 
 /// Open channels to attested agents. The queue of a link is bounded by the leases its enclave may hold: an offer or a
-/// cancellation each, and of seats a call to join; so an unbounded queue cannot grow without bound.
+/// cancellation each, of seats a call to join. What is said of loans, and checkpoints of the log, one in two seconds, come on top, and
+/// of loans there may be many, one after the other: what bounds them is that a channel that takes nothing for long ends.
 #[derive(Clone, Default)]
 pub(crate) struct Effects {
     links: Arc<Mutex<Links>>,
@@ -84,6 +89,18 @@ impl Effects {
         self.send(enclave, ToLink::Enlist(Box::new(parts)));
     }
 
+    pub(crate) fn lend(&self, enclave: EnclaveId, parts: LoanParts) {
+        self.send(enclave, ToLink::Lend(Box::new(parts)));
+    }
+
+    pub(crate) fn lent(&self, enclave: EnclaveId, ask: Option<u64>, parts: LoanParts) {
+        self.send(enclave, ToLink::Lent(ask, Box::new(parts)));
+    }
+
+    pub(crate) fn loan_ended(&self, enclave: EnclaveId, loan: LeaseId, why: String) {
+        self.send(enclave, ToLink::Say(ToAgent::LoanEnded { loan, why }));
+    }
+
     pub(crate) fn cancel(&self, enclave: EnclaveId, lease: LeaseId) {
         self.send(enclave, ToLink::Say(ToAgent::Cancel { lease }));
     }
@@ -96,6 +113,13 @@ impl Effects {
     pub(crate) fn reattest(&self, enclave: EnclaveId, why: &str) -> bool {
         self.send(enclave, ToLink::Say(ToAgent::Reattest { why: why.to_owned() }));
         self.is_attached(enclave)
+    }
+
+    /// Says something to every agent that is present.
+    pub(crate) fn tell_all(&self, message: &ToAgent) {
+        for (_, link) in self.links().values() {
+            let _ = link.send(ToLink::Say(message.clone()));
+        }
     }
 
     /// Sends a new list of revocations to every agent that is present. `began` is when the command came.

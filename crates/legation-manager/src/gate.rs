@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use legation_core::{Digest, EnclaveId, LeaseId, Rejection, statement::Outcome, task::OutputRef};
+use legation_core::{Digest, EnclaveId, LeaseId, Rejection};
 use legation_keys::Entropy;
 use legation_net::{
     Arrival, Channel, ChannelError, Incoming, Listener, OsEntropy, Receiver, SendError, Sender, Standing, StreamId,
     frame::CONTROL_MAX,
-    message::{Enlist, Offer, Reported, ToAgent, ToManager},
+    message::{Enlist, Lending, Offer, ToAgent, ToManager},
 };
-use legation_pool::{Brief, Command, EnlistParts, OfferParts, Pool};
+use legation_pool::{Brief, Command, EnlistParts, LoanParts, OfferParts, Pool, Progress};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     task::AbortHandle,
@@ -27,15 +27,23 @@ use tracing::{info, warn};
 use crate::{
     Clock,
     attestation::Attestation,
+    borrowing::Borrowing,
     calls::{Calls, Change},
     doors::Doors,
     effects::{Effects, ToLink},
+    gossip,
     leader::{self, Leader},
+    log::Log,
     metrics::Metrics,
     objects::{Incoming as IncomingObject, Objects},
+    proving::Proving,
     refusals::Refusals,
     round_trips::RoundTrips,
 };
+
+mod loans;
+mod proofs;
+mod reports;
 
 /// Objects one agent may fetch at once.
 const FETCHES_MAX: usize = 8;
@@ -80,6 +88,12 @@ pub(crate) struct Gate {
     pub(crate) open: watch::Sender<bool>,
     /// How far agents are.
     pub(crate) round_trips: RoundTrips,
+    /// How far proofs of executions are.
+    pub(crate) proving: Proving,
+    /// Who was refused enclaves to hand calls to.
+    pub(crate) borrowing: Borrowing,
+    /// The transparency log, where one is kept.
+    pub(crate) log: Option<Log>,
 }
 
 impl Gate {
@@ -240,6 +254,7 @@ struct Connection {
     present: Option<(EnclaveId, tokio::task::JoinHandle<()>)>,
     fetches: Arc<Semaphore>,
     reports: Arc<Semaphore>,
+    asked_log: Arc<Semaphore>,
 }
 
 /// A store in progress.
@@ -251,7 +266,8 @@ impl Connection {
         let standing = sender.standing();
         let (fetches, reports) = (Arc::new(Semaphore::new(FETCHES_MAX)), Arc::new(Semaphore::new(REPORTS_MAX)));
         let attestation = Attestation::new(gate.clone(), sender.clone());
-        Self { gate, number, sender, receiver, standing, attestation, present: None, fetches, reports }
+        let asked_log = Arc::new(Semaphore::new(1));
+        Self { gate, number, sender, receiver, standing, attestation, present: None, fetches, reports, asked_log }
     }
 
     async fn run(mut self) {
@@ -387,14 +403,42 @@ impl Connection {
                     Ok(_) => Ok(()),
                 }
             }
+            ToManager::Borrow { ask, of, terms } => {
+                let enclave = self.enclave()?;
+                loans::borrow(&self.gate, &self.sender, enclave, (ask, of, terms)).await
+            }
+            ToManager::GiveBack { loan, why } => {
+                let enclave = self.enclave()?;
+                loans::give_back(&self.gate, enclave, loan, why).await
+            }
             ToManager::Report(reported) => {
                 let enclave = self.enclave()?;
                 let turn = self.reports.clone().acquire_owned().await;
                 let (gate, sender) = (self.gate.clone(), self.sender.clone());
                 tokio::spawn(async move {
                     let _turn = turn;
-                    report(gate, sender, enclave, reported).await;
+                    reports::take(gate, sender, enclave, reported).await;
                 });
+                Ok(())
+            }
+            ToManager::Proving { task, report, done, seconds_left } => {
+                let enclave = self.enclave()?;
+                proofs::note(&self.gate, enclave, (task, report), Progress { done, seconds_left }).await;
+                Ok(())
+            }
+            ToManager::Proved { task, statement, stored } => {
+                let enclave = self.enclave()?;
+                let turn = self.reports.clone().acquire_owned().await;
+                let (gate, sender) = (self.gate.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    proofs::take(gate, sender, enclave, (task, statement, stored)).await;
+                });
+                Ok(())
+            }
+            ToManager::Unproved { task, report, why } => {
+                let enclave = self.enclave()?;
+                proofs::give_up(&self.gate, &self.sender, enclave, (task, report, why)).await;
                 Ok(())
             }
             ToManager::Fetch { digest, stream } => {
@@ -424,6 +468,11 @@ impl Connection {
                 }
                 Ok(())
             }
+            ToManager::AskLog { old, note } => {
+                self.enclave()?;
+                self.tell_log(old, note);
+                Ok(())
+            }
             ToManager::Draining => {
                 let enclave = self.enclave()?;
                 info!(%enclave, "enclave drains");
@@ -444,6 +493,22 @@ impl Connection {
             self.gate.stored.notify_waiters();
         }
         Ok(())
+    }
+
+    /// Shows an agent that the log continues what it remembers, and heeds what that is. One at a time, and beside the channel: the
+    /// log's file is read.
+    fn tell_log(&self, old: u64, note: Option<String>) {
+        let (Some(log), Ok(turn)) = (self.gate.log.clone(), self.asked_log.clone().try_acquire_owned()) else { return };
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let _turn = turn;
+            match tokio::task::spawn_blocking(move || gossip::answer(&log, old, note.as_deref())).await {
+                Ok(Ok(Some(message))) => drop(sender.send_control(&message).await),
+                Ok(Ok(None)) => {}
+                Ok(Err(why)) => info!(%why, "an agent is not told of the transparency log"),
+                Err(_) => {}
+            }
+        });
     }
 
     /// An agent that obeyed what this journal does not hold has seen records that were lost: working with it could break
@@ -521,7 +586,58 @@ async fn write(gate: Arc<Gate>, enclave: EnclaveId, sender: Sender, mut orders: 
                     }
                 }
             }
+            ToLink::Lend(parts) => {
+                let loan = parts.allocation.lease;
+                match lending(&gate, enclave, &parts).await {
+                    Ok(lending) => match sender.send_control(&ToAgent::Lend(Box::new(lending))).await {
+                        Ok(()) => {}
+                        Err(SendError::Ended(_)) => return,
+                        Err(why) => unsent(&gate, enclave, loan, &why).await,
+                    },
+                    Err(why) => give_up(&gate, Command::Refuse { enclave, lease: loan, why }).await,
+                }
+            }
+            ToLink::Lent(ask, parts) => {
+                let loan = parts.allocation.lease;
+                let Ok(lending) = lending(&gate, enclave, &parts).await else {
+                    give_up(&gate, Command::GiveBack { enclave, loan, why: None }).await;
+                    continue;
+                };
+                match sender.send_control(&ToAgent::Lent { ask, loan: Box::new(lending) }).await {
+                    Ok(()) => {}
+                    Err(SendError::Ended(_)) => return,
+                    Err(why) => {
+                        tracing::error!(%enclave, %loan, %why, "a borrower cannot be told who is lent");
+                        give_up(&gate, Command::GiveBack { enclave, loan, why: None }).await;
+                    }
+                }
+            }
             ToLink::Close(why) => sender.revoke(why),
+        }
+    }
+}
+
+/// Gives up in an agent's place what it cannot be told of.
+async fn give_up(gate: &Gate, command: Command) {
+    if let Err(why) = gate.leader.apply(command).await {
+        info!(%why, "what cannot be told is left to its end");
+    }
+}
+
+/// A loan as one side of it is told, with the passport of the other. Waits a while for a store that does not answer.
+async fn lending(gate: &Gate, enclave: EnclaveId, parts: &LoanParts) -> Result<Lending, Rejection> {
+    let deadline = tokio::time::Instant::now() + ARCHIVE_WAIT;
+    loop {
+        match gate.leader.archive_for_agents().lending(parts).await {
+            Err(why) if why.check == "archive.store" && tokio::time::Instant::now() < deadline => {
+                warn!(%enclave, %why, "a loan waits for the journal");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(why) => {
+                tracing::error!(%enclave, loan = %parts.allocation.lease, %why, "a loan cannot be told");
+                return Err(why);
+            }
+            lending => return lending,
         }
     }
 }
@@ -589,71 +705,6 @@ async fn offer(gate: &Gate, enclave: EnclaveId, parts: &OfferParts) -> Option<Of
                     info!(%enclave, %lease, %why, "the lease is left to its end");
                 }
                 return None;
-            }
-        }
-    }
-}
-
-/// The first object whose size is not what the report says: bytes are metered by it.
-async fn other_size(gate: &Gate, named: impl Iterator<Item = &OutputRef>) -> Option<Rejection> {
-    for object in named {
-        let size = gate.objects.read(&object.ciphertext).await.ok().flatten().map(|found| found.size());
-        if size != Some(object.size.0) {
-            return Some(
-                Rejection::new("report.size", format!("size of object {} that the report names", object.object))
-                    .expected(
-                        size.map_or("an object that can be read".to_owned(), |size| format!("{size} bytes, as it is")),
-                    )
-                    .got(object.size),
-            );
-        }
-    }
-    None
-}
-
-/// A report is taken when the objects it names are here, and acknowledged when it is durable.
-async fn report(gate: Arc<Gate>, sender: Sender, enclave: EnclaveId, reported: Box<Reported>) {
-    let Reported { report, aggregate, keys } = *reported;
-    let lease = report.lease;
-    let wanted: Vec<Digest> =
-        [&report.output, &report.log].into_iter().flatten().map(|object| object.ciphertext).collect();
-    let complete = wanted.is_empty() || tokio::time::timeout(OBJECT_WAIT, arrive(&gate, &wanted)).await.is_ok();
-    let completed = report.outcome == Outcome::Completed;
-    let lie =
-        if complete { other_size(&gate, [&report.output, &report.log].into_iter().flatten()).await } else { None };
-    let result = if let Some(why) = lie {
-        gate.leader.apply(Command::Refuse { enclave, lease, why }).await
-    } else if complete {
-        let command = Command::Report { enclave, report: Box::new(report), aggregate: aggregate.map(Box::new), keys };
-        gate.leader.apply(command).await
-    } else {
-        let why = Rejection::new("report.objects", "output named by the report").expected("sent before the report");
-        gate.leader.apply(Command::Refuse { enclave, lease, why }).await
-    };
-    match result {
-        Err(why) if transient(&why) || matches!(why.check.as_str(), "manager.stopping" | "manager.standby") => {
-            // Not acknowledged: the agent keeps it and sends it again on its next channel.
-            warn!(%enclave, %lease, %why, "report could not be taken");
-            sender.revoke(why);
-            return;
-        }
-        Err(why) => info!(%enclave, %lease, %why, "report is not wanted"),
-        Ok(_) => tracing::debug!(%enclave, %lease, completed, "reported"),
-    }
-    let _ = sender.send_control(&ToAgent::Acknowledged { lease }).await;
-}
-
-async fn arrive(gate: &Gate, wanted: &[Digest]) {
-    for digest in wanted {
-        loop {
-            let news = gate.stored.notified();
-            match gate.objects.has(digest).await {
-                Ok(true) => break,
-                Ok(false) => news.await,
-                Err(why) => {
-                    warn!(%digest, %why, "it cannot be seen whether an object is here");
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
             }
         }
     }

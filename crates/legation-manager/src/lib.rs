@@ -4,23 +4,28 @@
 //! private key of an enclave, and every statement it passes on is checked by whoever relies on it.
 //!
 //! [`leader`] owns the pool and the [`journal`]; `gate` holds the channels of agents, `attestation` asks the
-//! verifiers (`doors`) about them; [`api`] is the clients'; `effects` is what the pool decided, on its way out.
+//! verifiers (`doors`) about them; [`api`] is the clients'; `effects` is what the pool decided, on its way out; [`log`] is the
+//! transparency log of what the journal holds.
 
 pub mod api;
 pub mod archive;
 mod attestation;
+mod borrowing;
 mod calls;
 pub mod config;
 mod doors;
 mod effects;
 mod gate;
+mod gossip;
 pub mod journal;
 pub mod leader;
 pub mod leadership;
+pub mod log;
 mod manager;
 mod metrics;
 mod objects;
 mod own;
+mod proving;
 pub mod recovery;
 mod refusals;
 mod reign;
@@ -30,7 +35,7 @@ mod seed;
 mod store;
 mod turnstile;
 
-pub use config::{JournalConfig, ManagerConfig, RemoteVerifierConfig, Tenant};
+pub use config::{JournalConfig, LogConfig, ManagerConfig, RemoteVerifierConfig, Tenant};
 pub use doors::VerifierView;
 pub use leader::{LeaderView, ManagerView};
 pub use manager::{Addresses, Manager, StartError, system_clock};

@@ -23,16 +23,20 @@ use tracing::{info, warn};
 use crate::{
     Clock,
     api::{self, App},
+    borrowing::Borrowing,
     calls::Change,
-    config::ManagerConfig,
+    config::{LogConfig, ManagerConfig},
     doors::Doors,
     effects::Effects,
     gate::{self, Gate},
-    journal::{Advertised, Candidate},
+    gossip,
+    journal::{Advertised, Candidate, Journal, Records},
     leader::{LeadError, Leader, Parts, Role as Standing, Seat},
     leadership::Timing,
+    log::Log,
     metrics::Metrics,
     own::{self, Own},
+    proving::Proving,
     refusals::Refusals,
     reign::Reign,
     round_trips::{self, RoundTrips},
@@ -92,7 +96,6 @@ pub struct Manager {
     /// Where it listens.
     pub addresses: Addresses,
     leader: Leader,
-    gate: Arc<Gate>,
     stop: Arc<Notify>,
     stop_keeper: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -134,7 +137,11 @@ impl Manager {
         let signer: Arc<dyn Signer> = Arc::new(key);
         // First of all the lock: a second manager on this folder touches nothing.
         let opening = config.clone();
-        let journal = blocking(move || store::open(&opening)).await??;
+        let (journal, records) = blocking(move || open_journal(&opening)).await??;
+        let log = match (&config.log, records) {
+            (Some(wanted), Some(records)) => Some(open_log(&config, wanted, records).await?),
+            _ => None,
+        };
         let objects = Arc::new(store::objects(&config).await?);
         let open = watch::channel(false).0;
         let judge = AnchoredJudge::new(anchors.operators.clone())
@@ -169,6 +176,8 @@ impl Manager {
             candidate: candidate(&config, &addresses),
             limits: Limits {
                 slots_per_chip: config.slots_per_chip,
+                alarms_max: config.alarms_max,
+                dissents_max: config.dissents_max,
                 allow_development: config.allow_development,
                 ..Limits::default()
             },
@@ -201,6 +210,7 @@ impl Manager {
         let doors = Arc::new(doors);
         let refusals = Arc::new(Refusals::default());
         let config = Arc::new(config);
+        let proving = Proving::default();
         let app = App {
             leader: leader.clone(),
             objects: objects.clone(),
@@ -209,9 +219,13 @@ impl Manager {
             metrics: metrics.clone(),
             clock: clock.clone(),
             trials: api::policies::trials(),
+            receipts: api::tasks::receipts(),
             doors: doors.clone(),
             refusals: refusals.clone(),
             keeper: own.keeper.clone(),
+            proving: proving.clone(),
+            log: log.clone(),
+            turns: api::log::Turns::default(),
         };
         let gate = Arc::new(Gate {
             leader: leader.clone(),
@@ -226,6 +240,9 @@ impl Manager {
             called: std::sync::Mutex::default(),
             open,
             round_trips: RoundTrips::default(),
+            proving,
+            borrowing: Borrowing::default(),
+            log: log.clone(),
         });
         let reign =
             Reign { leader: leader.clone(), config: config.clone(), appraisers: own.appraisers, gate: gate.clone() };
@@ -241,6 +258,7 @@ impl Manager {
             tokio::spawn(keep(own.keeper.clone(), stopped)),
             tokio::spawn(follow_collateral(own.keeper, gate.clone())),
             tokio::spawn(round_trips::follow(gate.clone(), config.region.clone())),
+            tokio::spawn(gossip::spread(gate, log)),
             serve_http(api, api::router(app.clone()), stop.clone()),
             serve_http(admin, api::admin(app), stop.clone()),
         ];
@@ -248,18 +266,12 @@ impl Manager {
         let text = serde_json::to_string(&addresses).unwrap_or_default();
         std::fs::write(&path, text).map_err(file(&path))?;
         info!(agents = %addresses.agents, api = %addresses.api, admin = %addresses.admin, "manager is up");
-        Ok(Self { addresses, leader, gate, stop, stop_keeper, tasks })
+        Ok(Self { addresses, leader, stop, stop_keeper, tasks })
     }
 
     /// The door to what leads: for whoever runs a manager in its own process.
     pub fn leader(&self) -> Leader {
         self.leader.clone()
-    }
-
-    /// What verdicts rest on has changed (policy, reference values, collateral): has every present agent attest again, spread
-    /// over at most a minute.
-    pub fn appraisals_changed(&self, why: &str) {
-        self.gate.reattest_all(why);
     }
 
     /// Stops: takes no more, finishes what is being answered, leaves the journal complete.
@@ -275,6 +287,24 @@ impl Manager {
         }
         info!("manager stopped");
     }
+}
+
+/// A journal, and what reads its records beside it.
+type Opened = (Box<dyn Journal>, Option<Box<dyn Records>>);
+
+/// Opens the journal, and a door to its records where a transparency log is kept.
+fn open_journal(config: &ManagerConfig) -> Result<Opened, LeadError> {
+    let mut journal = store::open(config)?;
+    let records = config.log.is_some().then(|| journal.archive()).transpose()?;
+    Ok((journal, records))
+}
+
+/// Opens the transparency log, which follows the journal behind `records`.
+async fn open_log(config: &ManagerConfig, log: &LogConfig, records: Box<dyn Records>) -> Result<Log, Rejection> {
+    let key = read_key(&log.key)?;
+    let (folder, LogConfig { origin, key: key_file }) = (config.data.clone(), log.clone());
+    let opened = blocking(move || Log::start(&folder, &origin, &key_file, Arc::new(key), records)).await?;
+    opened.map_err(|e| e.refusal())
 }
 
 /// Runs what may block.

@@ -283,6 +283,32 @@ mod tests {
     }
 
     #[test]
+    fn between_two_agents_a_proof_is_of_one_direction_too() {
+        let agents = |nonces: [u8; 2]| {
+            let of = |end: Side, own: u8, peer: u8| {
+                let peer = IdentityKey::from_seed([peer; 32]).public_key();
+                let signer = Arc::new(IdentityKey::from_seed([own; 32]));
+                Arc::new(Session::new(end, Role::Agent, signer, peer, exporters(7)))
+            };
+            let mut dialler = begin(of(Side::Dialler, 1, 3), nonces[0]);
+            let mut listener = begin(of(Side::Listener, 3, 1), nonces[1]);
+            let hellos = [dialler.hello().clone(), listener.hello().clone()];
+            let proofs = [
+                dialler.hear(hellos[1].clone(), &Anyone, UnixTime(0)).unwrap(),
+                listener.hear(hellos[0].clone(), &Anyone, UnixTime(0)).unwrap(),
+            ];
+            (proofs, listener)
+        };
+        let (proofs, listener) = agents([1, 2]);
+        assert_eq!(listener.conclude(&proofs[0]).unwrap().role, Role::Agent);
+        // Same roles, same nonces on both sides: what is left to tell the directions apart are keys and keying material.
+        for (name, nonces) in [("reflected", [1, 2]), ("reflected, with one nonce for both", [1, 1])] {
+            let (proofs, listener) = agents(nonces);
+            assert_eq!(listener.conclude(&proofs[1]).unwrap_err().check, "channel.proof", "{name}");
+        }
+    }
+
+    #[test]
     fn every_field_of_the_transcript_counts() {
         let (good, _) = run(7, [1, 2]);
         let key = IdentityKey::from_seed([1; 32]).public_key();

@@ -8,9 +8,10 @@
 //! * [`Endpoint`] opens channels, [`Listener`] accepts them, [`Channel`] is one.
 //! * [`handshake`] and [`frame`] are the protocol itself, without sockets.
 //! * [`tls`] is what is asked of TLS.
-//! * [`message`] is what agents and managers say over a channel.
+//! * [`message`] is what agents and managers say over a channel, [`delegation`] what agents say to each other.
 
 mod channel;
+pub mod delegation;
 mod driver;
 mod endpoint;
 mod entropy;

@@ -1,12 +1,13 @@
 //! What sets an enclave apart from most others: that it is revoked, cordoned, held back, kept for somebody. Few have any of it, so it
 //! stands beside the enclave, and there is nothing where nothing is said.
 
-use legation_core::{FragmentId, KeyId, Revocation};
+use legation_core::{FragmentId, KeyId, Revocation, TenantId, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     enclave::{Cordon, Enclave, Withdrawal},
     retire::Hold,
+    trust::marks::{Conduct, Marks},
 };
 
 /// What is said of an enclave beside what proves it.
@@ -18,6 +19,16 @@ pub(crate) struct Apart {
     withdrawal: Option<Box<Withdrawal>>,
     hold: Option<Box<Hold>>,
     claimed: Option<FragmentId>,
+    /// Reports of it that raised an alarm since its operator last lifted a cordon.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    alarms: u32,
+    /// What speaks against it.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    marks: Marks,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Enclave {
@@ -44,6 +55,56 @@ impl Enclave {
     /// The fragment that it is kept for: nothing else is placed on it.
     pub fn claimed(&self) -> Option<FragmentId> {
         self.apart.as_ref()?.claimed
+    }
+
+    /// Reports of it that raised an alarm since its operator last lifted a cordon.
+    pub fn alarms(&self) -> u32 {
+        self.apart.as_ref().map_or(0, |apart| apart.alarms)
+    }
+
+    /// One more of its reports raised an alarm.
+    pub(crate) fn alarmed(&mut self) {
+        self.say(|apart| apart.alarms = apart.alarms.saturating_add(1));
+    }
+
+    /// What speaks against it, if anything does.
+    pub(crate) fn marks(&self) -> Option<&Marks> {
+        self.apart.as_ref().map(|apart| &apart.marks).filter(|marks| !marks.is_empty())
+    }
+
+    /// Something was found against it in a task of `tenant`.
+    pub(crate) fn note(&mut self, tenant: &TenantId, conduct: Conduct, now: UnixTime) {
+        self.say(|apart| apart.marks.note(tenant, conduct, now));
+    }
+
+    /// What was found against another boot of its machine holds for it.
+    pub(crate) fn join_marks(&mut self, marks: Marks) {
+        if !marks.is_empty() {
+            self.say(|apart| apart.marks.join(marks));
+        }
+    }
+
+    /// What speaks against it goes over to another boot of its machine.
+    pub(crate) fn take_marks(&mut self) -> Marks {
+        let mut marks = Marks::default();
+        if self.marks().is_some() {
+            self.say(|apart| marks = std::mem::take(&mut apart.marks));
+        }
+        marks
+    }
+
+    /// Forgets what counts no more.
+    pub(crate) fn fade(&mut self, now: UnixTime) {
+        if self.marks().is_some() {
+            self.say(|apart| apart.marks.fade(now));
+        }
+    }
+
+    /// Its alarms and all that speaks against it are forgiven.
+    pub(crate) fn forgive(&mut self) {
+        if self.alarms() > 0 || self.marks().is_some() {
+            self.say(|apart| (apart.alarms, apart.marks) = (0, Marks::default()));
+        }
     }
 
     pub(crate) fn revoke(&mut self, revocation: Revocation) {

@@ -1,10 +1,11 @@
 //! The door: one command in, events and effects out. A table of one-line arms; each noun has its own file.
 
 use legation_core::{
-    EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, ReservationId, Revocable, Seq, Signed, Signer, TaskId, TenantId,
-    Term, UnixTime,
+    Digest, EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, ReservationId, Revocable, Seq, Signed, Signer, TaskId,
+    TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
-    statement::{Aggregate, Appointment, Grant, Office, Passport, Report, Request},
+    delegation::LoanTerms,
+    statement::{Aggregate, Appointment, ExecutionProof, Grant, Office, Passport, Report, Request},
     swarm::Membership,
     task::WrappedKey,
 };
@@ -13,6 +14,7 @@ use legation_policy::{ReferenceValue, Scope};
 
 use crate::{
     account::AccountTerms,
+    attached::Attached,
     distance::RoundTrip,
     event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
     pool::{Env, Pool},
@@ -113,6 +115,48 @@ pub enum Command {
         aggregate: Option<Box<Signed<Aggregate>>>,
         /// Keys of what it left.
         keys: Vec<WrappedKey>,
+        /// What the report rests on of calls to enclaves that were lent.
+        attached: Box<Attached>,
+    },
+    /// An enclave has proven what it answered to a call.
+    Prove {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// Of which task.
+        task: TaskId,
+        /// What it says: the bytes that it names are stored.
+        statement: Box<Signed<ExecutionProof>>,
+    },
+    /// An enclave cannot prove what it answered to a call.
+    Unprove {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// Of which task.
+        task: TaskId,
+        /// The answer.
+        report: Digest,
+        /// Why.
+        why: Rejection,
+    },
+    /// An enclave that runs a fragment, or works under a loan, wants another to hand calls to.
+    Borrow {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// What it calls this, in the answer.
+        ask: u64,
+        /// Its own promise that the loan is for.
+        of: LeaseId,
+        /// What the loan is to be like.
+        terms: Box<LoanTerms>,
+    },
+    /// A borrower needs a loan no more.
+    GiveBack {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// Which.
+        loan: LeaseId,
+        /// Why the enclave is of no use, if it is not.
+        why: Option<Rejection>,
     },
     /// An enclave joins the round of a swarm that it was asked to join.
     Join {
@@ -330,9 +374,14 @@ impl Pool {
             Command::Submit { request, grants, idempotency } => self.submit(*request, grants, idempotency, env, out),
             Command::Grant { grant, keys } => self.grant(*grant, keys, env, out),
             Command::Refuse { enclave, lease, why } => self.refused(enclave, lease, &why, env, out),
-            Command::Report { enclave, report, aggregate, keys } => {
-                self.reported(enclave, *report, aggregate.map(|a| *a), keys, env, out)
+            Command::Report { enclave, report, aggregate, keys, attached } => {
+                let (report, aggregate) = (*report, aggregate.map(|a| *a));
+                self.reported(enclave, (report, aggregate), keys, *attached, env, out)
             }
+            Command::Prove { enclave, task, statement } => self.prove(enclave, task, *statement, env, out),
+            Command::Unprove { enclave, task, report, why } => self.unprove(enclave, (task, report), &why, env, out),
+            Command::Borrow { enclave, ask, of, terms } => self.borrow_one(enclave, (of, ask), &terms, env, out),
+            Command::GiveBack { enclave, loan, why } => self.give_back(enclave, loan, why.as_ref(), env, out),
             Command::Join { enclave, membership } => self.joined(enclave, *membership, env, out),
             Command::Cancel { task } => self.cancel(task, env, out),
             Command::Reserve { terms, author } => self.reserve(*terms, &author, env, out),
@@ -400,6 +449,7 @@ impl Pool {
         self.expire_tasks(env, out)?;
         self.lapse(env, out)?;
         self.expire_swarms(env, out)?;
+        self.expire_loans(env, out)?;
         self.expire_leases(env, out)?;
         self.tend_reservations(env, out)
     }

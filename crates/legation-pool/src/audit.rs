@@ -6,10 +6,11 @@
 //! 4. nobody who is revoked or cordoned holds a lease, and whoever rests on what is revoked is revoked;
 //! 5. what a tenant's book says is the sum over its tasks, those that are forgotten included, and its leases;
 //! 6. seats of swarms are held as leases are, without fragments, and swarms are as `swarm.rs` says;
-//! 7. what makes way makes way for somebody who waits, and a place is kept for one;
-//! 8. what is booked for a swarm is of one that waits, and nobody else is promised that room from then on;
-//! 9. seats of reservations are where these say, and who sits there fits; nobody else is promised their room when they begin;
-//! 10. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+//! 7. loans are held as leases are, and each rests on a promise that lives, or on a loan that does;
+//! 8. what makes way makes way for somebody who waits, and a place is kept for one;
+//! 9. what is booked for a swarm is of one that waits, and nobody else is promised that room from then on;
+//! 10. seats of reservations are where these say, and who sits there fits; nobody else is promised their room when they begin;
+//! 11. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +39,7 @@ impl Pool {
         self.audit_tasks()?;
         self.audit_leases()?;
         self.audit_swarms()?;
+        self.audit_loans()?;
         self.audit_booking()?;
         self.audit_accounts()?;
         self.audit_indexes()?;
@@ -46,11 +48,11 @@ impl Pool {
         self.audit_classes()
     }
 
-    /// What enclaves set aside: leases outside of seats, and seats.
+    /// What enclaves set aside: leases outside of seats, seats, and loans.
     fn held(&self) -> impl Iterator<Item = (LeaseId, EnclaveId, Demand)> + '_ {
         let plain = self.leases.iter().filter(|(_, l)| l.seat.is_none()).map(|(id, l)| (*id, l.enclave, l.demand));
         let seats = self.seats.keys().filter_map(|id| self.seat_holds(*id).map(|(_, s, d)| (*id, s.enclave, d)));
-        plain.chain(seats)
+        plain.chain(seats).chain(self.all_loans().map(|(id, _, loan)| (id, loan.enclave, loan.demand())))
     }
 
     fn audit_enclaves(&self) -> Result<(), String> {
@@ -86,12 +88,14 @@ impl Pool {
             let live = task.state == TaskState::Live;
             let charged: MicroUsd = task.fragments.iter().filter_map(|f| f.done.as_ref()).map(|d| d.charged).sum();
             let seats = task.swarm.as_ref().map_or(MicroUsd::ZERO, |s| s.charged);
-            unless(charged.saturating_add(seats) == task.spent, || {
+            let loans = task.lending.as_ref().map_or(MicroUsd::ZERO, |l| l.charged);
+            unless(charged.saturating_add(seats).saturating_add(loans) == task.spent, || {
                 format!("task {id} spent other than it was charged")
             })?;
             let committed: MicroUsd = self.leases.values().filter(|l| l.fragment.task == *id).map(|l| l.cost_max).sum();
             let seats = task.swarm.iter().flat_map(|s| s.seats.values()).map(|s| s.cost_max);
-            let committed = seats.fold(committed, MicroUsd::saturating_add);
+            let loans = task.lending.iter().flat_map(|l| l.live.values()).map(|l| l.cost_max);
+            let committed = seats.chain(loans).fold(committed, MicroUsd::saturating_add);
             unless(committed == task.committed, || format!("task {id} committed other than its leases"))?;
             let total = task.spent.checked_add(task.committed);
             unless(total.is_some_and(|t| t <= task.request.budget), || format!("task {id} is over its budget"))?;
@@ -150,7 +154,8 @@ impl Pool {
         }
         let plain = self.leases.values().filter(|l| l.seat.is_none()).map(|l| (l.fragment.task, l.demand, l.cost_max));
         let seats = self.seats.keys().filter_map(|id| self.seat_holds(*id).map(|(task, s, d)| (task, d, s.cost_max)));
-        for (task, demand, cost_max) in plain.chain(seats) {
+        let loans = self.all_loans().map(|(_, task, loan)| (task, loan.demand(), loan.cost_max));
+        for (task, demand, cost_max) in plain.chain(seats).chain(loans) {
             let Some(task) = self.tasks.get(&task) else { continue };
             let book = counted.entry(&task.request.tenant).or_default();
             book.committed = book.committed.saturating_add(cost_max);

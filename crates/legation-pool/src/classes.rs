@@ -2,7 +2,7 @@
 //! [`Pool::absorb`](crate::Pool::absorb); two of them are always equal, and a copy remembers no verdicts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,6 +12,7 @@ use crate::{
     distance::Distances,
     enclave::Enclave,
     fair::Offered,
+    footprint::tree,
     index::{Amount, ClassId, HostId, Index, RegionId, Terms, push_tight},
     kind::Kind,
     lapse::Looked,
@@ -66,6 +67,8 @@ pub(crate) struct Classes {
     hosts: Vec<EnclaveId>,
     /// What each of them counts for.
     shares: Vec<Share>,
+    /// Those that something speaks against. There are few, and others are asked nothing about it.
+    doubted: BTreeSet<HostId>,
     offered: Offered,
     memo: Mutex<Memo>,
 }
@@ -187,6 +190,11 @@ impl Classes {
         self.hosts.get(host.0 as usize).copied()
     }
 
+    /// Whether something speaks against an enclave.
+    pub(crate) fn is_doubted(&self, host: HostId) -> bool {
+        self.doubted.contains(&host)
+    }
+
     /// Every class.
     pub(crate) fn all(&self) -> impl Iterator<Item = ClassId> + '_ {
         self.by_key.values().copied()
@@ -195,7 +203,8 @@ impl Classes {
     /// Bytes that it takes.
     pub(crate) fn weight(&self) -> usize {
         let hosts = self.hosts.capacity() * size_of::<EnclaveId>();
-        self.index.weight() + hosts + self.shares.capacity() * size_of::<Share>()
+        let doubted = tree::<HostId, ()>(self.doubted.len());
+        self.index.weight() + hosts + self.shares.capacity() * size_of::<Share>() + doubted
     }
 
     /// How many classes there are.
@@ -344,11 +353,17 @@ impl Classes {
         self.room(enclave);
     }
 
-    /// Notes what an enclave has left, and whether it takes work.
+    /// Notes what an enclave has left, whether it takes work, and whether something speaks against it.
     pub(crate) fn room(&mut self, enclave: &Enclave) {
         let open = enclave.is_open();
-        if enclave.host.0 != Handle::default().0 {
-            self.index.set_room(enclave.host.0, enclave.room(), open);
+        let host = enclave.host.0;
+        if host != Handle::default().0 {
+            self.index.set_room(host, enclave.room(), open);
+            if enclave.marks().is_some() {
+                self.doubted.insert(host);
+            } else {
+                self.doubted.remove(&host);
+            }
         }
     }
 
@@ -356,6 +371,7 @@ impl Classes {
     pub(crate) fn leave(&mut self, enclave: &Enclave) {
         if enclave.host.0 != Handle::default().0 {
             self.count(enclave.host.0, Amount::default(), 0);
+            self.doubted.remove(&enclave.host.0);
             let empty = self.index.drop_host(enclave.host.0);
             self.drop_empty(empty);
         }
@@ -372,6 +388,7 @@ impl Clone for Classes {
             regions: self.regions.clone(),
             hosts: self.hosts.clone(),
             shares: self.shares.clone(),
+            doubted: self.doubted.clone(),
             offered: self.offered,
             memo: Mutex::default(),
         }
@@ -436,6 +453,10 @@ impl Pool {
         }
         if all != self.classes.offered {
             return Err("what all enclaves offer together is not the sum of what each does".to_owned());
+        }
+        let marked = self.enclaves.values().filter(|e| e.marks().is_some()).map(|e| e.host.0);
+        if marked.collect::<BTreeSet<_>>() != self.classes.doubted {
+            return Err("the index has others doubted than those that something speaks against".to_owned());
         }
         let listed: usize = self.enclaves.values().filter(|e| e.has_room()).map(|e| e.proofs.current().len()).sum();
         if listed == self.classes.index.listed() {

@@ -1,5 +1,6 @@
 //! What tenants are not told: who the others are. Work that made way for another tenant's, or makes way, is told how urgent that is;
-//! an enclave that is kept for somebody says so much, and not for whom. The journal and the operator's views keep all of it.
+//! an enclave that is kept for somebody says so much, and not for whom; one that is doubted, how much, and not in whose tasks. The
+//! journal and the operator's views keep all of it.
 
 use legation_core::TenantId;
 
@@ -57,6 +58,9 @@ impl EnclaveView {
     #[must_use]
     pub fn discreet(mut self) -> Self {
         self.claimed = None;
+        if let Some(trust) = &mut self.trust {
+            trust.found.clear();
+        }
         self
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
     Digest, EnclaveId, KeyId, LeaseId, Rejection, Revocable, RevocationEpoch, Signed, UnixTime,
-    claims::{Capacity, Claims, CollateralItem, Evidence, Rate},
+    claims::{ADVERTISE_MAX, Capacity, Claims, CollateralItem, Evidence, Rate},
     statement::{Appointment, Office, PASSPORT_LIFE_MAX, Passport, Tier},
     task::Demand,
 };
@@ -18,6 +18,7 @@ use crate::{
     classes::Handle,
     event::{Effect, Event, LeaseEnd},
     index::{Amount, Room},
+    kind::shared_part,
     lapse::Looked,
     load::{Load, WHOLE},
     pool::{Env, Pool},
@@ -461,9 +462,12 @@ impl Pool {
         let id = passport.enclave_id();
         self.accounts.note_rate(passport.configuration.rate);
         let before = self.holder_of(&slot_of(passport)).filter(|b| *b != id);
-        // What the operator said of the machine holds for its next boot: a drain alone was of the one that drained.
-        let hold = before.and_then(|before| self.enclaves.get_mut(&before)).and_then(Enclave::take_hold);
+        // What the operator said of the machine, and what was found against it, holds for its next boot: a drain alone was of the
+        // one that drained.
+        let gone = before.and_then(|before| self.enclaves.get_mut(&before));
+        let (hold, marks) = gone.map(|gone| (gone.take_hold(), gone.take_marks())).unwrap_or_default();
         if let Some(before) = before {
+            self.reindex_room(before);
             self.vacate_slot(before);
             if self.enclaves.get(&before).is_some_and(|e| e.revoked().is_none())
                 && let Some(gone) = self.enclaves.remove(&before)
@@ -477,6 +481,8 @@ impl Pool {
             self.vacate_slot(id);
             if let Some(enclave) = self.enclaves.get_mut(&id) {
                 enclave.renew(proof, Earlier::of(enclave.is_idle(), version));
+                enclave.fade(now);
+                enclave.join_marks(marks);
                 if hold.is_some() {
                     enclave.set_hold(hold);
                 }
@@ -485,10 +491,12 @@ impl Pool {
             self.make_room(now);
             let mut enclave = Enclave::new(passport, proof, now);
             enclave.set_hold(hold);
+            enclave.join_marks(marks);
             self.memory.recall(id, &mut enclave);
             self.enclaves.insert(id, enclave);
         }
         self.shown.sweep(&self.enclaves);
+        self.keep_lenders_proof(id);
         self.reindex(id);
         self.fill_slot(id);
         self.look_at(id);
@@ -535,10 +543,16 @@ impl Pool {
         for lease in held.iter().filter(|l| !running.contains(l)) {
             if self.leases.get(lease).is_some_and(|l| l.offered) {
                 out.effects.push(Effect::Offer { enclave, lease: *lease });
+            } else if self.loan(*lease).is_some() {
+                out.effects.push(Effect::Lend { enclave, loan: *lease });
             }
         }
+        let borrowed = self.borrowed_by(enclave);
+        for loan in borrowed.iter().filter(|loan| !running.contains(loan)) {
+            out.effects.push(Effect::Lent { enclave, loan: *loan, ask: None });
+        }
         // What it runs for nobody: the lease was moved while it was away.
-        for lease in running.iter().filter(|l| !held.contains(l)) {
+        for lease in running.iter().filter(|l| !held.contains(l) && !borrowed.contains(l)) {
             out.effects.push(Effect::Cancel { enclave, lease: *lease });
         }
         let swarms: BTreeSet<_> =
@@ -563,6 +577,7 @@ impl Pool {
         for (lease, _) in seats {
             self.seat_mut(lease)?.return_by = None;
         }
+        self.lenders_return(id);
         for lease in self.work_at(id) {
             self.move_deadline(lease, |l| {
                 if l.return_by.take().is_some() {
@@ -640,6 +655,10 @@ fn check_passport(
     if passport.expires > longest {
         return Err(bad("life of the passport").expected(format!("to {longest} at most")).got(passport.expires));
     }
+    let address = passport.configuration.advertise.as_ref().map_or(1, String::len);
+    if !(1..=ADVERTISE_MAX).contains(&address) {
+        return Err(bad("address of the enclave").expected(format!("1 to {ADVERTISE_MAX} bytes")).got(address));
+    }
     let digest = evidence.digest();
     if digest != passport.evidence {
         return Err(bad("evidence behind the passport").expected(passport.evidence).got(digest));
@@ -650,7 +669,7 @@ fn check_passport(
 /// What one boot of an enclave cannot change: keys are wrapped to it, prices agreed and capacity leased by its passport.
 fn check_renewal(before: &Enclave, after: &Passport) -> Result<(), Rejection> {
     let same = before.sealing == after.sealing.digest()
-        && before.typical().configuration == after.configuration
+        && before.typical().configuration == shared_part(&after.configuration)
         && before.chip == Chip::new(&after.claims.chip.value);
     if same {
         Ok(())

@@ -1,11 +1,12 @@
 //! What happened, as the journal keeps it, and what is to be done about it.
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection, ReservationId,
-    Revocation, Seq, Signed, TaskId, TenantId, Term, UnixTime,
+    Digest, EnclaveId, Envelope, FragmentId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection,
+    ReservationId, Revocation, Seq, Signed, TaskId, TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
+    delegation::InTurn,
     prefer::Priority,
-    statement::{Aggregate, Allocation, Appointment, Grant, Passport, Report, Request},
+    statement::{Aggregate, Allocation, Appointment, ExecutionProof, Grant, Passport, Report, Request},
     swarm::{Membership, Seating},
     task::WrappedKey,
 };
@@ -24,8 +25,9 @@ use crate::{
 /// Version of the records this program writes. Unknown versions stop the start. Since version 3 reports are metered, and there
 /// are accounts, and distances. Since version 4 distances are measured, work is pushed aside, places are reserved, enclaves are
 /// cordoned by their operator, and swarms seated. Since version 5 an idle enclave that renews keeps one passport before its new one,
-/// and room is booked ahead for swarms.
-pub const RECORD_VERSION: u32 = 5;
+/// and room is booked ahead for swarms. Since version 6 enclaves are lent to running fragments, and
+/// what they run may be proven.
+pub const RECORD_VERSION: u32 = 6;
 /// The oldest version that this program reads: what later ones added may be absent in it.
 pub const RECORD_VERSION_OLDEST: u32 = 2;
 
@@ -165,6 +167,14 @@ pub enum Event {
         /// The promise.
         allocation: Box<Signed<Allocation>>,
     },
+    /// An enclave was lent to another that runs a fragment; not in records before version 5.
+    Lent {
+        /// The promise.
+        allocation: Box<Signed<Allocation>>,
+        /// What the enclave may borrow in turn, as the borrower said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        in_turn: Option<InTurn>,
+    },
     /// A place is kept for a fragment, and what runs there makes way for it: less urgent work of accounts that allow it.
     Claimed {
         /// For which fragment.
@@ -183,12 +193,15 @@ pub enum Event {
         /// The check that it does not pass.
         why: String,
     },
-    /// A promise ended without a result.
+    /// A promise ended without a result, or a loan.
     LeaseEnded {
         /// Which.
         lease: LeaseId,
         /// Why.
         why: LeaseEnd,
+        /// What it cost: of a loan, and of nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charged: Option<MicroUsd>,
     },
     /// A fragment was run.
     Reported {
@@ -203,6 +216,25 @@ pub enum Event {
         /// What it used; not in records of version 2.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metered: Option<Metered>,
+        /// What it rests on of calls to enclaves that were lent: answers, calls, grants by enclaves.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attached: Vec<Envelope>,
+    },
+    /// An enclave has proven what it answered to a call; the task may be over.
+    Proved {
+        /// Of which task.
+        task: TaskId,
+        /// What is proven, and by which bytes: those are an object.
+        statement: Box<Signed<ExecutionProof>>,
+    },
+    /// An enclave cannot prove what it answered to a call; it stays attested.
+    Unproved {
+        /// Of which task.
+        task: TaskId,
+        /// The answer.
+        report: Digest,
+        /// Why, as the enclave says.
+        why: Rejection,
     },
     /// A swarm was given seats: all of one round, at once.
     SwarmSeated {
@@ -378,6 +410,17 @@ pub enum LeaseEnd {
         /// Why, in words.
         why: String,
     },
+    /// A grant that it rests on was revoked.
+    GrantRevoked,
+    /// Of a loan: its borrower needs it no more.
+    GivenBack,
+    /// Of a loan: its borrower says that the enclave is of no use. It is the borrower's word alone.
+    Unfit {
+        /// Why.
+        why: Rejection,
+    },
+    /// Of a loan: the promise that its borrower worked under is over.
+    BorrowerEnded,
 }
 
 impl LeaseEnd {
@@ -388,6 +431,7 @@ impl LeaseEnd {
             // One that lapsed is passed over until it proves itself anew, and then no worse than before.
             Self::NotGranted | Self::Lapsed { .. } | Self::Preempted { .. } | Self::TaskEnded => false,
             Self::Superseded | Self::FailedCopy { .. } | Self::Dissolved { .. } => false,
+            Self::GrantRevoked | Self::GivenBack | Self::Unfit { .. } | Self::BorrowerEnded => false,
         }
     }
 }
@@ -413,6 +457,10 @@ impl std::fmt::Display for LeaseEnd {
             Self::FailedCopy { reason } => write!(f, "it failed while another went on ({reason})"),
             Self::NotJoined => f.write_str("it did not join the swarm in time"),
             Self::Dissolved { why } => write!(f, "its seat was given up ({why})"),
+            Self::GrantRevoked => f.write_str("a grant that it rests on was revoked"),
+            Self::GivenBack => f.write_str("it was given back"),
+            Self::Unfit { why } => write!(f, "its borrower found it of no use: {why}"),
+            Self::BorrowerEnded => f.write_str("the work that it was lent for is over"),
         }
     }
 }
@@ -426,6 +474,31 @@ pub enum Effect {
         enclave: EnclaveId,
         /// Which.
         lease: LeaseId,
+    },
+    /// Tell an enclave to whom it is lent.
+    Lend {
+        /// Whom: the one that is lent.
+        enclave: EnclaveId,
+        /// Which loan.
+        loan: LeaseId,
+    },
+    /// Tell a borrower who is lent to it.
+    Lent {
+        /// Whom: the borrower.
+        enclave: EnclaveId,
+        /// Which loan.
+        loan: LeaseId,
+        /// What the borrower called its asking; nothing when it is told again.
+        ask: Option<u64>,
+    },
+    /// Tell one side of a loan that it is over.
+    LoanEnded {
+        /// Whom.
+        enclave: EnclaveId,
+        /// Which loan.
+        loan: LeaseId,
+        /// Why, in words.
+        why: String,
     },
     /// Ask an enclave to join the last round of a swarm.
     Enlist {
@@ -483,10 +556,13 @@ impl Event {
             Self::Submitted { .. } => "submitted",
             Self::Granted { .. } => "granted",
             Self::Leased { .. } => "leased",
+            Self::Lent { .. } => "lent",
             Self::Claimed { .. } => "claimed",
             Self::Unclaimed { .. } => "unclaimed",
             Self::LeaseEnded { .. } => "lease-ended",
             Self::Reported { .. } => "reported",
+            Self::Proved { .. } => "proved",
+            Self::Unproved { .. } => "unproved",
             Self::Reserved { .. } => "reserved",
             Self::Reseated { .. } => "reseated",
             Self::SeatsShort { .. } => "seats-short",
@@ -511,7 +587,7 @@ impl Event {
         match self {
             Self::Submitted { request, .. } => Some(TaskId::new(request.digest())),
             Self::Granted { grant, .. } => Some(grant.task),
-            Self::Leased { allocation } => Some(allocation.task),
+            Self::Leased { allocation } | Self::Lent { allocation, .. } => Some(allocation.task),
             Self::Reported { report, .. } => Some(report.task),
             Self::SwarmSeated { seating } => Some(seating.task),
             Self::SwarmJoined { membership } => Some(membership.task),
@@ -520,6 +596,7 @@ impl Event {
             Self::GangUnbooked { task, .. } | Self::TaskEnded { task, .. } | Self::SeatsEnded { task, .. } => {
                 Some(*task)
             }
+            Self::Proved { task, .. } | Self::Unproved { task, .. } => Some(*task),
             _ => None,
         }
     }
@@ -527,7 +604,7 @@ impl Event {
     /// The fragment it is about, if any.
     pub fn fragment(&self) -> Option<FragmentIndex> {
         match self {
-            Self::Leased { allocation } => Some(allocation.fragment),
+            Self::Leased { allocation } | Self::Lent { allocation, .. } => Some(allocation.fragment),
             Self::Reported { report, .. } => Some(report.fragment),
             Self::Claimed { fragment, .. } | Self::Unclaimed { fragment, .. } => Some(fragment.index),
             _ => None,

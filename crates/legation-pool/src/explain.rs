@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     enclave::Enclave,
+    loan::LoanView,
     place,
     pool::Pool,
     preempt::{Claim, Preemption},
@@ -62,6 +63,9 @@ pub struct Explanation {
     /// What is booked for the swarm of its task, if anything is: its seats, by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booked: Option<GangBooking>,
+    /// The enclaves that are or were lent for it: the last that ended, then those that live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loans: Vec<LoanView>,
     /// Whether anybody could take it now, later, or never as the pool is known. Nothing of what has run.
     pub outlook: Option<Prospect>,
     /// Every class of enclaves as of now: those that could take it first, then by price.
@@ -179,6 +183,7 @@ impl Pool {
                 preempted: lease.and_then(|l| l.preempted.clone()),
                 claim: self.claim(FragmentId { task: id, index }).cloned(),
                 booked: self.booked_for(id).cloned(),
+                loans: LoanView::all(task).into_iter().filter(|loan| loan.fragment == index).collect(),
                 outlook: (state.phase != Phase::Done).then_some(outlook),
                 classes,
                 classes_left_out,

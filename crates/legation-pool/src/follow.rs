@@ -103,6 +103,12 @@ impl Pool {
                 unless(self.last_lease.0.checked_add(1) == Some(allocation.lease.0), "leases are not counted by one")?;
                 enclave(allocation.enclave).map(|_| ())
             }
+            Event::Lent { allocation, .. } => {
+                live(allocation.task)?;
+                self.loan_may_follow(allocation).or_else(|what| unless(false, what))?;
+                unless(self.last_lease.0.checked_add(1) == Some(allocation.lease.0), "leases are not counted by one")?;
+                enclave(allocation.enclave).map(|_| ())
+            }
             Event::Claimed { fragment, enclave: id, victims, .. } => {
                 let (phase, _) = phase(live(fragment.task)?, fragment.index.0);
                 let free = enclave(*id)?.claimed().is_none() && !self.claims.contains_key(fragment);
@@ -116,15 +122,25 @@ impl Pool {
             Event::Unclaimed { fragment, .. } => {
                 unless(self.claims.contains_key(fragment), "a claim ends that nobody has")
             }
-            Event::LeaseEnded { lease: id, why } => {
+            Event::LeaseEnded { lease: id, charged, .. } if self.loan(*id).is_some() || charged.is_some() => {
+                let (_, loan) = self.loan(*id).ok_or_else(|| unknown(format!("loan {id}")))?;
+                let paid = charged.is_some_and(|charged| charged <= loan.cost_max);
+                unless(paid, "a loan ends at no price, or costs too much")?;
+                unless(self.loans_under(*id).is_empty(), "a loan ends before what rests on it")
+            }
+            Event::LeaseEnded { lease: id, why, .. } => {
+                unless(self.loans_under(*id).is_empty(), "a lease ends before what is lent under it")?;
                 let fragment = lease(*id)?.fragment;
                 let alone = matches!(why, LeaseEnd::FailedCopy { .. }) && !self.is_repeated(fragment);
                 unless(!alone, "a lease fails beside another, which is not there")?;
                 let task = self.tasks.get(&fragment.task);
                 task.map(|_| ()).ok_or_else(|| unknown(format!("the task of {id}")))
             }
-            Event::Reported { report, charged, .. } => {
+            Event::Reported { report, charged, attached, .. } => {
                 let held = lease(report.lease)?;
+                unless(self.loans_under(report.lease).is_empty(), "a lease ends before what is lent under it")?;
+                let known = self.answers_of(report, attached, seq).is_some();
+                unless(known, "a report rests on loans or proofs that are not known")?;
                 unless(*charged <= held.cost_max, "a report is charged more than its lease may cost")?;
                 let fragment = FragmentId { task: report.task, index: report.fragment };
                 live(report.task)?;
@@ -135,6 +151,13 @@ impl Pool {
                 let (_, copy) = phase(live(report.task)?, report.fragment.0);
                 unless(copy.is_none(), "a fragment is reported that two work on")?;
                 self.proof_of(report).map(|_| ()).ok_or_else(|| unknown("the passport of a report".to_owned()))
+            }
+            Event::Proved { task, statement } => {
+                let fits = self.check_proof(*task, statement);
+                fits.map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
+            }
+            Event::Unproved { task, report, .. } => {
+                unless(self.may_be_unproved(*task, *report), "an execution is not proven of which that is not awaited")
             }
             Event::SwarmSeated { seating } => {
                 live(seating.task)?;

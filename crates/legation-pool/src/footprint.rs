@@ -15,6 +15,7 @@ use crate::{
     load::Load,
     pool::Pool,
     retire::Hold,
+    trust::marks::Marks,
 };
 
 /// What one part takes.
@@ -65,13 +66,14 @@ fn held(enclave: &Enclave) -> usize {
     beside::<Load>(true) + tree::<LeaseId, ()>(enclave.leases().len()) + devices
 }
 
-/// What stands beside one that takes no work; without texts, but for those of a revocation.
+/// What stands beside one that takes no work, or that something speaks against; without texts, but for those of a revocation.
 fn reasons(enclave: &Enclave) -> usize {
     let revoked = enclave.revoked().map_or(0, |why| beside::<Revocation>(true) + why.weight());
     let said = beside::<Cordon>(enclave.cordon().is_some())
         + beside::<Withdrawal>(enclave.withdrawal().is_some())
         + beside::<Hold>(enclave.hold().is_some());
-    beside::<Apart>(enclave.apart.is_some()) + revoked + said
+    let marks = enclave.marks().map_or(0, Marks::weigh);
+    beside::<Apart>(enclave.apart.is_some()) + revoked + said + marks
 }
 
 impl Pool {

@@ -110,7 +110,13 @@ impl Pool {
         let Some(fragment) = task.request.fragment(lease.fragment.index) else { return unknown() };
         let Some(objects) = task.objects(fragment) else { return unknown() };
         let Some(enclave) = self.enclaves.get(&lease.enclave) else { return unknown() };
-        let used = grant::Use { fragment: lease.fragment.index, enclave: lease.enclave, objects: &objects, at: now };
+        let used = grant::Use {
+            fragment: lease.fragment.index,
+            enclave: lease.enclave,
+            objects: &objects,
+            at: now,
+            revoked: &self.revoked,
+        };
         let grants = task.grants_at(lease.fragment.index, lease.enclave, now);
         if let Err(why) = grant::check_use(&task.request, &grants, &used) {
             return Some(why);

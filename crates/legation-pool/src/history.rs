@@ -24,7 +24,11 @@
 //!     that all members joined, one at a time each (`history.swarm`);
 //! 11. room is booked for one swarm at once, which waits; nobody else is promised it beyond the time from which it is booked, and no
 //!     booking outlives its swarm's wait or task (`history.booking`);
-//! 12. revocations are counted by one (`history.revocation`).
+//! 12. an enclave is lent to one that works then, for no longer than that, counted by one, and given back before; what it cost is
+//!     within the task's budget (`history.loan`);
+//! 13. revocations are counted by one (`history.revocation`);
+//! 14. a proof is of an answer behind a report that was taken, which was to be proven, by the enclave that answered, once
+//!     (`history.proof`).
 //!
 //! Beside the journal, what others remember is held against it: [`HistoryFacts::check_acknowledged`] for clients,
 //! [`HistoryFacts::check_obeyed`] for agents.
@@ -45,6 +49,9 @@ use crate::{
     swarm::GangBooking,
     task::TaskState,
 };
+
+mod loans;
+mod proofs;
 
 /// One term.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,6 +96,10 @@ pub struct LeaseFacts {
     pub ended: Option<Seq>,
     allocation: Digest,
     seat: Option<LeaseId>,
+    /// Its last second.
+    until: UnixTime,
+    /// Of a loan: the promise that it is for.
+    of: Option<LeaseId>,
 }
 
 /// What a client was told: a task that was taken, or that completed.
@@ -151,7 +162,11 @@ pub struct HistoryFacts {
     /// The promises that a fragment has now.
     holders: BTreeSet<(FragmentId, LeaseId)>,
     enclaves: BTreeMap<EnclaveId, EnclaveBook>,
+    /// By what they are for: loans that live, and how many there were.
+    loans: BTreeMap<LeaseId, (BTreeSet<LeaseId>, u32)>,
     booked: Option<GangBooking>,
+    /// Answers that were to be proven.
+    to_prove: BTreeMap<Digest, proofs::Answered>,
     named: BTreeMap<(PublicKey, String), TaskId>,
     revoked: BTreeSet<Revocable>,
     revocations: RevocationEpoch,
@@ -235,8 +250,18 @@ impl HistoryFacts {
                         .got(lease)),
                 }
             }
-            Event::LeaseEnded { lease, .. } => self.free(*lease, "history.ended").map(|_| ()),
-            Event::Reported { report, charged, .. } => self.reported(report, *charged),
+            Event::Lent { allocation, .. } => self.lent(allocation, allocation.digest(), term),
+            Event::LeaseEnded { lease, charged, .. } => {
+                let freed = self.free(*lease, "history.ended")?;
+                self.paid(&freed, *charged)
+            }
+            Event::Reported { report, charged, attached, .. } => {
+                self.reported(report, *charged)?;
+                self.answered(report.task, attached);
+                Ok(())
+            }
+            Event::Proved { task, statement } => self.proved(*task, statement),
+            Event::Unproved { task, report, .. } => self.unproved(*task, *report),
             Event::SwarmSeated { seating } => self.seated(seating, term),
             Event::SwarmJoined { membership } => self.joined(membership),
             Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats),
@@ -353,13 +378,15 @@ impl HistoryFacts {
             self.leaves_booked(enclave)?;
         }
         let seat = allocation.seat.map(|seat| seat.lease);
-        let facts = LeaseFacts { made: self.last, term, fragment, enclave, ended: None, allocation: name, seat };
+        let (made, until) = (self.last, allocation.until);
+        let facts = LeaseFacts { made, term, fragment, enclave, ended: None, allocation: name, seat, until, of: None };
         self.leases.insert(id, facts);
         Ok(())
     }
 
     /// Ends a promise that lives.
     fn free(&mut self, id: LeaseId, check: &str) -> Result<LeaseFacts, Rejection> {
+        self.nothing_lent_under(id)?;
         let lease = self.leases.get_mut(&id).filter(|lease| lease.ended.is_none());
         let lease = lease.ok_or_else(|| bad(check, "a promise that ends").expected("one that lives").got(id))?;
         lease.ended = Some(self.last);
@@ -368,6 +395,7 @@ impl HistoryFacts {
         }
         let lease = lease.clone();
         self.holders.remove(&(lease.fragment, id));
+        self.returned(id, &lease);
         let swarm = self.tasks.get_mut(&lease.fragment.task).and_then(|task| task.swarm.as_mut());
         if let Some((_, work)) = lease.seat.zip(swarm).and_then(|(seat, swarm)| swarm.seats.get_mut(&seat)) {
             *work = None;
@@ -521,7 +549,8 @@ impl HistoryFacts {
     fn reported(&mut self, report: &Report, charged: MicroUsd) -> Result<(), Rejection> {
         let lease = self.free(report.lease, "history.report")?;
         let fragment = FragmentId { task: report.task, index: report.fragment };
-        let own = lease.fragment == fragment
+        let own = lease.of.is_none()
+            && lease.fragment == fragment
             && lease.enclave == report.enclave.enclave_id()
             && report.prev.first() == Some(&lease.allocation);
         unless(own, || {

@@ -12,6 +12,7 @@ use std::{
 
 use legation_core::{
     Digest, KeyId, PublicKey, Signed, UnixTime,
+    claims::Configuration,
     key::SealingPublicKey,
     statement::{Appointment, Passport},
 };
@@ -93,11 +94,17 @@ fn typical(passport: &Passport) -> Passport {
         sealing: SealingPublicKey::from_bytes([0; SealingPublicKey::LEN]),
         ear: passport.ear.clone(),
         claims,
-        configuration: passport.configuration.clone(),
+        configuration: shared_part(&passport.configuration),
         evidence: Digest::from_bytes([0; 32]),
         collateral: Vec::new(),
         prev: passport.prev.clone(),
     }
+}
+
+/// A configuration without what is each enclave's own: of its address, only whether there is one.
+pub(crate) fn shared_part(configuration: &Configuration) -> Configuration {
+    let advertise = configuration.advertise.as_ref().map(|_| String::new());
+    Configuration { advertise, ..configuration.clone() }
 }
 
 fn digest(typical: &Passport) -> Digest {

@@ -98,7 +98,9 @@ impl Pool {
         out: &mut Change,
     ) -> Result<(), Rejection> {
         out.record(self, env, event)?;
-        let held = self.work_at(enclave);
+        let mut held = self.work_at(enclave);
+        // Both sides of a loan hear of its end by itself.
+        held.retain(|lease| self.loan(*lease).is_none());
         self.end_leases_of(enclave, &LeaseEnd::Lapsed { why }, env, out)?;
         if !self.known(enclave)?.is_away() {
             out.effects.extend(held.into_iter().map(|lease| Effect::Cancel { enclave, lease }));
@@ -106,7 +108,7 @@ impl Pool {
         Ok(())
     }
 
-    /// A verifier takes its passport back: whatever rested on it alone ends.
+    /// A verifier takes its passport back: whatever rested on it alone ends, and loans whose answers may rest on it.
     pub(crate) fn withdraw(
         &mut self,
         enclave: EnclaveId,
@@ -126,6 +128,11 @@ impl Pool {
             return Ok(());
         }
         let here = !known.is_away();
+        // Whatever other proofs it has: what is answered by this one counts no more, and borrowers are told so.
+        for loan in self.loans_resting_on(enclave, verifier) {
+            self.end_loan(loan, LeaseEnd::Lapsed { why: why.clone() }, env, out)?;
+        }
+        let known = self.known(enclave)?;
         if known.proofs.hold_at(env.now) {
             self.end_unproven_leases(Some(enclave), &LeaseEnd::Lapsed { why: why.clone() }, env, out)?;
         } else if known.cordon().is_none() {
@@ -158,6 +165,9 @@ impl Pool {
                 .zip(self.enclaves.get(&of))
                 .is_some_and(|(task, e)| self.is_proven_for(&task.request.tenant, e, env.now))
         }));
+        for loan in self.loans_unproven(enclave, |tenant, lender| self.is_proven_for(tenant, lender, env.now)) {
+            self.end_lease(loan, why.clone(), env, out)?;
+        }
         for (lease, enclave) in unproven {
             self.end_lease(lease, why.clone(), env, out)?;
             if self.enclaves.get(&enclave).is_some_and(|e| !e.is_away()) {

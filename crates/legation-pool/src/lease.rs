@@ -130,6 +130,7 @@ impl Pool {
             },
             revocations: self.revoked.epoch(),
             seat: choice.seat,
+            loan: None,
             prev,
         };
         let allocation = legation_core::dsse::sign(allocation, env.signer);
@@ -231,6 +232,7 @@ impl Pool {
 
     pub(crate) fn absorb_lease_ended(&mut self, id: LeaseId, why: &LeaseEnd, seq: legation_core::Seq) -> Option<()> {
         let lease = self.free(id)?;
+        self.forget_loans(lease.fragment.task, id);
         let task = self.tasks.get_mut(&lease.fragment.task)?;
         let live = task.state == TaskState::Live;
         let state = task.fragments.get_mut(usize::try_from(lease.fragment.index.0).ok()?)?;
@@ -268,11 +270,15 @@ impl Pool {
         if let Some(task) = self.seat_task(id) {
             return self.end_seats(task, &[id], why, env, out);
         }
+        if self.loan(id).is_some() {
+            return self.end_loan(id, why, env, out);
+        }
         let Some((fragment, seat)) = self.leases.get(&id).map(|l| (l.fragment, l.seat)) else { return Ok(()) };
         // A member that failed a fragment is replaced.
         let failed = seat.filter(|_| why.blames_enclave()).map(|seat| (seat, why.clone()));
         let silent = why == LeaseEnd::NotGranted;
-        out.record(self, env, Event::LeaseEnded { lease: id, why })?;
+        self.end_loans_of(id, env, out)?;
+        out.record(self, env, Event::LeaseEnded { lease: id, why, charged: None })?;
         let Some(task) = self.tasks.get(&fragment.task) else { return Ok(()) };
         let state = &task.fragments[fragment.index.0 as usize];
         // One whose proofs ran out did nothing wrong, and where verifiers are silent they all do: that is waited for.
@@ -280,6 +286,7 @@ impl Pool {
         let blameless = |end: &LeaseEnd| match end {
             LeaseEnd::Lapsed { why } => why.check == LAPSED,
             LeaseEnd::Preempted { .. } | LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. } => true,
+            LeaseEnd::GrantRevoked => true,
             _ => false,
         };
         let tried = state.attempts.iter().filter(|a| !a.ended.as_ref().is_some_and(blameless)).count();
@@ -362,7 +369,9 @@ impl Pool {
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
-        if self.seat_holds(lease).is_none_or(|(_, seat, _)| seat.enclave != enclave) {
+        let seat = self.seat_holds(lease).is_some_and(|(_, seat, _)| seat.enclave == enclave);
+        let lent = self.loan(lease).is_some_and(|(_, loan)| loan.enclave == enclave);
+        if !seat && !lent {
             self.held_by(lease, enclave)?;
         }
         self.end_lease(lease, LeaseEnd::Refused { why: cut_rejection(why) }, env, out)?;

@@ -12,6 +12,7 @@ mod account;
 mod apart;
 mod apply;
 mod archive;
+mod attached;
 mod audit;
 mod brief;
 mod chip;
@@ -33,8 +34,10 @@ mod kind;
 mod lapse;
 mod lease;
 mod load;
+mod loan;
 mod meter;
 mod offer;
+mod owed;
 mod permit;
 mod place;
 mod policy;
@@ -56,6 +59,7 @@ mod snapshot;
 mod swarm;
 mod task;
 mod text;
+mod trust;
 mod view;
 mod wait;
 mod wanted;
@@ -64,6 +68,7 @@ mod wheel;
 pub use account::{AccountTerms, AccountView, Book, Headroom, Quota, WEIGHT_DEFAULT, WEIGHT_MAX};
 pub use apply::{Applied, Command, DEFECT};
 pub use archive::Archive;
+pub use attached::{ATTACHED_BYTES_MAX, ATTACHED_MAX, Attached, TASK_ATTACHED_BYTES_MAX, TASK_ATTACHED_MAX};
 pub use brief::{Brief, Proof};
 pub use distance::{KnownRoundTrip, REGIONS_MAX, RoundTrip, Source};
 pub use enclave::{Cordon, Enclave, Presence, Withdrawal};
@@ -73,8 +78,10 @@ pub use explain::{CLASSES_SHOWN_MAX, ClassVerdict, Explanation, Prospect, Ranked
 pub use footprint::Part;
 pub use history::{Acknowledged, HistoryFacts, LeaseFacts, Obeyed, TaskFacts, TermFacts, check_history};
 pub use lease::Lease;
+pub use loan::{LOANS_EVER_MAX, LOANS_MAX, Lending, Loan, LoanParts, LoanView};
 pub use meter::Metered;
-pub use offer::{OfferParts, ReceiptOutline, ReceiptParts, UpstreamParts};
+pub use offer::{OfferParts, ReceiptOutline, ReceiptParts, Recorded, UpstreamParts};
+pub use owed::{Owed, OwedView, PROOF_UNKNOWN, PROOFS_BYTES_MAX, Progress, Stands};
 pub use place::Ranked;
 pub use policy::{PolicyVersion, PolicyView};
 pub use pool::{Corrupt, Limits, Pool};
@@ -88,7 +95,8 @@ pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 pub use swarm::{
     EnlistParts, GangBooking, HeldSeat, Round, SeatView, Swarm, SwarmEstimate, SwarmStage, SwarmView, Unbooked,
 };
-pub use task::{Attempt, Done, FragmentState, Phase, Task, TaskState};
+pub use task::{Answers, Attempt, Done, FragmentState, Phase, Task, TaskState};
+pub use trust::{MarkView, TrustView};
 pub use view::{
     ClaimView, EnclaveView, FragmentView, GraceView, Need, Needs, PoolView, ProofView, TaskView, UpstreamKey,
 };

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use legation_core::{
-    Digest, Envelope, LeaseId, Receipt, Rejection, Seq, Signed, TaskId, Term,
+    Digest, DigestWriter, Envelope, LeaseId, Receipt, Rejection, Seq, Signed, TaskId, Term,
     claims::{CollateralItem, Evidence},
     statement::{Allocation, Appointment, Grant, Outcome, Report, Request},
     task::WrappedKey,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     archive::Archive,
-    brief::{Brief, Proof},
+    brief::{Brief, Proof, RECORD},
+    event::Event,
     pool::Pool,
     task::{Done, Task, unknown},
 };
@@ -46,6 +48,44 @@ pub struct UpstreamParts {
     pub proof: Brief,
 }
 
+/// Statements that a record of the journal has whole, and the pool by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// The record.
+    pub at: Seq,
+    /// SHA-256 over the digests of its statements, in order.
+    pub digest: Digest,
+}
+
+impl Recorded {
+    pub(crate) fn of<'a>(at: Seq, statements: impl IntoIterator<Item = &'a Envelope>) -> Self {
+        let mut digest = DigestWriter::new();
+        statements.into_iter().for_each(|statement| digest.update(statement.digest().as_bytes()));
+        Self { at, digest: digest.finish() }
+    }
+
+    /// The statements, as the journal has them.
+    ///
+    /// # Errors
+    /// `archive.record`: the record is not there, or is another.
+    fn whole<A: Archive + ?Sized>(&self, archive: &A) -> Result<Vec<Envelope>, Rejection> {
+        let statements: Vec<Envelope> = match archive.record(self.at).map(|record| &record.event) {
+            Some(Event::Lent { allocation, .. }) => vec![allocation.envelope().clone()],
+            Some(Event::Reported { attached, .. }) => attached.clone(),
+            Some(Event::Proved { statement, .. }) => vec![statement.envelope().clone()],
+            _ => Vec::new(),
+        };
+        if Self::of(self.at, &statements) == *self {
+            return Ok(statements);
+        }
+        Err(Rejection::new(RECORD, format!("statements in record {} of the journal", self.at.0))
+            .expected(self.digest)
+            .got("none, or others")
+            .fix("the journal lacks what it held, or was changed: restore it from a backup"))
+    }
+}
+
 /// What the pool's books have for a receipt, and where the rest is.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiptOutline {
@@ -55,16 +95,32 @@ pub struct ReceiptOutline {
     pub envelopes: Vec<Envelope>,
     /// Proofs behind its reports, each once.
     pub proofs: Vec<Brief>,
+    /// What its reports rest on of calls to enclaves that were lent.
+    pub records: Vec<Recorded>,
+    /// Statements about proofs of what those ran, ascending by report.
+    pub executions: Vec<Recorded>,
 }
 
 impl ReceiptOutline {
+    /// Positions of the records that [`Self::whole`] looks at.
+    pub fn positions(&self) -> Vec<Seq> {
+        let proofs = self.proofs.iter().flat_map(Brief::positions);
+        proofs.chain(self.records.iter().chain(&self.executions).map(|record| record.at)).collect()
+    }
+
     /// With the proofs, whole.
     ///
     /// # Errors
     /// As [`Brief::whole`].
     pub fn whole<A: Archive + ?Sized>(self, archive: &A) -> Result<ReceiptParts, Rejection> {
-        let Self { roots, envelopes, proofs } = self;
+        let Self { roots, envelopes, proofs, records, executions } = self;
         let mut parts = ReceiptParts { roots, envelopes, ..ReceiptParts::default() };
+        for record in records {
+            parts.envelopes.extend(record.whole(archive)?);
+        }
+        for record in executions {
+            parts.executions.extend(record.whole(archive)?);
+        }
         for proof in proofs {
             let Proof { passport, appointment, evidence, collateral } = proof.whole(archive)?;
             parts.envelopes.extend([passport.envelope().clone(), appointment.envelope().clone()]);
@@ -88,6 +144,8 @@ pub struct ReceiptParts {
     pub evidence: Vec<Evidence>,
     /// Collateral behind its passports.
     pub collateral: Vec<CollateralItem>,
+    /// Statements about proofs of executions, ascending by report. The proofs are the objects that they name.
+    pub executions: Vec<Envelope>,
 }
 
 impl Pool {
@@ -140,9 +198,12 @@ impl Pool {
             let Some(done) = &state.done else { continue };
             parts.envelopes.push(done.report.envelope().clone());
             parts.envelopes.extend(done.aggregate.iter().map(|a| a.envelope().clone()));
-            if parts.proofs.iter().all(|known: &Brief| known.passport != done.proof.passport) {
-                parts.proofs.push(done.proof.clone());
+            for proof in done.proofs() {
+                if parts.proofs.iter().all(|known: &Brief| known.passport != proof.passport) {
+                    parts.proofs.push(proof.clone());
+                }
             }
+            parts.records.extend(done.answers.iter().flat_map(|answers| answers.records.iter().copied()));
         }
         if let Some(swarm) = &task.swarm {
             for round in &swarm.rounds {
@@ -153,6 +214,7 @@ impl Pool {
             let more: Vec<_> = swarm.proofs.values().filter(known).cloned().collect();
             parts.proofs.extend(more);
         }
+        parts.executions = task.proofs_there().collect();
         parts.roots = roots(task);
         if parts.roots.is_empty() {
             return Err(Rejection::new("receipt.nothing", format!("task {}", id.short()))
@@ -163,7 +225,7 @@ impl Pool {
         Ok(parts)
     }
 
-    /// The receipt of a task that builds on no other.
+    /// The receipt of a task that builds on no other, without proofs of executions: their bytes are not in the journal.
     ///
     /// # Errors
     /// As [`Self::receipt_outline`] and [`Brief::whole`]; or the task builds on others, so that its client must assemble the

@@ -6,7 +6,7 @@
 //! 4. `limits.*`: what they let it use is no less than it asks for.
 //!
 //! The answer is a function of the enclave's kind (`kind.rs`), of what the rules can see of the fragment
-//! ([`Policy::sees`]), of the demand, of the policies and, where [`Pool::placing_depends_on_time`], of the time. It is
+//! ([`Policy::sees`]), of the demand, of the policies and, where [`Policy::depends_on_time`], of the time. It is
 //! remembered by the first two for as long as policies stay what they are, and for [`REMEMBERED_SECONDS`].
 
 use std::{
@@ -16,8 +16,10 @@ use std::{
 };
 
 use legation_core::{
-    Allowance, Digest, MicroUsd, Rejection, Seq, TenantId, UnixTime, requirement::Candidate, statement::Request,
-    task::Fragment,
+    Allowance, Digest, MicroUsd, Rejection, Seq, TenantId, UnixTime,
+    requirement::Candidate,
+    statement::Request,
+    task::{Demand, Fragment},
 };
 use legation_policy::{Asked, Policy, Scope};
 
@@ -69,16 +71,30 @@ impl Pool {
         price_hour: MicroUsd,
         now: UnixTime,
     ) -> Result<Allowance, Rejection> {
+        let cost_max = wanted::cost_max(price_hour, &fragment.demand);
+        self.permits_work(request, fragment, (&fragment.demand, cost_max), kind, price_hour, now)
+    }
+
+    /// The same where limits are held against other work than the rules are asked about, and the cost is another than its time's.
+    pub(crate) fn permits_work(
+        &self,
+        request: &Request,
+        fragment: &Fragment,
+        (work, cost_max): (&Demand, MicroUsd),
+        kind: &Kind,
+        price_hour: MicroUsd,
+        now: UnixTime,
+    ) -> Result<Allowance, Rejection> {
         if let Some(why) = self.policy_refuses(&request.tenant, kind, now) {
             return Err(why);
         }
         request.data.check(kind.typical())?;
         let mut allowance = Allowance::default();
-        let asked = || Asked::of(request, fragment, price_hour, wanted::cost_max(price_hour, &fragment.demand));
+        let asked = || Asked::of(request, fragment, price_hour, cost_max);
         for (scope, policy) in self.placing(&request.tenant) {
             allowance = allowance.and(&self.permitted_by(scope, policy, &asked(), kind, now)?);
         }
-        allowance.check_work(&fragment.demand)?;
+        allowance.check_work(work)?;
         Ok(allowance)
     }
 
@@ -94,11 +110,6 @@ impl Pool {
             Some((scope, &**policy))
         });
         known.filter(|(_, policy)| policy.places())
-    }
-
-    /// Whether time alone can change what the rules of placement say of a tenant's work.
-    pub fn placing_depends_on_time(&self, tenant: &TenantId) -> bool {
-        self.placing(tenant).any(|(_, policy)| policy.depends_on_time())
     }
 
     /// Whether nothing but requirements decides where a request's work may be.

@@ -243,12 +243,13 @@ impl Judge for Asked<'_, '_> {
     }
 
     fn host(&mut self, host: HostId) -> Option<u32> {
+        let doubt = if self.classes.is_doubted(host) { self.wanted.doubt_of(self.classes.enclave(host)?) } else { 0 };
         if self.plain {
-            return Some(0);
+            return Some(doubt);
         }
         let verdict = self.wanted.enclave_within(self.classes.enclave(host)?);
         self.own |= verdict.as_ref().is_err_and(Refusal::is_own);
-        verdict.ok()
+        verdict.ok().map(|extra| extra.saturating_add(doubt))
     }
 }
 

@@ -65,6 +65,10 @@ pub struct Limits {
     pub join_seconds: u64,
     /// Seconds that a swarm may have fewer members than it must before it is dissolved.
     pub regroup_seconds: u64,
+    /// Reports of an enclave with an alarm of its monitor after which it is cordoned; 0 never.
+    pub alarms_max: u32,
+    /// Dissents of an enclave after which it is cordoned, those in tasks of one tenant as two at most; 0 never.
+    pub dissents_max: u32,
     /// Whether development machines are let in where the pool's policy admits them.
     pub allow_development: bool,
 }
@@ -85,6 +89,8 @@ impl Default for Limits {
             return_seconds: 15,
             join_seconds: 15,
             regroup_seconds: 60,
+            alarms_max: 0,
+            dissents_max: 0,
             allow_development: false,
         }
     }
@@ -142,6 +148,8 @@ pub struct Pool {
     pub(crate) gangs: BTreeSet<(Seq, TaskId)>,
     /// Whose swarm a seat is of.
     pub(crate) seats: BTreeMap<LeaseId, TaskId>,
+    /// Whose loan a lease is.
+    pub(crate) loans: BTreeMap<LeaseId, TaskId>,
     /// What is booked for a swarm that waits.
     pub(crate) ahead: Option<Box<GangBooking>>,
     /// When room for one was searched last.
@@ -241,6 +249,7 @@ impl Pool {
             queue: Queue::default(),
             gangs: BTreeSet::new(),
             seats: BTreeMap::new(),
+            loans: BTreeMap::new(),
             ahead: None,
             searched: Searched::default(),
             told: Told::default(),
@@ -360,14 +369,24 @@ impl Pool {
             Event::Leased { allocation } => {
                 return self.absorb_leased(allocation, now).map(|ready| ready.into_iter().collect());
             }
+            Event::Lent { allocation, in_turn } => self.absorb_lent(allocation, *in_turn, record.seq)?,
             Event::Claimed { fragment, enclave, victims, until } => {
                 self.absorb_claimed(*fragment, *enclave, victims, *until)?;
             }
             Event::Unclaimed { fragment, .. } => self.give_up_claim(*fragment),
-            Event::LeaseEnded { lease, why } => self.absorb_lease_ended(*lease, why, record.seq)?,
-            Event::Reported { report, aggregate, keys, charged, metered } => {
-                self.absorb_reported(report, aggregate.as_deref(), keys, (*metered, *charged), (record.seq, now))?;
+            Event::LeaseEnded { lease, why, charged: None } => self.absorb_lease_ended(*lease, why, record.seq)?,
+            Event::LeaseEnded { lease, why, charged: Some(charged) } => {
+                self.absorb_loan_ended(*lease, why, *charged, now)?;
             }
+            Event::Reported { report, aggregate, keys, charged, metered, attached } => {
+                let answers = self.answers_of(report, attached, record.seq)?;
+                self.absorb_reported(report, aggregate.as_deref(), keys, (*metered, *charged), (record.seq, now))?;
+                self.note_conduct(report, attached, now);
+                self.keep_answers(report, answers)?;
+                self.note_owed(report, attached)?;
+            }
+            Event::Proved { task, statement } => self.absorb_proved(*task, statement, record.seq)?,
+            Event::Unproved { task, report, why } => self.absorb_unproved(*task, *report, why)?,
             Event::SwarmSeated { seating } => self.absorb_seated(seating, now)?,
             Event::SwarmJoined { membership } => self.absorb_joined(membership)?,
             Event::SeatsEnded { task, seats, why } => self.absorb_seats_ended(*task, seats, why, now)?,
@@ -398,7 +417,9 @@ impl Pool {
         let tasks = self.tasks.values().flat_map(|t| &t.fragments).flat_map(|f| &f.allocations);
         let rounds = self.tasks.values().filter_map(|t| t.swarm.as_ref()).flat_map(|s| &s.rounds);
         let seatings = rounds.filter_map(|r| r.seating.prev.get(1).copied());
-        let wanted: BTreeSet<Digest> = tasks.filter_map(|a| a.prev.get(1).copied()).chain(seatings).collect();
+        let lent = self.tasks.values().flat_map(Task::loan_managers);
+        let wanted: BTreeSet<Digest> =
+            tasks.filter_map(|a| a.prev.get(1).copied()).chain(seatings).chain(lent).collect();
         let mut seen = BTreeSet::from([appointment.digest()]);
         self.managers.retain(|m| wanted.contains(&m.digest()) && seen.insert(m.digest()));
         for enclave in self.enclaves.values_mut() {
@@ -411,5 +432,6 @@ impl Pool {
             self.move_deadline(lease, |l| l.return_by = Some(return_by));
         }
         self.keep_seats(return_by);
+        self.keep_loans(return_by);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! 1. A verifier's newer passport replaces its older one; the older one is kept a while, since a report may name it ([`Earlier`]).
 //! 2. A proof that is dropped (its verifier took it back, or is revoked) is dropped with those before it: nothing rests on
-//!    it from then on.
+//!    it from then on, but what the enclave answered before, when it was lent (`loan.rs`).
 //! 3. The newest proof is remembered also when no proof counts any more: it says what the enclave was.
 
 use legation_core::{Digest, KeyId, TenantId, UnixTime};

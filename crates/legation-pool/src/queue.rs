@@ -58,6 +58,11 @@ impl Class {
         let numbers: Vec<u8> = lengths.chain(numbers).chain(wishes).flat_map(u64::to_be_bytes).collect();
         Self(Digest::of_parts(&[&numbers, all, own, tenant, near, &data, fragment.module.as_bytes()]))
     }
+
+    /// What asks for the same and for more beside: no fragment is of it.
+    pub(crate) fn beside(self, more: Digest) -> Self {
+        Self(Digest::of_parts(&[b"beside", self.0.as_bytes(), more.as_bytes()]))
+    }
 }
 
 /// Where something may have become possible that was not before.
@@ -117,10 +122,12 @@ impl Chances {
             Event::Reported { report, .. } => Some(&report.lease),
             _ => None,
         };
-        if let Some(lease) = ended.and_then(|lease| pool.leases.get(lease)) {
-            enclaves.insert(lease.enclave);
-            tasks.insert(lease.fragment.task);
-            let tenant = pool.tasks.get(&lease.fragment.task).map(|t| &t.request.tenant);
+        let lease = ended.and_then(|lease| pool.leases.get(lease)).map(|lease| (lease.enclave, lease.fragment.task));
+        let loan = ended.and_then(|lease| pool.loan(*lease)).map(|(task, loan)| (loan.enclave, task));
+        if let Some((enclave, task)) = lease.or(loan) {
+            enclaves.insert(enclave);
+            tasks.insert(task);
+            let tenant = pool.tasks.get(&task).map(|t| &t.request.tenant);
             if tenant.is_some_and(|tenant| pool.accounts.is_limited(tenant)) {
                 // What kept other tasks of the tenant waiting may have been its account, and not a place.
                 *self = Self::Left;

@@ -14,6 +14,7 @@
 //! | .. evidence that others vouch for rather than the hardware | up to 100 by its confidence | `posture` |
 //! | .. a development root | 1000 | `posture` |
 //! | .. age of the proof | up to 50 at its end | `posture` |
+//! | .. doubt after dissents and hints, which fade ([`crate::trust`]) | less than 3000; 1000 after one dissent | `posture` |
 //! | fit: what would be left over and of little use | see [`crate::index::Room`] | `fit` |
 //! | other fragments of the task on the same enclave | 4000 for each | always |
 //! | soft rules of spread that it goes against | 500 for each | always |
@@ -38,6 +39,9 @@ pub(crate) const APART: u32 = 500;
 /// Most that distance can cost, in thousandths.
 const DISTANCE_MAX: u64 = 1_000_000;
 
+/// What an enclave would cost that is doubted altogether, in thousandths, before weights.
+pub(crate) const DOUBT: u32 = 3000;
+
 /// Weights as they multiply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weighed {
@@ -51,6 +55,11 @@ impl Weighed {
         let over = |weight: u16| (u64::from(weight) * 100).checked_div(cost).unwrap_or(u64::from(weight));
         let index = Weighing { cost: cost > 0, posture: over(weights.posture), fit: over(weights.fit) };
         Self { index, proximity: over(weights.proximity) }
+    }
+
+    /// What doubt costs, of these thousandths before weights.
+    pub(crate) fn doubt(&self, cost: u32) -> u32 {
+        u32::try_from(u64::from(cost).saturating_mul(self.index.posture) / 100).unwrap_or(u32::MAX)
     }
 
     /// What a round trip of so many milliseconds costs.
@@ -104,17 +113,18 @@ pub(crate) struct Parts {
     pub(crate) posture: u32,
     pub(crate) fit: u32,
     pub(crate) spread: u32,
+    pub(crate) trust: u32,
 }
 
 impl Parts {
     pub(crate) fn total(&self) -> u64 {
-        [self.distance, self.posture, self.fit, self.spread].into_iter().map(u64::from).sum()
+        [self.distance, self.posture, self.fit, self.spread, self.trust].into_iter().map(u64::from).sum()
     }
 
     /// Such as `distance +8.0 %, posture +5.3 %`; nothing when nothing speaks against it.
     pub(crate) fn words(&self) -> String {
-        let Self { distance, posture, fit, spread } = self;
-        let parts = [("distance", distance), ("posture", posture), ("fit", fit), ("spread", spread)];
+        let Self { distance, posture, fit, spread, trust } = self;
+        let parts = [("distance", distance), ("posture", posture), ("fit", fit), ("spread", spread), ("trust", trust)];
         let said = parts.into_iter().filter(|(_, n)| **n > 0);
         let said: Vec<_> = said.map(|(name, n)| format!("{name} +{}.{} %", n / 10, n % 10)).collect();
         said.join(", ")

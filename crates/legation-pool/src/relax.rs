@@ -137,6 +137,8 @@ impl<'a> WhatIf<'a> {
             spent: task.spent,
             committed: task.committed,
             swarm: None,
+            lending: None,
+            owed: Default::default(),
             uses: task.uses.clone(),
             idempotency: None,
             ungranted: task.ungranted,

@@ -4,7 +4,7 @@
 //! 1. it is about the lease that this enclave holds and was offered: task, fragment, module, enclave, allocation;
 //! 2. it names a passport of the enclave that held at its end, of a verifier that is trusted with the tenant's work, and that
 //!    satisfies the requirements, and grants, ascending by digest,
-//!    that suffice; then the reports behind its inputs, in order;
+//!    that suffice; then the reports behind its inputs, in order; then answers to its calls (`report/answers.rs`);
 //! 3. it read what the request names, within the demand, the limits of its placement, the grants and the dates of lease and
 //!    request;
 //! 4. its aggregate is there exactly when it reduced, and says the same;
@@ -13,7 +13,7 @@
 //! A report that does not hold together costs the enclave the lease.
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, MicroUsd, Rejection, Seq, Signed, UnixTime,
+    Digest, EnclaveId, FragmentId, MicroUsd, Rejection, Revoked, Seq, Signed, UnixTime,
     claims::Rate,
     grant,
     requirement::Candidate,
@@ -23,6 +23,7 @@ use legation_core::{
 
 use crate::{
     apply::Change,
+    attached::Attached,
     brief::Brief,
     enclave::Enclave,
     event::{Effect, Event, LeaseEnd},
@@ -33,6 +34,8 @@ use crate::{
     task::{Done, Phase, SKEW, Task, TaskState, unknown},
     text::{cut, cut_rejection},
 };
+
+mod answers;
 
 /// An execution may last this much longer than it should, in microseconds: its end is noticed at the engine's next tick.
 const GRACE_MICROS: u64 = 1_000_000;
@@ -45,6 +48,7 @@ struct Case<'a> {
     spec: &'a Fragment,
     /// Reports behind the inputs, in order.
     upstream: Vec<Digest>,
+    revoked: &'a Revoked,
     now: UnixTime,
 }
 
@@ -57,29 +61,34 @@ impl Pool {
     pub(crate) fn reported(
         &mut self,
         enclave: EnclaveId,
-        report: Signed<Report>,
-        aggregate: Option<Signed<Aggregate>>,
+        (report, aggregate): (Signed<Report>, Option<Signed<Aggregate>>),
         keys: Vec<WrappedKey>,
+        attached: Attached,
         env: &Env<'_>,
         out: &mut Change,
     ) -> Result<(), Rejection> {
         self.held_by(report.lease, enclave)?;
-        if let Err(why) = self.check_report(enclave, &report, aggregate.as_ref(), &keys, env.now) {
+        if let Err(why) = self.check_report(enclave, &report, aggregate.as_ref(), &keys, &attached, env.now) {
             return self.end_lease(report.lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, out);
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
+        let conspicuous = self.conspicuous(&report, &attached.envelopes);
         // The first good report counts: while another lease of the fragment goes on, one that failed ends nothing but itself.
         if let Outcome::Failed { reason } = &outcome
             && self.is_repeated(FragmentId { task, index: fragment })
         {
             let why = LeaseEnd::FailedCopy { reason: cut(reason) };
             out.effects.push(Effect::TaskChanged { task });
-            return out.record(self, env, Event::LeaseEnded { lease: report.lease, why });
+            self.end_loans_of(report.lease, env, out)?;
+            return out.record(self, env, Event::LeaseEnded { lease: report.lease, why, charged: None });
         }
         self.supersede(FragmentId { task, index: fragment }, report.lease, env, out)?;
+        // Whom it borrowed it needs no more.
+        self.end_loans_of(report.lease, env, out)?;
         let (metered, charged) = self.bill(&report, env.now);
-        let (report, aggregate) = (Box::new(report), aggregate.map(Box::new));
-        out.record(self, env, Event::Reported { report, aggregate, keys, charged, metered: Some(metered) })?;
+        let (report, aggregate, metered) = (Box::new(report), aggregate.map(Box::new), Some(metered));
+        let attached = attached.envelopes;
+        out.record(self, env, Event::Reported { report, aggregate, keys, charged, metered, attached })?;
         if let Outcome::Failed { reason } = outcome {
             let name = self.tasks.get(&task).and_then(|t| t.request.fragment(fragment)).map(|f| cut(&f.name));
             let reason = format!("fragment {fragment} `{}` failed: {}", name.unwrap_or_default(), cut(&reason));
@@ -87,7 +96,7 @@ impl Pool {
         } else if self.tasks.get(&task).is_some_and(|t| t.fragments.iter().all(|f| f.done.is_some())) {
             self.end_task(task, TaskState::Completed, env, out)?;
         }
-        Ok(())
+        conspicuous.into_iter().try_for_each(|enclave| self.heed(enclave, env, out))
     }
 
     fn check_report(
@@ -96,6 +105,7 @@ impl Pool {
         report: &Signed<Report>,
         aggregate: Option<&Signed<Aggregate>>,
         keys: &[WrappedKey],
+        attached: &Attached,
         now: UnixTime,
     ) -> Result<(), Rejection> {
         let lease = self.held_by(report.lease, enclave)?;
@@ -105,12 +115,16 @@ impl Pool {
         if lease.fragment != id || report.enclave.enclave_id() != enclave || report.module != spec.module {
             return Err(bad("task, fragment, module and enclave").expected("those of the lease"));
         }
+        if report.answer.is_some() {
+            return Err(bad("answer").expected("none: a fragment's report answers no call"));
+        }
         if !lease.offered {
             return Err(bad("the lease").expected("one that was offered").got("one that waits for grants"));
         }
         let upstream = spec.upstream().filter_map(|up| task.done(up)).map(|done| done.report.digest()).collect();
-        let case = Case { report, lease, task, spec, upstream, now };
-        case.rests_well(self.known(enclave)?)?;
+        let case = Case { report, lease, task, spec, upstream, revoked: &self.revoked, now };
+        let answers = case.rests_well(self.known(enclave)?)?;
+        self.check_answers(task, report, &answers, attached)?;
         case.stays_within()?;
         case.aggregates(aggregate)?;
         case.leaves(keys)
@@ -146,6 +160,7 @@ impl Pool {
             chip,
             charged,
             metered,
+            answers: None,
         });
         let mut ready = Vec::new();
         if report.outcome == Outcome::Completed {
@@ -177,8 +192,8 @@ impl Pool {
 }
 
 impl Case<'_> {
-    /// Allocation, passport, grants and reports behind it.
-    fn rests_well(&self, enclave: &Enclave) -> Result<(), Rejection> {
+    /// Allocation, passport, grants and reports behind it; gives what comes after them.
+    fn rests_well(&self, enclave: &Enclave) -> Result<Vec<Digest>, Rejection> {
         let Case { report, lease, task, spec, .. } = self;
         if report.prev.first() != Some(&lease.allocation) {
             return Err(bad("allocation the report rests on").expected(lease.allocation));
@@ -210,14 +225,22 @@ impl Case<'_> {
             rest.next();
         }
         let cover = grants.iter().all(|g| g.covers(report.fragment, lease.enclave));
-        if !cover || !grants.is_sorted_by(|a, b| a.digest() < b.digest()) || !rest.eq(&self.upstream) {
+        let rest: Vec<Digest> = rest.copied().collect();
+        let answers = rest.strip_prefix(self.upstream.as_slice());
+        let Some(answers) = answers.filter(|_| cover && grants.is_sorted_by(|a, b| a.digest() < b.digest())) else {
             return Err(bad("grants and reports the report rests on").expected("those that were offered, in order"));
-        }
+        };
         let objects = task.objects(spec).ok_or_else(|| bad("inputs"))?;
-        let used =
-            grant::Use { fragment: report.fragment, enclave: lease.enclave, objects: &objects, at: report.started };
+        let used = grant::Use {
+            fragment: report.fragment,
+            enclave: lease.enclave,
+            objects: &objects,
+            at: report.started,
+            revoked: self.revoked,
+        };
         grant::check_use(&task.request, &grants, &used)?;
-        self.within_grants(&grants, configuration.rate)
+        self.within_grants(&grants, configuration.rate)?;
+        Ok(answers.to_vec())
     }
 
     /// Fuel and cost that every grant allows.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use legation_core::{Digest, EnclaveId, Rejection, Seq, UnixTime, statement::Passport};
+use legation_core::{Digest, EnclaveId, Rejection, Seq, TenantId, UnixTime, statement::Passport};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     event::{Effect, Event, LeaseEnd},
     pool::{Env, Pool},
     text::cut,
+    trust::marks::{Conduct, Marks},
 };
 
 /// Enclaves that are not in the pool and of which something is remembered.
@@ -54,6 +55,20 @@ struct Said {
     /// Its chip and which of the chip's slots it had.
     #[serde(default)]
     place: Option<Digest>,
+    /// What speaks against its machine.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    marks: Marks,
+}
+
+impl Said {
+    /// Whether the operator said any of it.
+    fn is_ordered(&self) -> bool {
+        self.draining || self.hold.is_some()
+    }
+
+    fn is_something(&self) -> bool {
+        self.is_ordered() || !self.marks.is_empty()
+    }
 }
 
 /// What is remembered of enclaves that are not in the pool.
@@ -66,32 +81,66 @@ pub(crate) struct Memory {
 impl Memory {
     /// An enclave leaves the pool for another reason than its operator's word, which is kept.
     pub(crate) fn keep(&mut self, id: EnclaveId, gone: &Enclave, as_of: Seq) {
-        if gone.is_draining() || gone.hold().is_some() {
-            let said =
-                Said { draining: gone.is_draining(), hold: gone.hold().cloned(), as_of, place: Some(gone.slot()) };
-            self.said.insert(id, said);
-            while self.said.len() > REMEMBERED_MAX
-                && let Some(oldest) = self.said.iter().min_by_key(|(id, said)| (said.as_of, **id)).map(|(id, _)| *id)
-            {
-                self.said.remove(&oldest);
-            }
+        let said = Said {
+            draining: gone.is_draining(),
+            hold: gone.hold().cloned(),
+            as_of,
+            place: Some(gone.slot()),
+            marks: gone.marks().cloned().unwrap_or_default(),
+        };
+        self.remember(id, said);
+    }
+
+    /// Something was found against an enclave that is gone, and nobody else has its place.
+    pub(crate) fn note(
+        &mut self,
+        (id, place): (EnclaveId, Digest),
+        (tenant, conduct): (&TenantId, Conduct),
+        (as_of, now): (Seq, UnixTime),
+    ) {
+        let known = self.said.remove(&id);
+        let mut said = known.unwrap_or_else(|| Said {
+            draining: false,
+            hold: None,
+            as_of,
+            place: Some(place),
+            marks: Marks::default(),
+        });
+        said.marks.note(tenant, conduct, now);
+        self.remember(id, said);
+    }
+
+    /// What the operator said is remembered before what was found.
+    fn remember(&mut self, id: EnclaveId, said: Said) {
+        if !said.is_something() {
+            return;
+        }
+        self.said.insert(id, said);
+        let least = |(id, said): (&EnclaveId, &Said)| (said.is_ordered(), said.as_of, *id);
+        while self.said.len() > REMEMBERED_MAX
+            && let Some((_, _, oldest)) = self.said.iter().map(least).min()
+        {
+            self.said.remove(&oldest);
         }
     }
 
-    /// What was said of an enclave that comes back holds again; of another boot of its machine, that it was cordoned.
+    /// What was said of an enclave that comes back holds again; of another boot of its machine, that it was cordoned, and what was
+    /// found.
     pub(crate) fn recall(&mut self, id: EnclaveId, enclave: &mut Enclave) {
         if let Some(said) = self.said.remove(&id) {
             if said.draining {
                 enclave.drain();
             }
             enclave.set_hold(enclave.hold().cloned().or(said.hold));
+            enclave.join_marks(said.marks);
         }
         let place = Some(enclave.slot());
-        for said in self.said.values_mut().filter(|said| said.place == place && said.hold.is_some()) {
+        for said in self.said.values_mut().filter(|said| said.place == place) {
             let hold = said.hold.take();
             enclave.set_hold(enclave.hold().cloned().or(hold));
+            enclave.join_marks(std::mem::take(&mut said.marks));
         }
-        self.said.retain(|_, said| said.draining || said.hold.is_some());
+        self.said.retain(|_, said| said.is_something());
     }
 
     /// Whether an enclave that is not in the pool is cordoned.
@@ -103,8 +152,9 @@ impl Memory {
         self.retired.remove(&id);
         if let Some(said) = self.said.get_mut(&id) {
             said.hold = None;
+            said.marks = Marks::default();
         }
-        self.said.retain(|_, said| said.draining || said.hold.is_some());
+        self.said.retain(|_, said| said.is_something());
     }
 
     /// Whether an enclave, or whatever has its place, was decommissioned.
@@ -199,6 +249,7 @@ impl Pool {
         self.memory.lift(id);
         if let Some(enclave) = self.enclaves.get_mut(&id) {
             enclave.set_hold(None);
+            enclave.forgive();
         }
         self.reindex_room(id);
     }

@@ -31,6 +31,10 @@ impl Pool {
         let revocation = Revocation { what, epoch, at: env.now, why };
         self.check_revocable(&revocation)?;
         let (refusal, verifier) = (revocation.refusal(), matches!(revocation.what, Revocable::Verifier(_)));
+        let grant = match &revocation.what {
+            Revocable::Grant(grant) => Some(*grant),
+            _ => None,
+        };
         out.record(self, env, Event::Revoked { revocation })?;
         out.effects.push(Effect::Revocations);
         for enclave in self.fallen(epoch) {
@@ -39,6 +43,9 @@ impl Pool {
             if !self.known(enclave)?.is_away() {
                 out.record(self, env, Event::Left { enclave, why: "revoked".into() })?;
             }
+        }
+        if let Some(grant) = grant {
+            self.end_ungranted(grant, &refusal, env, out)?;
         }
         if verifier {
             // Enclaves that have lost a proof and have another: what only the lost one was good for ends.

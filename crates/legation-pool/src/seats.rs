@@ -164,6 +164,9 @@ impl Pool {
             if let Some((_, _, demand)) = self.seat_holds(*lease).filter(|(_, seat, _)| at <= seat.until) {
                 taken.add(&demand, 1);
             }
+            if let Some((_, loan)) = self.loan(*lease).filter(|(_, loan)| at <= loan.until()) {
+                taken.add(&loan.demand(), 1);
+            }
             let Some(held) = self.leases.get(lease).filter(|held| at <= held.until) else { continue };
             if !beside.reservations || !self.is_seated(held) {
                 taken.add(&held.demand, 1);
@@ -304,6 +307,7 @@ impl Pool {
             inputs: Vec::new(),
             demand: terms.demand,
             require: legation_core::Requirement::any(),
+            delegates: None,
         };
         let request = Request {
             client: key,
@@ -355,9 +359,11 @@ fn sit(pool: &Pool, task: &mut Task, index: FragmentIndex, id: EnclaveId) {
 impl<'a> Wanted<'a> {
     /// Whether an enclave is within what reservations leave, or in a seat of the one that the request names.
     pub(crate) fn seated(&self, id: EnclaveId) -> Result<(), Refusal<'a>> {
-        let Some(named) = self.prefer().reservation else {
+        // Loans have no seats: neither of a reservation nor of the task's own swarm.
+        let loan = self.loan_lasts().is_some();
+        let Some(named) = self.prefer().reservation.filter(|_| !loan) else {
             let Some(enclave) = self.pool.enclaves.get(&id) else { return Ok(()) };
-            let booked = self.pool.booking_against(self.task).is_some();
+            let booked = loan || self.pool.booking_against(self.task).is_some();
             let over = (self.now, self.ends());
             let from = self.pool.reserved_from((id, enclave), &self.fragment.demand, over, booked);
             return from.map_or(Ok(()), |from| Err(Refusal::Reserved(from)));
@@ -378,6 +384,9 @@ impl<'a> Wanted<'a> {
     /// The last second of a lease that begins now.
     pub(crate) fn ends(&self) -> UnixTime {
         let demand = &self.fragment.demand;
+        if let Some(lasts) = self.loan_lasts() {
+            return self.now.plus(lasts.seconds_up());
+        }
         self.now.plus(if self.is_seat() { self.pool.seat_seconds(demand) } else { self.pool.lease_seconds(demand) })
     }
 }

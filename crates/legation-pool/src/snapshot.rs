@@ -35,7 +35,7 @@ use crate::{
     retire::Memory,
     sharing::Sharing,
     swarm::GangBooking,
-    task::{Phase, Task, TaskState},
+    task::{Done, Phase, Task, TaskState},
 };
 
 pub(crate) mod shared;
@@ -44,8 +44,8 @@ use shared::Same;
 
 /// Version of the snapshots this program writes and reads. A change of what is in one makes a new one; old snapshots are then
 /// passed over. Since version 2 proofs are in brief. Since version 3 what few enclaves have is written of those alone,
-/// and room may be booked for a swarm.
-pub const SNAPSHOT_VERSION: u32 = 3;
+/// and room may be booked for a swarm. Since version 4 enclaves may be lent.
+pub const SNAPSHOT_VERSION: u32 = 4;
 
 /// Why a snapshot cannot be written or used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +158,7 @@ impl Pool {
             queue,
             gangs: _,
             seats: _,
+            loans: _,
             ahead,
             searched: _,
             told: _,
@@ -269,11 +270,15 @@ impl Pool {
             enclave.proofs.kept().for_each(|proof| self.shown.note(*id, proof));
         }
         let done = self.tasks.values_mut().flat_map(|task| &mut task.fragments).filter_map(|f| f.done.as_mut());
-        done.for_each(|done| self.kinds.adopt(&mut done.proof));
+        done.flat_map(Done::proofs_mut).for_each(|proof| self.kinds.adopt(proof));
+        let lending = self.tasks.values_mut().filter_map(|task| task.lending.as_deref_mut());
+        let loans = lending.flat_map(|lending| lending.live.values_mut().chain(lending.kept.values_mut()));
+        loans.flat_map(|loan| loan.proofs.values_mut()).for_each(|proof| self.kinds.adopt(proof));
         let swarms = self.tasks.values_mut().filter_map(|task| task.swarm.as_mut());
         swarms.flat_map(|swarm| swarm.proofs.values_mut()).for_each(|proof| self.kinds.adopt(proof));
         self.reindex_all();
         self.index_swarms();
+        self.index_loans();
         let all: Vec<_> = self.enclaves.keys().copied().collect();
         all.into_iter().for_each(|id| self.look_at(id));
         for (id, task) in &self.tasks {

@@ -223,7 +223,7 @@ impl Pool {
         self.tasks.get_mut(self.seats.get(&lease)?)?.swarm.as_mut()?.seats.get_mut(&lease)
     }
 
-    /// Leases of fragments that an enclave has, those within seats among them: what an agent knows as its work.
+    /// Leases of fragments that an enclave has, those within seats among them, and loans of it: what an agent knows as its work.
     pub(crate) fn work_at(&self, enclave: EnclaveId) -> BTreeSet<LeaseId> {
         let held = self.enclaves.get(&enclave).into_iter().flat_map(|e| e.leases().iter().copied());
         held.filter_map(|lease| self.seat(lease).map_or(Some(lease), |seat| seat.work)).collect()
@@ -555,9 +555,11 @@ impl Pool {
         Ok(())
     }
 
-    /// What a lease or a seat sets aside.
+    /// What a lease, a seat or a loan sets aside.
     pub(crate) fn set_aside(&self, id: LeaseId) -> Option<Demand> {
-        self.leases.get(&id).map(|l| l.demand).or_else(|| self.seat_holds(id).map(|(_, _, demand)| demand))
+        let seat = || self.seat_holds(id).map(|(_, _, demand)| demand);
+        let loan = || self.loan(id).map(|(_, loan)| loan.demand());
+        self.leases.get(&id).map(|l| l.demand).or_else(seat).or_else(loan)
     }
 
     /// The demand that is held by a seat.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use legation_core::{
-    EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, ObjectId, ProviderId, Region, Rejection, Seq, Signed,
-    TaskId, UnixTime,
+    Digest, EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, ObjectId, ProviderId, Region, Rejection, Seq,
+    Signed, TaskId, UnixTime,
     statement::{Aggregate, Allocation, Grant, Report, Request},
     task::{Fragment, Input, WrappedKey},
 };
@@ -15,11 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Change,
+    attached::Carried,
     brief::Brief,
     chip::Chip,
     event::{Effect, Event, IdempotencyKey, LeaseEnd},
     grant::{check_new, check_total},
+    loan::Lending,
     meter::Metered,
+    offer::Recorded,
+    owed::Owed,
     pool::{Env, Pool},
     queue::flow_of,
     swarm::Swarm,
@@ -102,6 +106,33 @@ pub struct Done {
     pub charged: MicroUsd,
     /// What it used.
     pub metered: Metered,
+    /// The answers that it rests on, if its enclave handed calls on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Box<Answers>>,
+}
+
+/// What a report rests on of calls to enclaves that were lent: where the journal has it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    /// Answers, calls and grants by enclaves; then the allocations of the loans.
+    pub records: Vec<Recorded>,
+    /// Appointments of the managers that lent.
+    pub(crate) managers: Vec<Digest>,
+    /// The proofs of the enclaves that answered.
+    pub(crate) proofs: Vec<Brief>,
+    /// How much came with the report.
+    pub(crate) carried: Carried,
+}
+
+impl Done {
+    /// Its own proof, and those behind the answers that it rests on.
+    pub(crate) fn proofs(&self) -> impl Iterator<Item = &Brief> {
+        std::iter::once(&self.proof).chain(self.answers.iter().flat_map(|answers| &answers.proofs))
+    }
+
+    pub(crate) fn proofs_mut(&mut self) -> impl Iterator<Item = &mut Brief> {
+        std::iter::once(&mut self.proof).chain(self.answers.iter_mut().flat_map(|answers| &mut answers.proofs))
+    }
 }
 
 /// One fragment of a task.
@@ -140,6 +171,12 @@ pub struct Task {
     pub committed: MicroUsd,
     /// The enclaves that work on it at once, if it asks for a swarm.
     pub swarm: Option<Box<Swarm>>,
+    /// The enclaves that are or were lent to those that work on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lending: Option<Box<Lending>>,
+    /// The answers that are to be proven, by report.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub owed: BTreeMap<Digest, Owed>,
     /// How many fragments each enclave has or had last.
     pub(crate) uses: Uses,
     pub(crate) idempotency: Option<IdempotencyKey>,
@@ -210,6 +247,8 @@ impl Task {
             spent: MicroUsd::ZERO,
             committed: MicroUsd::ZERO,
             swarm: request.swarm.as_ref().map(|_| Box::new(Swarm::new(seq))),
+            lending: None,
+            owed: BTreeMap::new(),
             uses: Uses::default(),
             idempotency: idempotency.cloned(),
             ungranted: Ungranted::default(),
@@ -443,7 +482,8 @@ impl Pool {
         let held: Vec<_> = leases.collect();
         for lease in held {
             let Some(enclave) = self.leases.get(&lease).map(|l| l.enclave) else { continue };
-            out.record(self, env, Event::LeaseEnded { lease, why: LeaseEnd::TaskEnded })?;
+            self.end_loans_of(lease, env, out)?;
+            out.record(self, env, Event::LeaseEnded { lease, why: LeaseEnd::TaskEnded, charged: None })?;
             out.effects.push(Effect::Cancel { enclave, lease });
         }
         self.dissolve(task, env, out)?;

@@ -20,12 +20,15 @@ use crate::{
     archive::Archive,
     brief::{Brief, Proof},
     enclave::{Cordon, Enclave, Presence, Withdrawal},
+    loan::LoanView,
     meter::Metered,
+    owed::OwedView,
     pool::Pool,
     preempt::{Claim, Preemption},
     retire::Hold,
     swarm::SwarmView,
     task::{Attempt, FragmentState, Phase, Task, TaskState, unknown},
+    trust::TrustView,
     wait::Waiting,
 };
 
@@ -80,6 +83,9 @@ pub struct EnclaveView {
     /// Why nothing new is placed on it, as its operator says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// What speaks against it, by what it did; nothing where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustView>,
     /// How urgent the work is that it is kept for, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Priority>,
@@ -199,6 +205,12 @@ pub struct TaskView {
     /// The enclaves that work on it at once, if it asks for a swarm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swarm: Option<SwarmView>,
+    /// The enclaves that are or were lent to those that work on it: the last that ended, then those that live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loans: Vec<LoanView>,
+    /// The proofs of executions that it is owed, by report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<OwedView>,
 }
 
 /// A fragment as people see it.
@@ -325,6 +337,7 @@ impl EnclaveView {
             cordon: enclave.cordon().cloned(),
             withdrawal: enclave.withdrawal().cloned(),
             hold: enclave.hold().cloned(),
+            trust: enclave.trust(now),
             kept: claimant.map(|task| task.request.prefer.priority),
             claimed: enclave.claimed(),
             enclave: id,
@@ -452,6 +465,8 @@ impl TaskView {
             metered: task.metered(),
             fragments: fragments.collect(),
             swarm: SwarmView::of(pool, task),
+            loans: LoanView::all(task),
+            proofs: OwedView::all(task),
         }
     }
 }
@@ -510,11 +525,6 @@ impl Pool {
             fragment.waiting = waits.get(&fragment.fragment).copied();
         }
         Ok(view)
-    }
-
-    /// All tasks, by name, without waits.
-    pub fn task_views(&self) -> impl Iterator<Item = TaskView> + '_ {
-        self.tasks.iter().map(|(id, task)| TaskView::of(self, *id, task))
     }
 
     /// What the clients of a task must grant now.

@@ -361,6 +361,10 @@ impl Pool {
             let until = seat.until.max(now);
             return Some((until, until));
         }
+        if let Some((_, loan)) = self.loan(id) {
+            let until = loan.until().max(now);
+            return Some((until, until));
+        }
         let lease = self.leases.get(&id)?;
         let task = self.tasks.get(&lease.fragment.task)?;
         let module = task.request.fragment(lease.fragment.index)?.module;

@@ -32,6 +32,10 @@ use crate::{
     task::{Attempt, Task},
 };
 
+mod asking;
+
+pub(crate) use asking::Asking;
+
 /// Source of the requirement that every enclave satisfies.
 const ANY: &str = "any";
 
@@ -144,6 +148,8 @@ pub(crate) struct Wanted<'a> {
     account: Rc<Headroom>,
     /// Of a seat: enclaves that are passed over.
     seat: Option<&'a BTreeSet<EnclaveId>>,
+    /// Of a loan: what it asks beside.
+    asking: Option<&'a Asking>,
     last: Option<(Rate, MicroUsd, MicroUsd)>,
     unmet: BTreeMap<Digest, Option<Rc<Rejection>>>,
 }
@@ -197,6 +203,7 @@ impl<'a> Wanted<'a> {
             left: task.request.budget.saturating_sub(task.spent.saturating_add(task.committed)),
             account: Rc::new(account),
             seat: None,
+            asking: None,
             last: None,
             unmet: BTreeMap::new(),
         }
@@ -205,6 +212,11 @@ impl<'a> Wanted<'a> {
     /// Whether it is a seat of a swarm, and no fragment.
     pub(crate) fn is_seat(&self) -> bool {
         self.seat.is_some()
+    }
+
+    /// How long a loan lasts, if it is one.
+    pub(crate) fn loan_lasts(&self) -> Option<legation_core::Millis> {
+        self.asking.map(|asking| asking.lasts)
     }
 
     /// Counts what is being cleared for others of the tenant, and of the task, as if it were leased to them already.
@@ -251,7 +263,7 @@ impl<'a> Wanted<'a> {
         }
         let demand = &self.fragment.demand;
         let price_hour = rate.per_hour(demand.cpu, demand.memory);
-        let cost = cost_max(price_hour, demand);
+        let cost = self.asking.map_or_else(|| cost_max(price_hour, demand), |asking| asking.cost(price_hour));
         self.last = Some((rate, price_hour, cost));
         (price_hour, cost)
     }
@@ -259,6 +271,9 @@ impl<'a> Wanted<'a> {
     /// Whether a kind of enclave satisfies requirements and policies: the same answer for whoever asks for the same.
     pub(crate) fn admits(&self, kind: &Kind, price_hour: MicroUsd) -> Result<(), Rejection> {
         let request = &self.task.request;
+        if let Some(asking) = self.asking {
+            return asking.permits(self.pool, self.task, kind, price_hour, self.now).map(|_| ());
+        }
         let requirements = [&request.require, &self.fragment.require];
         if self.pool.is_unruled(request) && requirements.iter().all(|r| r.source() == ANY) {
             return Ok(());
@@ -279,6 +294,9 @@ impl<'a> Wanted<'a> {
         if !self.account.has_room(cost) {
             return Err(Refusal::Account(self.account.clone(), cost));
         }
+        if let Some(asking) = self.asking {
+            return asking.kind_apart(passport);
+        }
         let region = rank::region(passport);
         self.spread(|axis, other| match axis {
             Axis::Provider => Some(other.provider == passport.configuration.provider),
@@ -293,6 +311,9 @@ impl<'a> Wanted<'a> {
         self.seated(id)?;
         if let Some(barred) = self.seat {
             return self.seat_within(id, barred);
+        }
+        if let Some(asking) = self.asking {
+            return asking.apart(self.pool, id);
         }
         self.apart(id)
     }
@@ -351,7 +372,8 @@ impl<'a> Wanted<'a> {
     pub(crate) fn is_plain(&self) -> bool {
         let reserved = self.prefer().reservation.is_some() || !self.pool.seats_at.is_empty();
         let booked = self.pool.booking_against(self.task).is_some_and(|booking| booking.at <= self.ends());
-        self.seat.is_none() && self.task.uses.0.is_empty() && self.others.is_empty() && !reserved && !booked
+        let alone = self.seat.is_none() && self.asking.is_none();
+        alone && self.task.uses.0.is_empty() && self.others.is_empty() && !reserved && !booked
     }
 
     /// Goes through the rules of spread that `shares` can answer.
@@ -461,8 +483,13 @@ impl<'a> Wanted<'a> {
         // As the search sums it: age and fit are divided together.
         let own = (age * index.posture + misfit * index.fit) / 100;
         let fit = misfit * index.fit / 100;
-        let parts =
-            Parts { distance, posture: short(posture + own.saturating_sub(fit)), fit: short(fit.min(own)), spread };
+        let parts = Parts {
+            distance,
+            posture: short(posture + own.saturating_sub(fit)),
+            fit: short(fit.min(own)),
+            spread,
+            trust: self.doubt(enclave),
+        };
         let terms = Terms {
             region: RegionId(0),
             core_hour: rate.core_hour.0,
@@ -476,6 +503,16 @@ impl<'a> Wanted<'a> {
             effective: effective(&terms, &self.need, index.cost, parts.total()),
             parts,
         }
+    }
+
+    /// What doubt in an enclave costs, in thousandths of the price, weighed.
+    fn doubt(&self, enclave: &Enclave) -> u32 {
+        self.weighed.doubt(enclave.doubt(self.now, rank::DOUBT))
+    }
+
+    /// The same by its name.
+    pub(crate) fn doubt_of(&self, id: EnclaveId) -> u32 {
+        self.pool.enclaves.get(&id).map_or(0, |enclave| self.doubt(enclave))
     }
 
     /// A refusal in words.

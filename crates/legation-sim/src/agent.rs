@@ -6,6 +6,8 @@
 //! Some agents lie ([`Agent::lies`]): with their own keys, which is all they have. An agent that lies still keeps its books, so that it
 //! has something to lie about.
 
+mod loans;
+
 use std::{collections::BTreeMap, rc::Rc};
 
 use legation_agent::{
@@ -17,7 +19,7 @@ use legation_core::{
     EnclaveId, LeaseId, PublicKey, Rejection, Revoked, Seq, Signed, Signer, Term, UnixTime,
     claims::Capacity,
     dsse,
-    statement::{Appointment, Passport},
+    statement::{Allocation, Appointment, Passport},
 };
 use legation_net::message::{Enlist, Offer, Reported, ToAgent, ToManager};
 
@@ -69,6 +71,10 @@ pub(crate) struct Agent {
     pub(crate) lies: bool,
     books: Books,
     runs: BTreeMap<LeaseId, Run>,
+    /// Loans of this enclave to others.
+    lent: BTreeMap<LeaseId, Signed<Allocation>>,
+    /// Enclaves that it asked for so far.
+    asked: u64,
     passport: Option<(Signed<Passport>, Signed<Appointment>)>,
     revoked: Rc<Revoked>,
     link: Option<Link>,
@@ -97,6 +103,8 @@ impl Agent {
             books: Books::new(machine.configuration.capacity),
             machine,
             runs: BTreeMap::new(),
+            lent: BTreeMap::new(),
+            asked: 0,
             passport: None,
             revoked: Rc::default(),
             link: None,
@@ -143,6 +151,7 @@ impl Agent {
         self.boot = Key::new(&format!("agent {}, boot {}", self.index, self.boots), ether.plan.real);
         self.books = Books::new(self.machine.configuration.capacity);
         self.runs.clear();
+        self.lent.clear();
         self.passport = None;
         self.link = None;
         self.reports.clear();
@@ -174,6 +183,8 @@ impl Agent {
             }
             Timer::Renew { connection } if self.is_link(connection) && self.due <= ether.now => self.attest(ether),
             Timer::Finish { lease } => self.finish(ether, LeaseId(lease)),
+            Timer::Borrow { lease } => self.borrow(ether, LeaseId(lease)),
+            Timer::GiveBack { lease } => self.give_back(ether, LeaseId(lease)),
             Timer::Lie => self.lie(ether),
             _ => {}
         }
@@ -340,18 +351,29 @@ impl Agent {
                     ether.fault(Fault::LieDeaf);
                     return;
                 }
-                self.books.end(*lease);
-                self.runs.remove(lease);
+                self.end(*lease);
+            }
+            ToAgent::Lend(lending) => self.lend(ether, lending),
+            ToAgent::Lent { loan, .. } => self.is_lent(ether, loan),
+            ToAgent::LoanRefused { why, .. } => ether.tally.reach(&format!("agent: is lent nobody by {}", why.check)),
+            ToAgent::LoanEnded { loan, .. } => {
+                ether.reach("agent: hears that a loan ended");
+                self.end(*loan);
             }
             ToAgent::Acknowledged { lease } => {
-                self.books.end(*lease);
-                self.runs.remove(lease);
+                self.end(*lease);
                 let verdict = ether.oracle.acknowledged(Acknowledged::Report(self.enclave(), *lease));
                 ether.judge(verdict);
             }
             ToAgent::Reattest { .. } => self.attest(ether),
             _ => {}
         }
+    }
+
+    fn end(&mut self, lease: LeaseId) {
+        self.books.end(lease);
+        self.runs.remove(&lease);
+        self.lent.remove(&lease);
     }
 
     /// Judges the members of a round as the product does, and joins them; now and then it is too slow to.
@@ -422,9 +444,12 @@ impl Agent {
                     ether.fault(Fault::Stuck);
                     span = Span::seconds(600);
                 }
+                let hands_on = work.under.is_some();
                 self.runs.insert(lease, Run { work: Box::new(work), started });
-                let runs = self.runs.values().map(|r| r.work.plan.fragment.demand);
-                let verdict = ether.oracle.obeys(self.boot.enclave(), offer.term, &offer.allocation, runs);
+                let verdict = ether.oracle.obeys(self.boot.enclave(), offer.term, &offer.allocation, self.busy());
+                if hands_on {
+                    self.borrow_soon(ether, lease);
+                }
                 ether.judge(verdict);
                 ether.tell(self.node(), || format!("runs {lease}, offered in term {}", offer.term.0));
                 ether.ring(self.node(), self.life, span, Timer::Finish { lease: lease.0 });
@@ -492,7 +517,8 @@ impl Agent {
         if self.link.as_ref().is_none_or(|l| !l.present) {
             return;
         }
-        match ether.random.range(0, 6) {
+        match ether.random.range(0, 7) {
+            6 => self.lie_of_loans(ether),
             0 => {
                 let Some(report) = ether.random.pick(&self.reports).cloned() else { return };
                 ether.fault(Fault::LieLate);

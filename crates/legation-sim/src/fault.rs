@@ -98,6 +98,10 @@ faults! {
     LieObeyed = "lie.false-obeyed",
     /// Evidence that claims the chip of another machine.
     LieChip = "lie.stolen-chip",
+    /// An agent borrowed for a promise of another, or gave back what was lent to another.
+    LieLoan = "lie.loan",
+    /// An agent did not say that it needs an enclave no more.
+    Forgetful = "agent.forgetful",
     /// Refusals of what was offered to others.
     LieRefuse = "lie.foreign-refusal",
     /// Work that goes on after it was cancelled.

@@ -23,7 +23,9 @@ use legation_manager::{
     leadership::{Began, Claimant, Fate, Leadership, Timing, Turn},
 };
 use legation_policy::Scope;
-use legation_pool::{Applied, Command, DEFECT, Effect, EnlistParts, Need, OfferParts, Pool, Record, TaskState};
+use legation_pool::{
+    Applied, Command, DEFECT, Effect, EnlistParts, LoanParts, Need, OfferParts, Pool, Record, TaskState,
+};
 
 use crate::{
     clock::{Clock, Instant, Span},
@@ -105,6 +107,9 @@ enum Outcome {
     View { to: Node, number: u64, view: Result<(TaskState, Vec<Need>), Rejection> },
     Offer(EnclaveId, Box<OfferParts>),
     Enlist(EnclaveId, Box<EnlistParts>),
+    Lend(EnclaveId, Box<LoanParts>),
+    Lent(EnclaveId, Option<u64>, Box<LoanParts>),
+    LoanEnded(EnclaveId, LeaseId, String),
     Cancel(EnclaveId, LeaseId),
     Reattest(EnclaveId, String),
     Close(EnclaveId, Rejection),
@@ -546,6 +551,15 @@ impl Manager {
                     Ok(parts) => Outcome::Enlist(enclave, Box::new(parts)),
                     Err(_) => continue,
                 },
+                Effect::Lend { enclave, loan } => match pool.loan_parts(loan, enclave) {
+                    Ok(parts) => Outcome::Lend(enclave, Box::new(parts)),
+                    Err(_) => continue,
+                },
+                Effect::Lent { enclave, loan, ask } => match pool.loan_parts(loan, enclave) {
+                    Ok(parts) => Outcome::Lent(enclave, ask, Box::new(parts)),
+                    Err(_) => continue,
+                },
+                Effect::LoanEnded { enclave, loan, why } => Outcome::LoanEnded(enclave, loan, why),
                 Effect::Cancel { enclave, lease } => Outcome::Cancel(enclave, lease),
                 Effect::Reattest { enclave, why } => Outcome::Reattest(enclave, why),
                 Effect::Close { enclave, why } => Outcome::Close(enclave, why),

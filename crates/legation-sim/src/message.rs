@@ -132,6 +132,10 @@ pub(crate) enum Timer {
     Renew { connection: Connection },
     /// An agent: a run ends.
     Finish { lease: u64 },
+    /// An agent: asks for an enclave.
+    Borrow { lease: u64 },
+    /// An agent: gives an enclave back.
+    GiveBack { lease: u64 },
     /// An agent: lies.
     Lie,
     /// A client: looks after one of its jobs.

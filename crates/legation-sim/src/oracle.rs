@@ -12,17 +12,20 @@
 //! 7. an agent obeys no offer of an older term than it obeyed, none that is not in the journal, and none beyond its capacity;
 //! 8. a swarm is seated whole or not at all, and within its machines; its fragments are leased to members of rounds that all members
 //!    joined, one at a time each, and one fragment to two of them at most; its seats are given back before its task ends;
+//!    An enclave is lent to another that works then, for no longer, and within its machine; loans are given back before what they are
+//!    for ends, and cost no more than they may;
 //! 9. a pool that only absorbs the records passes its own audit, and is equal to the leader's;
-//! 9. nothing is pushed aside unless accounts consent and what pushes is more urgent, and nobody else gets a place that is being
-//!    cleared;
-//! 10. nobody gets room that is reserved for another, or booked for a swarm, while its lease may last; nothing new goes to whom the
+//! 10. nothing is pushed aside unless accounts consent and what pushes is more urgent, and nobody else gets a place that is being
+//!     cleared;
+//! 11. nobody gets room that is reserved for another, or booked for a swarm, while its lease may last; nothing new goes to whom the
 //!     operator cordoned; room is booked for one swarm at once, which waits.
 //!
 //! At the end
-//! 11. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
-//!    seeds with real signatures by way of JSON, and with every signature checked);
-//! 12. when faults stop, every task ends within a bound, unless no enclave can take it.
+//! 12. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
+//!     seeds with real signatures by way of JSON, and with every signature checked);
+//! 13. when faults stop, every task ends within a bound, unless no enclave can take it.
 
+mod loans;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +65,8 @@ struct Held {
     live: bool,
     /// The seat of a swarm that it is within.
     within: Option<LeaseId>,
+    /// Of a loan: the lease that it is for.
+    of: Option<LeaseId>,
 }
 
 /// What it knows of a task.
@@ -242,7 +247,9 @@ impl Oracle {
                 let ended = self.booked.take_if(|booked| booked.task == *task);
                 unless(ended.is_some(), || "ends a booking that is none".to_owned())?;
             }
-            Event::LeaseEnded { lease, why } => {
+            Event::Lent { allocation, .. } => self.lent(allocation, record)?,
+            Event::LeaseEnded { lease, charged: Some(charged), .. } => self.returned(*lease, *charged)?,
+            Event::LeaseEnded { lease, why, charged: None } => {
                 let held = self.release(*lease)?;
                 // A swarm takes again who was lost.
                 let swarm = self.tasks.get(&held.0.task).is_some_and(|task| task.request.swarm.is_some());
@@ -253,7 +260,13 @@ impl Oracle {
                     unless(record.at.0 > 0, || "without a time".to_owned())?;
                 }
             }
-            Event::Reported { report, charged, .. } => self.reported(report, *charged)?,
+            Event::Reported { report, charged, attached, .. } => {
+                unless(attached.is_empty(), || "takes answers, and nobody calls here".to_owned())?;
+                self.reported(report, *charged)?;
+            }
+            Event::Proved { .. } | Event::Unproved { .. } => {
+                return Err("speaks of a proof that nobody owes".to_owned());
+            }
             Event::TaskEnded { task, .. } => {
                 let known = self.tasks.get_mut(task).ok_or("ends an unknown task")?;
                 unless(known.live, || "ends a task twice".to_owned())?;
@@ -347,6 +360,7 @@ impl Oracle {
             allocation: allocation.digest(),
             live: true,
             within,
+            of: None,
         };
         unless(within.is_some() || self.leaves_room(enclave, &held, allocation.from, truth.capacity), || {
             format!("leases room of {short} that is reserved")
@@ -403,6 +417,9 @@ impl Oracle {
         let held = self.leases.get_mut(&lease).ok_or_else(|| format!("ends {lease}, which never was"))?;
         unless(held.live, || format!("ends {lease} twice"))?;
         held.live = false;
+        let lent = self.leases.values().any(|other| other.live && other.of == Some(lease));
+        unless(!lent, || format!("ends {lease} before what is lent under it"))?;
+        let held = self.leases.get(&lease).ok_or_else(|| format!("ends {lease}, which never was"))?;
         self.holders.remove(&(held.fragment, lease));
         let known = self.tasks.get_mut(&held.fragment.task).ok_or("a lease of an unknown task")?;
         known.committed = known.committed.saturating_sub(held.cost_max);
@@ -414,7 +431,8 @@ impl Oracle {
 
     fn reported(&mut self, report: &Signed<Report>, charged: MicroUsd) -> Result<(), String> {
         let (fragment, holder) = self.release(report.lease)?;
-        let same = fragment == FragmentId { task: report.task, index: report.fragment };
+        let loan = self.leases.get(&report.lease).is_some_and(|held| held.of.is_some());
+        let same = !loan && fragment == FragmentId { task: report.task, index: report.fragment };
         unless(same, || format!("a report of {} for {fragment}", report.lease))?;
         unless(report.enclave.enclave_id() == holder, || {
             format!(

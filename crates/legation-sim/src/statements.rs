@@ -10,11 +10,11 @@ use legation_core::{
     dsse::sign,
     prefer::{Preferences, Priority},
     statement::{
-        Aggregate, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report, Request, Tier,
-        Usage,
+        Aggregate, Appointment, Assurance, Delegable, Ear, Grant, GrantSubject, Office, Outcome, Passport, Report,
+        Request, Tier, Usage,
     },
     swarm::{SeatDemand, SwarmTerms},
-    task::{Demand, Fragment, Input, OutputRef, SealedRef, WrappedKey},
+    task::{Delegation, Demand, Fragment, Input, OutputRef, SealedRef, WrappedKey},
 };
 use legation_net::message::Reported;
 use legation_pool::{Needs, ReservationTerms};
@@ -77,6 +77,8 @@ impl Machine {
             rate,
             slot: 0,
             operators: Vec::new(),
+            advertise: random.chance(800).then(|| format!("10.0.0.{index}:7444")),
+            prover: None,
         };
         Self { chip: format!("chip {index}"), configuration, production }
     }
@@ -124,7 +126,7 @@ impl Machine {
             sealing: boot.sealing().clone(),
             ear: Ear {
                 status: Tier::Warning,
-                vector: BTreeMap::new(),
+                vector: BTreeMap::from([("configuration".to_owned(), 36)]),
                 policy: "simulated".into(),
                 policy_digest: digest("policy"),
                 tcb: Tcb::unknown("1"),
@@ -166,6 +168,8 @@ pub(crate) struct Wish {
     pub(crate) life: u64,
     pub(crate) cpu: Millicores,
     pub(crate) priority: u8,
+    /// Whether what reads something may hand parts of its work on.
+    pub(crate) hands_on: bool,
 }
 
 impl Wish {
@@ -185,6 +189,7 @@ impl Wish {
             life: 3600,
             cpu: Millicores(*random.pick(&[100, 200, 400]).unwrap_or(&100)),
             priority: *random.pick(&[4, 4, 4, 2, 1]).unwrap_or(&4),
+            hands_on: random.chance(600),
         }
     }
 }
@@ -202,7 +207,15 @@ fn sealed(name: &str) -> Input {
 
 /// A client's request.
 pub(crate) fn request(client: &Key, name: &str, wish: &Wish, now: UnixTime) -> Request {
-    let fragment = |name: String, inputs| Fragment {
+    let hands_on = wish.hands_on && !matches!(wish.shape, Shape::Swarm(_));
+    let fragment = |name: String, inputs: Vec<Input>| Fragment {
+        delegates: (hands_on && !inputs.is_empty()).then(|| Delegation {
+            modules: vec![digest("part")],
+            depth: 2,
+            fuel: Demand::default().fuel,
+            budget: wish.budget,
+            assurance: Assurance::Attested,
+        }),
         name,
         owner: None,
         module: digest("module"),
@@ -294,6 +307,7 @@ pub(crate) fn policy_grant(request: &Signed<Request>, issuer: &Key) -> Option<Si
         depth: 0,
         expires: request.expires,
         releases: Vec::new(),
+        delegable: None,
         prev: vec![request.digest()],
     };
     Some(sign(grant, issuer))
@@ -326,9 +340,17 @@ pub(crate) fn answer_need(
         modules: vec![fragment.module],
         fuel: fragment.demand.fuel,
         budget: request.budget,
-        depth: 0,
+        depth: fragment.delegates.as_ref().map_or(0, |delegates| delegates.depth),
         expires: request.expires,
         releases,
+        delegable: fragment.delegates.as_ref().map(|delegates| Delegable {
+            modules: delegates.modules.clone(),
+            fuel: delegates.fuel,
+            budget: delegates.budget,
+            releases: Vec::new(),
+            assurance: delegates.assurance,
+            require: None,
+        }),
         prev: vec![request.digest()],
     };
     Some((sign(grant, issuer), keys))
@@ -372,6 +394,9 @@ pub(crate) fn reported(
         usage: Usage { fuel: Fuel(1000), memory_peak: Bytes::mib(1), host_calls: 3, micros },
         started,
         finished,
+        answer: None,
+        dissent: Vec::new(),
+        monitor: None,
         prev: [work.rests_on.allocation, passport]
             .into_iter()
             .chain(work.rests_on.grants.iter().copied())
@@ -397,7 +422,7 @@ fn finish(report: Report, upstream: Option<Vec<Digest>>, keys: Vec<WrappedKey>, 
         };
         sign(aggregate, boot)
     });
-    Reported { report, aggregate, keys }
+    Reported { report, aggregate, keys, attached: Vec::new() }
 }
 
 /// An honest report with one thing wrong, signed by the liar itself. Gives what was altered.
@@ -467,6 +492,7 @@ pub(crate) fn bad_request(client: &Key, name: &str, now: UnixTime, random: &mut 
         life: 600,
         cpu: Millicores(100),
         priority: 4,
+        hands_on: false,
     };
     let mut request = request(client, name, &wish, now);
     let what = match random.range(0, 5) {

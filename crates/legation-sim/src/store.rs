@@ -421,7 +421,7 @@ fn brief(record: &Record) -> String {
             format!("{kind} {}", enclave.short())
         }
         Event::Revoked { revocation } => format!("{kind} {}", revocation.what),
-        Event::Leased { allocation } => {
+        Event::Leased { allocation } | Event::Lent { allocation, .. } => {
             let Allocation { lease, enclave, task, fragment, .. } = allocation.predicate();
             format!("{kind} {lease} for {} of {} to {}", fragment, task.short(), enclave.short())
         }
@@ -437,8 +437,10 @@ fn brief(record: &Record) -> String {
         Event::ReservationEnded { reservation, .. } => format!("{kind} {reservation}"),
         Event::GangBooked { booking } => format!("{kind} for {} by {}", booking.task.short(), booking.at),
         Event::GangUnbooked { task, why } => format!("{kind} for {}: {why}", task.short()),
-        Event::LeaseEnded { lease, why } => format!("{kind} {lease}: {why}"),
+        Event::LeaseEnded { lease, why, .. } => format!("{kind} {lease}: {why}"),
         Event::Reported { report, .. } => format!("{kind} {}", report.lease),
+        Event::Proved { statement, .. } => format!("{kind} {}", statement.report.short()),
+        Event::Unproved { report, why, .. } => format!("{kind} {}: {}", report.short(), why.check),
         Event::TaskEnded { task, state } => format!("{kind} {} {state:?}", task.short()),
         Event::Submitted { request, .. } => format!("{kind} {}", TaskId::new(request.digest()).short()),
         _ => kind.to_owned(),

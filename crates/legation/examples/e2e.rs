@@ -129,6 +129,7 @@ async fn one(runner: &Runner, module: Digest) -> Result<(), Failure> {
         demand: DEMAND,
         require: Requirement::any(),
         owner: None,
+        delegates: None,
     };
     let job = Job {
         name: "noop".to_owned(),

@@ -21,15 +21,18 @@ use serde::Serialize;
 
 mod account;
 mod collateral;
+mod delegate;
 mod detect;
 mod dev;
 mod distances;
 mod estimate;
 mod evidence;
 mod explain;
+mod log;
 mod manager;
 mod policy;
 mod pool;
+mod proofs;
 mod receipt;
 mod reference;
 mod reserve;
@@ -52,6 +55,8 @@ Exit codes:
   6  receipt not valid
   7  manager unreachable
   8  the task failed in its own module
+  9  receipt valid, but not as its reader demands
+  10 receipt cannot be read
 
 First steps: `legation dev` starts a small cloud on this machine; what it prints shows the next commands.";
 
@@ -133,6 +138,9 @@ enum Command {
     /// Policies: what enclaves must be, for the pool or for one tenant.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// The transparency log: checkpoints, proofs for receipts, witnesses.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Receipts, offline.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -175,7 +183,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain { task } => explain::explain(&context, &task).await,
         Command::Reference(command) => reference::command(&context, command).await,
         Command::Policy(command) => policy::command(&context, command).await,
-        Command::Receipt(command) => receipt::command(&context, command),
+        Command::Log(command) => log::command(&context, command).await,
+        Command::Receipt(command) => receipt::command(&context, command).await,
         Command::Evidence(command) => evidence::command(&context, command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "legation", &mut std::io::stdout());

@@ -26,6 +26,10 @@ pub enum Exit {
     Unreachable = 7,
     /// The task failed in its own module.
     TaskFailed = 8,
+    /// The receipt is valid, and not what its reader demands.
+    Unmet = 9,
+    /// The receipt's file is not there or cannot be read.
+    Unreadable = 10,
 }
 
 impl From<Exit> for ExitCode {

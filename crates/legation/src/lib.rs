@@ -4,6 +4,7 @@
 //! * [`client`]: the manager's API.
 //! * [`party`]: holders of data and keys: seal, judge enclaves, grant, open results.
 //! * [`run`]: a job from modules and inputs to results and a receipt.
+//! * [`log`]: the transparency log: comparing, proving, witnessing.
 //! * [`verify`]: receipts and evidence, offline.
 //! * [`setup`]: makes a deployment: roots, keys, appointments, configurations.
 //! * [`cloud`]: runs one on this machine, as processes; [`emulator`]: the emulated TPMs of one.
@@ -15,6 +16,7 @@ pub mod cloud;
 pub mod emulator;
 pub mod exit;
 pub mod home;
+pub mod log;
 pub mod party;
 pub mod run;
 pub mod setup;

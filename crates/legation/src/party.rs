@@ -12,7 +12,7 @@ use legation_core::{
     claims::{Anchors, EvidenceJudge, Role},
     dsse,
     requirement::Candidate,
-    statement::{Appointment, Grant, GrantSubject, Office, Request},
+    statement::{Appointment, Delegable, Grant, GrantSubject, Office, Request},
     task::{Direction, Fragment, Input, OutputRef, Owner, SealedRef, WrapUse, WrappedKey},
 };
 use legation_keys::{Entropy, IdentityKey, ObjectKey, SealingKey};
@@ -21,10 +21,23 @@ use legation_net::OsEntropy;
 use legation_pool::Needs;
 use zeroize::Zeroizing;
 
+/// What a party lets an enclave hand on to other enclaves, of what it grants; never more than the request says of the fragment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Consent {
+    /// Parts of the work, where the request is the party's own: then it said so itself. Nothing of what others ask for.
+    #[default]
+    Own,
+    /// Parts of the work, whoever asks. The keys that it releases stay with the enclave that it granted them to.
+    Parts,
+    /// Parts of the work, and the keys that it releases.
+    Data,
+}
+
 /// Someone with keys and data.
 pub struct Party {
     identity: IdentityKey,
     sealing: SealingKey,
+    consent: Consent,
     keys: Mutex<HashMap<ObjectId, Arc<ObjectKey>>>,
 }
 
@@ -129,7 +142,13 @@ impl Trust {
 impl Party {
     /// A party with these keys.
     pub fn new(identity: IdentityKey, sealing: SealingKey) -> Self {
-        Self { identity, sealing, keys: Mutex::new(HashMap::new()) }
+        Self { identity, sealing, consent: Consent::default(), keys: Mutex::new(HashMap::new()) }
+    }
+
+    /// The same, with its word on what may be handed on.
+    #[must_use]
+    pub fn consenting(self, consent: Consent) -> Self {
+        Self { consent, ..self }
     }
 
     /// A party with fresh keys.
@@ -220,14 +239,35 @@ impl Party {
             keys.push(wrapped);
         }
         let subject = GrantSubject::Enclave(need.passport.enclave_id());
-        let grant = self.sign_grant(request, &[need.fragment], subject, releases);
+        let passed = self.passed_on(request, fragment, &releases);
+        let grant = self.sign_grant(request, &[need.fragment], subject, releases, passed);
         Ok(Some(GrantWithKeys { grant, keys }))
+    }
+
+    /// What the enclave of `fragment` may pass on of a grant by this party, and how often: as the request says, where this
+    /// party agrees.
+    fn passed_on(&self, request: &Request, fragment: &Fragment, releases: &[ObjectId]) -> Option<(u32, Delegable)> {
+        let most = fragment.delegates.as_ref()?;
+        if self.consent == Consent::Own && request.client != self.key() {
+            return None;
+        }
+        let mut released = if self.consent == Consent::Data { releases.to_vec() } else { Vec::new() };
+        released.sort_unstable();
+        let passed = Delegable {
+            modules: most.modules.clone(),
+            fuel: most.fuel,
+            budget: most.budget,
+            releases: released,
+            assurance: most.assurance,
+            require: None,
+        };
+        Some((most.depth, passed))
     }
 
     /// A grant for any enclave that satisfies the request, for fragments without inputs.
     pub fn policy_grant(&self, request: &Signed<Request>, fragments: &[FragmentIndex]) -> Signed<Grant> {
         let subject = GrantSubject::Policy(request.require.digest());
-        self.sign_grant(request, fragments, subject, Vec::new())
+        self.sign_grant(request, fragments, subject, Vec::new(), None)
     }
 
     fn sign_grant(
@@ -236,7 +276,9 @@ impl Party {
         fragments: &[FragmentIndex],
         subject: GrantSubject,
         releases: Vec<ObjectId>,
+        passed: Option<(u32, Delegable)>,
     ) -> Signed<Grant> {
+        let (depth, delegable) = passed.map_or((0, None), |(depth, delegable)| (depth, Some(delegable)));
         let of = |index: &FragmentIndex| request.fragment(*index);
         let mut modules: Vec<Digest> = fragments.iter().filter_map(of).map(|f| f.module).collect();
         modules.sort_unstable();
@@ -249,9 +291,10 @@ impl Party {
             modules,
             fuel: fragments.iter().filter_map(of).map(|f| f.demand.fuel).min().unwrap_or_default(),
             budget: request.budget,
-            depth: 0,
+            depth,
             expires: request.expires,
             releases,
+            delegable,
             prev: vec![request.digest()],
         };
         dsse::sign(grant, &self.identity)
@@ -307,10 +350,12 @@ impl Party {
 #[cfg(test)]
 mod tests {
     use legation_core::{
-        Bytes, LeaseId, MicroUsd, Millicores, ProviderId, Region, Requirement, RevocationEpoch, TenantId, Term,
+        Bytes, Fuel, LeaseId, MicroUsd, Millicores, ProviderId, Region, Requirement, RevocationEpoch, TenantId, Term,
         claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
+        grant::check_grant,
         prefer::{DataTerms, Preferences},
-        statement::{Allocation, Assurance, Ear, Passport, Placement, Scope, Tier},
+        statement::{Allocation, Assurance, Diversity, Ear, Passport, Placement, Scope, Tier},
+        task::{Delegation, Demand},
     };
 
     use super::*;
@@ -368,6 +413,8 @@ mod tests {
                 rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
                 slot: 0,
                 operators: Vec::new(),
+                advertise: None,
+                prover: None,
             },
             evidence: Digest::of(b"evidence"),
             collateral: Vec::new(),
@@ -375,13 +422,7 @@ mod tests {
         }
     }
 
-    /// A manager that shows a passport of a verifier that is trusted by somebody else gets no keys, whatever the evidence.
-    #[test]
-    fn no_key_is_released_on_the_word_of_another_tenants_verifier() {
-        let key = || IdentityKey::generate(&mut OsEntropy);
-        let (operator, manager, verifier, enclave, client) = (key(), key(), key(), key(), key());
-        let anchors = Anchors { operators: vec![operator.public_key()], development: Vec::new(), tpm: Vec::new() };
-        let trust = Trust::new(anchors).unwrap();
+    fn request(client: &dyn Signer, fragments: Vec<Fragment>) -> Signed<Request> {
         let request = Request {
             client: client.public_key(),
             sealing: SealingKey::generate(&mut OsEntropy).public().clone(),
@@ -389,7 +430,7 @@ mod tests {
             name: "one".into(),
             created: NOW,
             expires: NOW.plus(100),
-            fragments: Vec::new(),
+            fragments,
             require: Requirement::any(),
             prefer: Preferences::default(),
             data: DataTerms::default(),
@@ -399,7 +440,69 @@ mod tests {
             nonce: Digest::of(b"nonce"),
             prev: Vec::new(),
         };
-        let request = dsse::sign(request, &client);
+        dsse::sign(request, client)
+    }
+
+    /// What the manager shows of fragment #0: an enclave of `verifier`, which was appointed so.
+    fn need(
+        request: &Signed<Request>,
+        (manager, leads): (&IdentityKey, &Signed<Appointment>),
+        (verifier, appointment): (&IdentityKey, Signed<Appointment>),
+        enclave: &IdentityKey,
+    ) -> Needs {
+        let allocation = Allocation {
+            manager: manager.public_key(),
+            term: Term(1),
+            task: TaskId::new(request.digest()),
+            fragment: FragmentIndex(0),
+            lease: LeaseId(1),
+            from: NOW,
+            until: NOW.plus(60),
+            enclave: enclave.public_key().enclave_id(),
+            provider: ProviderId::new("alpha").unwrap(),
+            region: Region::new("eu-1").unwrap(),
+            price_hour: MicroUsd(1),
+            limits: None,
+            why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "only".into() },
+            revocations: RevocationEpoch(0),
+            seat: None,
+            loan: None,
+            prev: Vec::new(),
+        };
+        Needs {
+            lease: LeaseId(1),
+            fragment: FragmentIndex(0),
+            allocation: dsse::sign(allocation, manager),
+            manager: leads.clone(),
+            passport: dsse::sign(passport(verifier, enclave, appointment.digest()), verifier),
+            verifier: appointment,
+            evidence: Evidence {
+                kind: TeeKind::DevSnp,
+                report: Vec::new(),
+                endorsements: Vec::new(),
+                devices: Vec::new(),
+                binding: Vec::new(),
+                configuration: Vec::new(),
+            },
+            collateral: Vec::new(),
+            upstream: Vec::new(),
+            missing: String::new(),
+        }
+    }
+
+    /// A manager that shows a passport of a verifier that is trusted by somebody else gets no keys, whatever the evidence.
+    #[test]
+    fn no_key_is_released_on_the_word_of_another_tenants_verifier() {
+        let key = || IdentityKey::generate(&mut OsEntropy);
+        let (operator, manager, verifier, enclave, client) = (key(), key(), key(), key(), key());
+        let anchors = Anchors {
+            operators: vec![operator.public_key()],
+            development: Vec::new(),
+            tpm: Vec::new(),
+            logs: Vec::new(),
+        };
+        let trust = Trust::new(anchors).unwrap();
+        let request = request(&client, Vec::new());
         let leads = appoint(&operator, &manager, Office::Manager, None);
         for (tenants, check) in [
             (Some(&["bank"][..]), "client.verifier"),
@@ -408,44 +511,66 @@ mod tests {
             (None, "evidence.binding"),
         ] {
             let appointment = appoint(&operator, &verifier, Office::Verifier, tenants);
-            let allocation = Allocation {
-                manager: manager.public_key(),
-                term: Term(1),
-                task: TaskId::new(request.digest()),
-                fragment: FragmentIndex(0),
-                lease: LeaseId(1),
-                from: NOW,
-                until: NOW.plus(60),
-                enclave: enclave.public_key().enclave_id(),
-                provider: ProviderId::new("alpha").unwrap(),
-                region: Region::new("eu-1").unwrap(),
-                price_hour: MicroUsd(1),
-                limits: None,
-                why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "only".into() },
-                revocations: RevocationEpoch(0),
-                seat: None,
-                prev: Vec::new(),
-            };
-            let need = Needs {
-                lease: LeaseId(1),
-                fragment: FragmentIndex(0),
-                allocation: dsse::sign(allocation, &manager),
-                manager: leads.clone(),
-                passport: dsse::sign(passport(&verifier, &enclave, appointment.digest()), &verifier),
-                verifier: appointment,
-                evidence: Evidence {
-                    kind: TeeKind::DevSnp,
-                    report: Vec::new(),
-                    endorsements: Vec::new(),
-                    devices: Vec::new(),
-                    binding: Vec::new(),
-                    configuration: Vec::new(),
-                },
-                collateral: Vec::new(),
-                upstream: Vec::new(),
-                missing: String::new(),
-            };
+            let need = need(&request, (&manager, &leads), (&verifier, appointment), &enclave);
             assert_eq!(trust.judge_need(&request, &need, NOW).unwrap_err().check, check, "{tenants:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_handed_on_is_within_the_request_and_what_each_holder_agreed_to() {
+        let key = || IdentityKey::generate(&mut OsEntropy);
+        let (operator, manager, verifier, enclave) = (key(), key(), key(), key());
+        let leads = appoint(&operator, &manager, Office::Manager, None);
+        let appointment = appoint(&operator, &verifier, Office::Verifier, None);
+        let most = Delegation {
+            modules: vec![Digest::of(b"part")],
+            depth: 2,
+            fuel: Fuel(500),
+            budget: MicroUsd(1),
+            assurance: Assurance::Replicated { k: 3, diverse: Diversity::Provider },
+        };
+        // What the request says, what the client and the holder of the other input agree to; of each, how many keys may go on
+        // with what it passes on, if it passes anything on.
+        for (asked, consents, passes) in [
+            (false, [Consent::Data, Consent::Data], [None, None]),
+            (true, [Consent::Own, Consent::Own], [Some(0), None]),
+            (true, [Consent::Own, Consent::Parts], [Some(0), Some(0)]),
+            (true, [Consent::Parts, Consent::Data], [Some(0), Some(1)]),
+            (true, [Consent::Data, Consent::Data], [Some(1), Some(1)]),
+        ] {
+            let parties = consents.map(|consent| Party::generate().consenting(consent));
+            let inputs = parties.iter().map(|party| Input::Sealed(party.seal("data", b"secret").unwrap().reference));
+            let fragment = Fragment {
+                name: "lead".into(),
+                owner: None,
+                module: Digest::of(b"lead"),
+                args: Vec::new(),
+                inputs: inputs.collect(),
+                demand: Demand::default(),
+                require: Requirement::any(),
+                delegates: asked.then(|| most.clone()),
+            };
+            let request = request(parties[0].signer(), vec![fragment]);
+            request.validate().unwrap();
+            let need = need(&request, (&manager, &leads), (&verifier, appointment.clone()), &enclave);
+            for (party, passes) in parties.iter().zip(passes) {
+                let GrantWithKeys { grant, keys } = party.grant(&request, &need).unwrap().unwrap();
+                check_grant(&request, &grant).unwrap();
+                assert_eq!((keys.len(), grant.releases.len()), (1, 1));
+                assert_eq!(grant.depth, if passes.is_some() { most.depth } else { 0 }, "{consents:?}");
+                assert_eq!(grant.delegable.as_ref().map(|passed| passed.releases.len()), passes, "{consents:?}");
+                if let Some(passed) = &grant.delegable {
+                    assert_eq!((&passed.modules, passed.fuel), (&most.modules, most.fuel));
+                    assert_eq!((passed.budget, passed.assurance), (most.budget, most.assurance));
+                }
+            }
+            let policy = parties[0].policy_grant(&request, &[FragmentIndex(0)]);
+            assert_eq!(
+                (policy.depth, &policy.delegable),
+                (0, &None),
+                "a policy names nobody who could pass anything on"
+            );
+            assert!(Party::generate().consenting(Consent::Data).grant(&request, &need).unwrap().is_none());
         }
     }
 }

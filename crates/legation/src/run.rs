@@ -8,7 +8,7 @@ use legation_core::{
     requirement::Requirement,
     statement::{Assurance, Request},
     swarm::SwarmTerms,
-    task::{Demand, Direction, Fragment, Input, OutputRef, SealedRef},
+    task::{Delegation, Demand, Direction, Fragment, Input, OutputRef, SealedRef},
 };
 use legation_keys::Entropy;
 use legation_manager::api::tasks::{Grants, Submission, TaskNow};
@@ -47,6 +47,8 @@ pub struct Part {
     pub require: Requirement,
     /// Whose it is, when not the client's.
     pub owner: Option<Arc<Party>>,
+    /// What of it its enclave may have run by others; nothing without it. Modules are stored before.
+    pub delegates: Option<Delegation>,
 }
 
 /// What a part reads.
@@ -151,6 +153,7 @@ impl Runner {
                 .collect(),
             demand: part.demand,
             require: part.require.clone(),
+            delegates: part.delegates.clone(),
         });
         let request = Request {
             client: self.party.key(),
@@ -191,8 +194,9 @@ impl Runner {
     /// The signed request of a job, with a grant for what may run anywhere.
     fn submission(&self, job: &Job) -> Submission {
         let request = self.request(job);
-        let free: Vec<_> =
-            request.indexed().filter(|(_, f)| f.inputs.is_empty() && f.owner.is_none()).map(|(i, _)| i).collect();
+        // Whoever is to hand parts on must be named: a grant to a policy names no key that could prove that it may.
+        let anywhere = |f: &Fragment| f.inputs.is_empty() && f.owner.is_none() && f.delegates.is_none();
+        let free: Vec<_> = request.indexed().filter(|(_, f)| anywhere(f)).map(|(i, _)| i).collect();
         let grants = if free.is_empty() { Vec::new() } else { vec![self.party.policy_grant(&request, &free)] };
         Submission { request, grants }
     }
@@ -334,7 +338,10 @@ impl Runner {
         let envelopes = builds_on.iter().flat_map(|r| r.envelopes.iter().cloned()).chain(pieces.envelopes);
         let evidence = builds_on.iter().flat_map(|r| r.evidence.iter().cloned()).chain(pieces.evidence);
         let collateral = builds_on.iter().flat_map(|r| r.collateral.iter().cloned()).chain(pieces.collateral);
+        // Its own first: there may be more behind it than a receipt has room for.
+        let proofs = pieces.proofs.into_iter().chain(builds_on.iter().flat_map(|r| r.proofs.iter().cloned()));
         Receipt::assemble(pieces.task, pieces.revocations, pieces.roots, envelopes, evidence, collateral)
+            .map(|receipt| receipt.with_proofs(proofs))
             .map_err(|why| Failure::refused(Exit::Receipt, &why))
     }
 }

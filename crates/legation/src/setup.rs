@@ -4,6 +4,7 @@
 //! DIR/operator.key                  the root that appoints: keep it offline
 //! DIR/anchors.json                  what clients and receipts trust: give it to everyone
 //! DIR/manager/manager.toml ...      start with `legation manager --config`
+//! DIR/manager/log.key               signs the transparency log; all managers of a journal have it
 //! DIR/manager-2/manager.toml ...    further managers of the same journal: see [`several_managers`]
 //! DIR/agents/NAME/agent.toml ...    start with `legation agent --config`
 //! DIR/tpm-ca, DIR/agents/NAME/tpm   with emulated TPMs: see [`crate::emulator`]
@@ -23,12 +24,12 @@ use legation_attest::{
 };
 use legation_core::{
     Bytes, Digest, Millicores, ProviderId, PublicKey, Region, Signer, TenantId, UnixTime,
-    claims::{Anchors, Capacity, TeeKind},
+    claims::{Anchors, Capacity, LogAnchor, TeeKind},
     dsse, encoding,
     statement::{Appointment, Office},
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
-use legation_manager::{Addresses, JournalConfig, ManagerConfig, Tenant, config::Store};
+use legation_manager::{Addresses, JournalConfig, LogConfig, ManagerConfig, Tenant, config::Store};
 use legation_net::OsEntropy;
 use legation_policy::{ReferenceKind, ReferenceValue, THIS_BUILD, starter};
 
@@ -47,6 +48,9 @@ const TCB: TcbVersion = TcbVersion { fmc: None, bootloader: 4, tee: 0, snp: 24, 
 /// The manager's policy and reference values, in its folder.
 const POLICY: &str = "appraisal.cedar";
 const REFERENCES: &str = "references.json";
+/// Key of the transparency log, in the same place, and the log's name.
+const LOG_KEY: &str = "log.key";
+const LOG_ORIGIN: &str = "legation.local/log";
 
 /// What the enclaves of a development deployment attest with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,6 +83,8 @@ pub struct AgentPlan {
     pub core_hour_usd: &'static str,
     /// Price of a GiB for an hour, in dollars.
     pub gib_hour_usd: &'static str,
+    /// Whether others may hand parts of their work to it: it listens to them on loopback.
+    pub lent: bool,
 }
 
 /// A deployment that was made.
@@ -123,6 +129,7 @@ pub fn nine_agents() -> Vec<AgentPlan> {
                 capacity: Capacity { cpu: Millicores(1000), memory: Bytes::mib(512), slots: 4 },
                 core_hour_usd,
                 gib_hour_usd,
+                lent: true,
             });
         }
     }
@@ -175,6 +182,13 @@ pub fn development_on(
         Maker::Chips(root) => anchors.development.push(root.anchor()),
         Maker::Tpm(authority, _) => anchors.tpm.push(authority.anchor()?),
     }
+    let log = IdentityKey::generate(&mut OsEntropy);
+    anchors.logs.push(LogAnchor {
+        origin: LOG_ORIGIN.to_owned(),
+        key: log.public_key(),
+        witnesses: Vec::new(),
+        quorum: 0,
+    });
     let anchors_text = serde_json::to_string_pretty(&anchors).map_err(|e| failed(&e))?;
     write(root.join("anchors.json"), &anchors_text)?;
 
@@ -217,11 +231,15 @@ pub fn development_on(
         object_max_bytes: Bytes::gib(4),
         agent_connections_max: 1000,
         slots_per_chip: 1,
+        alarms_max: 0,
+        dissents_max: 0,
         region: None,
         name: None,
         advertise: None,
         journal: JournalConfig::default(),
+        log: Some(LogConfig { origin: LOG_ORIGIN.to_owned(), key: LOG_KEY.into() }),
     };
+    write_secret(&manager.join(LOG_KEY), &log.to_pem())?;
     write(manager.join(POLICY), &starter(THIS_BUILD))?;
     let reference = this_build(hardware, image, now).map_err(|e| failed(&e))?;
     write(manager.join(REFERENCES), &serde_json::to_string_pretty(&[reference]).map_err(|e| failed(&e))?)?;
@@ -229,10 +247,15 @@ pub fn development_on(
     write(manager_config.clone(), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
 
     let mut agents = Vec::new();
+    let mut held = Vec::new();
     for (plan, equipment) in plans.iter().zip(equipment) {
         let path = root.join("agents").join(&plan.name);
         let file = path.join("agent.toml");
-        write(file.clone(), &(agent_toml(plan, addresses.agents, operator.public_key()) + &equipment))?;
+        let listener = plan.lent.then(free_port).transpose().map_err(|e| failed(&e))?;
+        let listen = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(|e| failed(&e))?;
+        // Until all are drawn, so that each is another's.
+        held.extend(listener);
+        write(file.clone(), &(agent_toml(plan, addresses.agents, operator.public_key(), listen) + &equipment))?;
         agents.push((plan.name.clone(), file));
     }
     let managers = vec![(MANAGER.to_owned(), manager_config.clone())];
@@ -285,6 +308,8 @@ pub fn several_managers(
     let config: ManagerConfig =
         toml::from_str(&read(&first.join(MANAGER_FILE))?).map_err(|e| usage(format!("manager.toml: {e}")))?;
     let (mut managers, mut agents, mut apis) = (Vec::new(), Vec::new(), Vec::new());
+    // One journal has one log, whoever of them signs for it.
+    let log_key = config.log.is_some().then(|| read(&first.join(LOG_KEY))).transpose()?;
     for n in 1..=number {
         let name = if n == 1 { MANAGER.to_owned() } else { format!("{MANAGER}-{n}") };
         let folder = root.join(&name);
@@ -292,6 +317,7 @@ pub fn several_managers(
         if n > 1 {
             std::fs::create_dir(&folder).map_err(|e| unwritten(&folder, &e))?;
             offices(&folder, &operator, now)?;
+            log_key.iter().try_for_each(|key| write_secret(&folder.join(LOG_KEY), key))?;
             for file in [POLICY, REFERENCES] {
                 std::fs::copy(first.join(file), folder.join(file)).map_err(|e| unwritten(&folder.join(file), &e))?;
             }
@@ -446,13 +472,15 @@ fn appoint(operator: &IdentityKey, key: PublicKey, office: Office, now: UnixTime
     dsse::sign(appointment, operator).envelope().to_json()
 }
 
-fn agent_toml(plan: &AgentPlan, manager: SocketAddr, operator: PublicKey) -> String {
+fn agent_toml(plan: &AgentPlan, manager: SocketAddr, operator: PublicKey, listen: Option<SocketAddr>) -> String {
+    let listen = listen.map(|at| format!("listen = \"{at}\"\nadvertise = \"{at}\"\n")).unwrap_or_default();
     format!(
         "# What this agent says of itself is measured into its evidence.\n\
          managers = [\"{manager}\"]\n\
          provider = \"{}\"\n\
          region = \"{}\"\n\
-         operators = [\"{operator}\"]\n\n\
+         operators = [\"{operator}\"]\n\
+         {listen}\n\
          [capacity]\n\
          cpu_millicores = {}\n\
          memory_mib = {}\n\
@@ -486,10 +514,14 @@ pub fn measure(image: &Path) -> std::io::Result<String> {
     Ok(encoding::hex(&attester::development::measurement(digest)))
 }
 
+/// A loopback address that nobody uses now, as long as it is held.
+fn free_port() -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+}
+
 /// Three loopback addresses that nobody uses now.
 fn free_addresses() -> std::io::Result<Addresses> {
-    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let held = [free()?, free()?, free()?];
+    let held = [free_port()?, free_port()?, free_port()?];
     let [agents, api, admin] = [held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?];
     Ok(Addresses { agents, api, admin })
 }

@@ -7,14 +7,15 @@ use super::model::{Member, Model};
 use crate::metadata::Kind;
 
 /// Who may depend on whom, in the order of ARCHITECTURE.md. Development dependencies may name any crate of the product.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("legation-core", &[]),
     ("legation-attest", &["legation-core"]),
     ("legation-keys", &["legation-core"]),
     ("legation-policy", &["legation-attest", "legation-core"]),
+    ("legation-log", &["legation-core"]),
     ("legation-pool", &["legation-policy", "legation-attest", "legation-core"]),
     ("legation-net", &["legation-attest", "legation-keys", "legation-core"]),
-    ("legation-agent", &["legation-net", "legation-attest", "legation-keys", "legation-core"]),
+    ("legation-agent", &["legation-net", "legation-log", "legation-attest", "legation-keys", "legation-core"]),
     ("legation-verifier", &["legation-policy", "legation-attest", "legation-keys", "legation-core"]),
     (
         "legation-manager",
@@ -22,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "legation-verifier",
             "legation-policy",
             "legation-pool",
+            "legation-log",
             "legation-net",
             "legation-attest",
             "legation-keys",
@@ -39,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "legation-attest",
             "legation-keys",
             "legation-pool",
+            "legation-log",
             "legation-core",
         ],
     ),
@@ -54,7 +57,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
 const TOOLS: [&str; 3] = ["legation-sim", "legation-demo", "xtask"];
 
 /// They get bytes, time and randomness as arguments.
-const PURE: [&str; 5] = ["legation-core", "legation-attest", "legation-keys", "legation-policy", "legation-pool"];
+const PURE: [&str; 6] =
+    ["legation-core", "legation-attest", "legation-keys", "legation-policy", "legation-log", "legation-pool"];
 
 /// Packages that a pure crate never reaches: async runtimes, sockets and protocols on them, files and devices.
 const BANNED: [&str; 51] = [

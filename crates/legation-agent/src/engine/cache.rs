@@ -1,4 +1,5 @@
-//! Compiled modules by digest: bounded by count and bytes, least recently used goes first, one compilation per digest at a time.
+//! Compiled modules by digest: bounded by count and bytes, least recently used goes first, one compilation per digest at a time and
+//! few in all.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,6 +9,9 @@ use std::{
 use legation_core::{Bytes, Digest};
 
 use super::module::Prepared;
+
+/// Compilations at a time. None can be interrupted, and hostile code takes much memory while it compiles.
+pub(crate) const MAKING_MAX: usize = 2;
 
 pub(super) struct Cache {
     state: Mutex<State>,
@@ -51,7 +55,7 @@ impl Cache {
             if let Some(module) = state.touch(&digest) {
                 return Ok(module);
             }
-            if state.making.insert(digest) {
+            if state.making.len() < MAKING_MAX && state.making.insert(digest) {
                 break;
             }
             state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -14,9 +14,14 @@ pub(super) struct Errno(pub(super) u16);
 
 impl Errno {
     pub(super) const SUCCESS: Self = Self(0);
+    pub(super) const AGAIN: Self = Self(6);
     pub(super) const BADF: Self = Self(8);
+    pub(super) const CHILD: Self = Self(12);
     pub(super) const FAULT: Self = Self(21);
+    pub(super) const HOSTUNREACH: Self = Self(23);
     pub(super) const INVAL: Self = Self(28);
+    pub(super) const MFILE: Self = Self(33);
+    pub(super) const MSGSIZE: Self = Self(35);
     pub(super) const NOSYS: Self = Self(52);
     pub(super) const SPIPE: Self = Self(70);
     pub(super) const NOTCAPABLE: Self = Self(76);

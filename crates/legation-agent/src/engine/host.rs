@@ -1,10 +1,16 @@
 //! What one run holds on the host's side, and the ceiling on what it may hold inside the guest.
 
-use legation_core::{Bytes, Rejection};
+use std::sync::Arc;
+
+use legation_core::{Bytes, Rejection, monitor::CallSet};
 use wasmtime::{Memory, ResourceLimiter};
 use zeroize::Zeroizing;
 
-use super::{MEMORY_RESERVATION, RunFailure, RunInput, TABLE_ELEMENTS_MAX, TABLES_MAX, random::Stream};
+use super::{
+    CORE_INSTANCES_MAX, MEMORY_RESERVATION, RunFailure, RunInput, TABLE_ELEMENTS_MAX, TABLES_MAX, asking::Asking,
+    random::Stream,
+};
+use crate::monitor::calls::Trace;
 
 /// Most arguments, and most inputs, of one run.
 const STRINGS_MAX: usize = 1024;
@@ -24,7 +30,10 @@ pub(super) struct Stopped;
 pub(super) struct Host {
     pub(super) args: Strings,
     pub(super) env: Strings,
+    /// Length of each input.
+    pub(super) lengths: Vec<u64>,
     pub(super) stdin: Input,
+    pub(super) handed: Handed,
     pub(super) stdout: Vec<u8>,
     pub(super) output_max: u64,
     pub(super) stderr: Vec<u8>,
@@ -37,6 +46,11 @@ pub(super) struct Host {
     /// The guest's memory, looked up by its first call.
     pub(super) memory: Option<Memory>,
     pub(super) host_calls: u64,
+    /// What it may call; a call of anything else ends the run.
+    pub(super) declared: CallSet,
+    pub(super) trace: Trace,
+    /// What it asks of other enclaves.
+    pub(super) asking: Asking,
     /// Why the run ends, when it is the host who ends it; `Ok` is `proc_exit(0)`.
     pub(super) stop: Option<Result<(), RunFailure>>,
     memory_max: u64,
@@ -51,6 +65,13 @@ pub(super) struct Strings {
 }
 
 impl Strings {
+    /// The strings themselves.
+    pub(super) fn texts(&self) -> impl Iterator<Item = String> {
+        let whole = self.bytes.strip_suffix(&[0]).unwrap_or(&self.bytes);
+        // They were texts, and none has a NUL inside.
+        whole.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned())
+    }
+
     fn push(&mut self, text: &str) {
         // Bounded by ARGS_BYTES_MAX, so the offset fits.
         self.offsets.push(self.bytes.len() as u32);
@@ -76,8 +97,39 @@ impl Input {
     }
 }
 
+/// Bytes that the last host call of a component gave. The library copies them into the component and drops its hold of them, but
+/// wipes nothing: so they are held here as well, and wiped by the next host call, or when the run ends.
+#[derive(Default)]
+pub(super) struct Handed(Option<Arc<Vec<u8>>>);
+
+impl Handed {
+    /// What the library is given in their place.
+    pub(super) fn give(&mut self, mut bytes: Zeroizing<Vec<u8>>) -> Arc<Vec<u8>> {
+        self.wipe();
+        let given = Arc::new(std::mem::take(&mut *bytes));
+        self.0 = Some(Arc::clone(&given));
+        given
+    }
+
+    /// Nobody else holds them any more: no component runs a host call within another.
+    pub(super) fn wipe(&mut self) {
+        drop(self.0.take().and_then(Arc::into_inner).map(Zeroizing::new));
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
 impl Host {
-    pub(super) fn new(input: &RunInput<'_>, memory_max: Bytes) -> Result<Self, Rejection> {
+    pub(super) fn new(
+        input: &RunInput<'_>,
+        declared: CallSet,
+        memory_max: Bytes,
+        asking: Asking,
+    ) -> Result<Self, Rejection> {
         if input.memory > memory_max {
             return Err(Rejection::new("run.memory", "memory asked for one run")
                 .expected(format_args!("at most {memory_max}"))
@@ -92,8 +144,9 @@ impl Host {
                 .fix("join some inputs"));
         }
         let mut env = Strings::default();
-        let lengths: Vec<String> = input.inputs.iter().map(|bytes| bytes.len().to_string()).collect();
-        env.push(&format!("LEGATION_INPUTS={}", lengths.join(",")));
+        let lengths: Vec<u64> = input.inputs.iter().map(|bytes| bytes.len() as u64).collect();
+        let decimal: Vec<String> = lengths.iter().map(u64::to_string).collect();
+        env.push(&format!("LEGATION_INPUTS={}", decimal.join(",")));
 
         // One allocation of the right size: growing would leave copies behind that nobody wipes.
         let mut stdin = Zeroizing::new(Vec::with_capacity(input.inputs.iter().map(|bytes| bytes.len()).sum()));
@@ -101,7 +154,9 @@ impl Host {
         Ok(Self {
             args,
             env,
+            lengths,
             stdin: Input { bytes: stdin, at: 0 },
+            handed: Handed::default(),
             stdout: Vec::new(),
             output_max: input.output_max.0,
             stderr: Vec::new(),
@@ -112,10 +167,21 @@ impl Host {
             now_nanos: input.now_fixed.0.saturating_mul(NANOS),
             memory: None,
             host_calls: 0,
+            declared,
+            trace: Trace::default(),
+            asking,
             stop: None,
             memory_max: input.memory.0,
             memory_held: 0,
         })
+    }
+
+    /// Keeps so much of a piece of the log as there is room for.
+    pub(super) fn log(&mut self, bytes: &[u8]) {
+        let room = self.log_max.saturating_sub(self.stderr.len() as u64);
+        let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        self.stderr.extend_from_slice(&bytes[..kept]);
+        self.log_dropped += (bytes.len() - kept) as u64;
     }
 
     /// Notes why the run ends; the first reason stays.
@@ -180,8 +246,9 @@ impl ResourceLimiter for Host {
         Ok(true)
     }
 
+    /// Those of a component; a command has one, and nobody can make more.
     fn instances(&self) -> usize {
-        1
+        CORE_INSTANCES_MAX as usize
     }
 
     fn tables(&self) -> usize {
@@ -190,5 +257,27 @@ impl ResourceLimiter for Host {
 
     fn memories(&self) -> usize {
         1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_handed_over_is_held_until_the_next_call_and_no_longer() {
+        let mut handed = Handed::default();
+        let given = handed.give(Zeroizing::new(b"first".to_vec()));
+        let first = Arc::downgrade(&given);
+        assert_eq!(given.as_slice(), b"first");
+        drop(given);
+        assert!(first.upgrade().is_some(), "dropped by the library, but not wiped");
+        let second = Arc::downgrade(&handed.give(Zeroizing::new(b"second".to_vec())));
+        assert!(first.upgrade().is_none() && second.upgrade().is_some());
+        handed.wipe();
+        assert!(second.upgrade().is_none());
+        let third = Arc::downgrade(&handed.give(Zeroizing::new(b"third".to_vec())));
+        drop(handed);
+        assert!(third.upgrade().is_none());
     }
 }

@@ -1,33 +1,63 @@
 //! From WebAssembly bytes to something that can run, or a refusal that says what is wrong and what to do.
 //!
-//! Checks, in order: (1) size, (2) it is a core module, not text, a component or anything else, (3) it validates with the features
-//! this engine has, (4) it fits the instance pool, (5) its code fits the cache, (6) each import is one of WASI preview 1's, with the
-//! right signature, (7) `_start` is there and takes and gives nothing, (8) `memory` is exported if anything is imported.
+//! Checks, in order: (1) size, (2) it is a core module or a component, not text or anything else; those of components go on in
+//! [`super::component`]; (3) it validates with the features this engine has, (4) it fits the instance pool, (5) its code fits the
+//! cache, (6) each import is one of WASI preview 1's or of `legation_task_v1`, with the right signature, (7) `_start` is there and
+//! takes and gives nothing, (8) `memory` is exported if anything is imported, (9) its own list of host calls, if it has one, names
+//! host functions.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use legation_core::{Bytes, Digest, Rejection};
-use wasmtime::{ExternType, FuncType, InstancePre, Module};
+use legation_core::{
+    Bytes, Digest, Rejection,
+    monitor::{CallSet, HostCall},
+};
+use wasmtime::{
+    ExternType, FuncType, InstancePre, Module,
+    component::{self, ComponentExportIndex},
+};
 
 use super::{
-    EngineConfig,
+    EngineConfig, component as composed,
     host::Host,
     wasi::{self, Shim},
 };
+use crate::monitor::calls;
 
 /// Characters of a module's own words (names, parser messages) that a refusal repeats.
 const SHOWN_MAX: usize = 200;
 const WASM_PAGE: u64 = 1 << 16;
+/// What the library says of whatever is valid but has no room in the pool.
+pub(super) const POOL: &str = "pooling allocator";
 /// Magic number, version and layer of a core module and of a component (WebAssembly binary format, component model `Binary.md`).
 const CORE: [u8; 8] = *b"\0asm\x01\0\0\0";
+const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 const COMPONENT_LAYER: [u8; 2] = [1, 0];
 
-/// A compiled, linked module, ready to run on the engine that made it.
+/// A compiled, linked module or component, ready to run on the engine that made it.
 pub struct Prepared {
-    pub(super) pre: InstancePre<Host>,
-    digest: Digest,
-    code_size: Bytes,
-    memory_min: Bytes,
+    pub(super) program: Program,
+    pub(super) digest: Digest,
+    pub(super) code_size: Bytes,
+    pub(super) memory_min: Bytes,
+    pub(super) declared: CallSet,
+}
+
+/// What is begun by a run.
+pub(super) enum Program {
+    /// Its `_start`.
+    Command(InstancePre<Host>),
+    /// Its `run`.
+    Component(component::InstancePre<Host>, ComponentExportIndex),
+}
+
+impl Program {
+    pub(super) fn engine(&self) -> &wasmtime::Engine {
+        match self {
+            Self::Command(pre) => pre.module().engine(),
+            Self::Component(pre, _) => pre.engine(),
+        }
+    }
 }
 
 impl Prepared {
@@ -44,6 +74,11 @@ impl Prepared {
     /// Linear memory that the module has before its first instruction; a run with less fails with `OutOfMemory`.
     pub fn memory_min(&self) -> Bytes {
         self.memory_min
+    }
+
+    /// Host functions that it may call: its imports, or those of them that its `legation.calls` names.
+    pub fn declared(&self) -> CallSet {
+        self.declared
     }
 }
 
@@ -68,8 +103,8 @@ pub enum PrepareError {
         /// What is allowed.
         max: Bytes,
     },
-    /// The first bytes are not those of a core module.
-    #[error("this is {found}, not a WebAssembly core module")]
+    /// The first bytes are not those of a core module or a component.
+    #[error("this is {found}, not a WebAssembly module")]
     NotAModule {
         /// What it seems to be.
         found: &'static str,
@@ -88,6 +123,12 @@ pub enum PrepareError {
         /// What does not fit.
         reason: String,
     },
+    /// This machine could not prepare it now: it says nothing of the module, which goes elsewhere.
+    #[error("this enclave could not prepare the module: {reason}")]
+    Machine {
+        /// What failed.
+        reason: String,
+    },
     /// It wants something that a command does not get here.
     #[error("unknown import `{module}` `{name}`")]
     UnknownImport {
@@ -99,7 +140,7 @@ pub enum PrepareError {
     /// The import exists but not with this type.
     #[error("import `{name}` has the wrong signature: it is {expected}, the module wants {got}")]
     ImportType {
-        /// The import's name, in `wasi_snapshot_preview1`.
+        /// The import's name.
         name: String,
         /// The type it has.
         expected: String,
@@ -121,6 +162,18 @@ pub enum PrepareError {
     /// It calls the system but exports no memory to exchange data in.
     #[error("module imports system calls but exports no memory named `memory`")]
     NoMemory,
+    /// A component that is not of the world `legation:task`.
+    #[error("component is not of the world `legation:task`: {reason}")]
+    World {
+        /// What is missing, or otherwise there.
+        reason: String,
+    },
+    /// Its custom section `legation.calls` is no list of host functions.
+    #[error("its `legation.calls` does not count: {reason}")]
+    Calls {
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl PrepareError {
@@ -131,11 +184,14 @@ impl PrepareError {
             Self::NotAModule { .. } => "module.kind",
             Self::Malformed { .. } => "module.valid",
             Self::DoesNotFit { .. } => "module.fits",
+            Self::Machine { .. } => "module.machine",
             Self::UnknownImport { .. } => "module.import",
             Self::ImportType { .. } => "module.import_type",
             Self::NoStart { .. } => "module.start",
             Self::StartType { .. } => "module.start_type",
             Self::NoMemory => "module.memory",
+            Self::World { .. } => "module.world",
+            Self::Calls { .. } => "module.calls",
         }
     }
 
@@ -153,12 +209,19 @@ impl PrepareError {
                 "declare less initial memory, fewer tables or less code, or use an enclave with larger limits"
             }
             Self::UnknownImport { module, .. } => wasi::import_fix(module),
+            Self::Machine { .. } => "nothing: the work goes to another enclave",
             Self::ImportType { .. } => "rebuild with a toolchain for `wasm32-wasip1`",
             Self::NoStart { .. } => {
                 "build it as a command, with a `main`: `crt1-command.o`, `--target wasm32-wasip1` and a binary target"
             }
             Self::StartType { .. } => "export `_start` as `(func)`; C and Rust toolchains do so by themselves",
+            Self::World { .. } => {
+                "build it for the world `task` of `guests/wit/task.wit`, as docs/write-a-task.md says"
+            }
             Self::NoMemory => "export the memory as `memory`, as wasm-ld does unless told otherwise",
+            Self::Calls { .. } => {
+                "name host functions, as docs/monitor.md lists them, with commas between them, in one section"
+            }
         }
     }
 }
@@ -175,13 +238,16 @@ pub(super) fn check_envelope(wasm: &[u8], config: &EngineConfig) -> Result<(), P
     if got > config.module_max {
         return Err(PrepareError::TooLarge { got, max: config.module_max });
     }
-    if wasm.starts_with(&CORE) {
+    if wasm.starts_with(&CORE) || wasm.starts_with(&COMPONENT) {
         return Ok(());
     }
     let (found, fix) = if wasm.is_empty() {
         ("an empty file", "check the path and the build")
     } else if wasm.starts_with(&CORE[..4]) && wasm.get(6..8) == Some(&COMPONENT_LAYER) {
-        ("a component", "build for `wasm32-wasip1`; components are not run by this engine")
+        (
+            "a component of another version",
+            "build with tools that make components of preview 2 (version 13 of the binary format)",
+        )
     } else if wasm.starts_with(&CORE[..4]) {
         ("WebAssembly of another version", "build for version 1 of the core binary format")
     } else if wasm.trim_ascii_start().starts_with(b"(") || wasm.starts_with(b";;") {
@@ -194,7 +260,7 @@ pub(super) fn check_envelope(wasm: &[u8], config: &EngineConfig) -> Result<(), P
     Err(PrepareError::NotAModule { found, fix })
 }
 
-/// Checks 3 to 8, and the compilation between them.
+/// Checks 3 to 9, and the compilation between them.
 pub(super) fn compile(
     engine: &wasmtime::Engine,
     shim: &Shim,
@@ -202,32 +268,58 @@ pub(super) fn compile(
     digest: Digest,
     wasm: &[u8],
 ) -> Result<Prepared, PrepareError> {
+    if wasm.starts_with(&COMPONENT) {
+        return composed::compile(engine, shim, config, digest, wasm);
+    }
     // Validation alone costs little and tells a broken module from one that is only too demanding.
     Module::validate(engine, wasm).map_err(|e| PrepareError::Malformed { reason: shown(&format!("{e:#}")) })?;
-    let does_not_fit = |e: wasmtime::Error| PrepareError::DoesNotFit { reason: shown(&format!("{e:#}")) };
-    let module = Module::from_binary(engine, wasm).map_err(does_not_fit)?;
+    let module = Module::from_binary(engine, wasm).map_err(|error| {
+        let reason = format!("{error:#}");
+        if reason.contains(POOL) {
+            return PrepareError::DoesNotFit { reason: shown(&reason) };
+        }
+        machine(&error)
+    })?;
 
-    let image = module.image_range();
+    let code_size = check_code(module.image_range(), config)?;
+    let imported = check_imports(&module, shim)?;
+    check_exports(&module)?;
+    let declared =
+        calls::declared(wasm, imported).map_err(|e| PrepareError::Calls { reason: shown(&e.to_string()) })?;
+
+    // Made now rather than by the first run.
+    module.initialize_copy_on_write_image().map_err(|e| machine(&e))?;
+    let memory_min = pages(module.resources_required().max_initial_memory_size);
+    let pre = shim.linker.instantiate_pre(&module).map_err(|e| machine(&e))?;
+    Ok(Prepared { program: Program::Command(pre), digest, code_size, memory_min, declared })
+}
+
+/// What has validated, and fits, failed all the same: for want of memory or address space, or by a limit of the compiler for this
+/// processor.
+pub(super) fn machine(error: &wasmtime::Error) -> PrepareError {
+    PrepareError::Machine { reason: shown(&format!("{error:#}")) }
+}
+
+/// Check 5; gives the size of the code.
+pub(super) fn check_code(image: Range<*const u8>, config: &EngineConfig) -> Result<Bytes, PrepareError> {
     let code_size = Bytes((image.end as usize).saturating_sub(image.start as usize) as u64);
     if code_size > config.cache_bytes {
         let reason = format!("its compiled code is {code_size}, more than the {} kept", config.cache_bytes);
         return Err(PrepareError::DoesNotFit { reason });
     }
-    check_imports(&module, shim)?;
-    check_exports(&module)?;
-
-    // Made now rather than by the first run.
-    module.initialize_copy_on_write_image().map_err(does_not_fit)?;
-    let pages = module.resources_required().max_initial_memory_size.unwrap_or(0);
-    let memory_min = Bytes(pages.saturating_mul(WASM_PAGE));
-    let pre = shim.linker.instantiate_pre(&module).map_err(does_not_fit)?;
-    Ok(Prepared { pre, digest, code_size, memory_min })
+    Ok(code_size)
 }
 
-fn check_imports(module: &Module, shim: &Shim) -> Result<(), PrepareError> {
+/// Bytes of so many pages of memory.
+pub(super) fn pages(count: Option<u64>) -> Bytes {
+    Bytes(count.unwrap_or(0).saturating_mul(WASM_PAGE))
+}
+
+/// Gives what is imported.
+fn check_imports(module: &Module, shim: &Shim) -> Result<CallSet, PrepareError> {
+    let mut imported = CallSet::EMPTY;
     for import in module.imports() {
-        let known = if import.module() == wasi::MODULE { shim.types.get(import.name()) } else { None };
-        let Some(expected) = known else {
+        let Some(expected) = shim.function(import.module(), import.name()) else {
             return Err(PrepareError::UnknownImport { module: shown(import.module()), name: shown(import.name()) });
         };
         let matches = matches!(import.ty(), ExternType::Func(got) if FuncType::eq(&got, expected));
@@ -235,8 +327,10 @@ fn check_imports(module: &Module, shim: &Shim) -> Result<(), PrepareError> {
             let (expected, got) = (expected.to_string(), type_text(&import.ty()));
             return Err(PrepareError::ImportType { name: shown(import.name()), expected, got });
         }
+        // All that is linked has a number.
+        imported.extend(HostCall::named(import.name()));
     }
-    Ok(())
+    Ok(imported)
 }
 
 fn check_exports(module: &Module) -> Result<(), PrepareError> {

@@ -13,9 +13,12 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBackt
 
 use super::{
     Inner,
+    asking::{Asking, Delegations},
+    component,
     host::Host,
-    module::{Prepared, shown},
+    module::{Prepared, Program, shown},
 };
+use crate::monitor::calls::{Calls, Trace};
 
 /// Stops runs from another thread. Clones share the flag; once cancelled it stays cancelled.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +44,7 @@ impl Cancel {
 /// Everything a run depends on.
 #[derive(Clone, Debug)]
 pub struct RunInput<'a> {
-    /// `argv` from 1 on; `argv[0]` is always `task`. At most 1024, 128 KiB together, without NUL.
+    /// `argv` from 1 on; `argv[0]` is always `task`, and not there for components. At most 1024, 128 KiB together, without NUL.
     pub args: &'a [String],
     /// Standard input is these, one after the other; the environment variable `LEGATION_INPUTS` gives their lengths in bytes,
     /// decimal, separated by commas. At most 1024.
@@ -60,12 +63,14 @@ pub struct RunInput<'a> {
     pub seed: [u8; 32],
     /// What every clock of the guest shows, always.
     pub now_fixed: UnixTime,
+    /// Who has parts of it run by other enclaves; without it, nothing may be handed on.
+    pub delegations: Option<Arc<dyn Delegations>>,
 }
 
 /// What a run did and used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunOutcome {
-    /// `Ok` when `_start` returned or called `proc_exit(0)`.
+    /// `Ok` when `_start` returned or called `proc_exit(0)`, or `run` of a component gave no error.
     pub result: Result<(), RunFailure>,
     /// Standard output; when the run failed, what there was until then.
     pub stdout: Vec<u8>,
@@ -73,6 +78,10 @@ pub struct RunOutcome {
     pub stderr: Vec<u8>,
     /// What it cost.
     pub usage: Usage,
+    /// Which host functions it called, in what order; without a deadline or a cancellation, the same each time.
+    pub calls: Calls,
+    /// Whether it was told that a question of its own could not be handed on, or had no answer: which depends on other machines.
+    pub starved: bool,
 }
 
 /// What a run used. All but `wall` are the same each time.
@@ -137,7 +146,13 @@ pub enum RunFailure {
     /// The module did something that WebAssembly forbids; where, as the module names it.
     #[error("trap: {0}")]
     Trap(String),
-    /// It exited with a code other than zero.
+    /// It called a host function that is not in its declared set ([`crate::monitor::calls`]).
+    #[error("it called `{call}`, which its `legation.calls` does not name")]
+    Undeclared {
+        /// The function.
+        call: &'static str,
+    },
+    /// It exited with a code other than zero; a component whose `run` gave an error, which is in its log, with 1.
     #[error("exit code {0}")]
     Exit(i32),
     /// All slots are taken: try again later.
@@ -167,6 +182,7 @@ impl RunFailure {
             Self::Cancelled => "cancelled",
             Self::OutputTooLarge { .. } => "output_too_large",
             Self::Trap(_) => "trap",
+            Self::Undeclared { .. } => "undeclared_call",
             Self::Exit(_) => "exit",
             Self::Busy { .. } => "busy",
             Self::Refused(_) => "refused",
@@ -186,17 +202,12 @@ impl RunFailure {
             Self::HostMemory { .. }
             | Self::Cancelled
             | Self::Trap(_)
+            | Self::Undeclared { .. }
             | Self::Exit(_)
             | Self::Busy { .. }
             | Self::Refused(_)
             | Self::Engine(_) => false,
         }
-    }
-
-    /// Whether a replica's failure counts in a vote: it follows from the module, its input and its limits alone. Where memory and
-    /// stack end may differ from machine to machine.
-    pub fn is_vote(&self) -> bool {
-        matches!(self, Self::OutOfFuel | Self::OutputTooLarge { .. } | Self::Trap(_) | Self::Exit(_))
     }
 }
 
@@ -207,22 +218,28 @@ pub(super) fn run(engine: &Inner, module: &Prepared, input: &RunInput<'_>, cance
         stdout: Vec::new(),
         stderr: Vec::new(),
         usage: Usage { wall: started.elapsed(), ..Usage::default() },
+        calls: Trace::default().finish(),
+        starved: false,
     };
     if cancel.is_cancelled() {
         return refused(RunFailure::Cancelled);
     }
-    if !wasmtime::Engine::same(module.pre.module().engine(), &engine.wasm) {
+    if !wasmtime::Engine::same(module.program.engine(), &engine.wasm) {
         let rejection = Rejection::new("run.module", "engine that prepared the module")
             .expected("this engine")
             .got("another engine")
             .fix("prepare the module with the engine that runs it");
         return refused(RunFailure::Refused(Box::new(rejection)));
     }
-    let host = match Host::new(input, engine.config.memory_max) {
+    let asking = Asking::new(input, started, cancel);
+    let host = match Host::new(input, module.declared(), engine.config.memory_max, asking) {
         Ok(host) => host,
         Err(rejection) => return refused(RunFailure::Refused(Box::new(rejection))),
     };
 
+    let Some(_slot) = engine.slots.take() else {
+        return refused(RunFailure::Busy { instances_max: engine.config.instances_max });
+    };
     let ticks = engine.ticker.enter();
     let mut store = Store::new(&engine.wasm, host);
     let result = execute(&mut store, module, input, cancel, started);
@@ -247,7 +264,8 @@ pub(super) fn run(engine: &Inner, module: &Prepared, input: &RunInput<'_>, cance
         log_dropped: Bytes(host.log_dropped),
         wall: started.elapsed(),
     };
-    RunOutcome { result, stdout: host.stdout, stderr: host.stderr, usage }
+    let starved = host.asking.is_starved();
+    RunOutcome { result, stdout: host.stdout, stderr: host.stderr, usage, calls: host.trace.finish(), starved }
 }
 
 fn execute(
@@ -273,8 +291,13 @@ fn execute(
         Err(store.data_mut().stop(Err(why)))
     });
     store.set_epoch_deadline(1);
-    let instance = module.pre.instantiate(&mut *store)?;
-    instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(&mut *store, ())
+    match &module.program {
+        Program::Command(pre) => {
+            let instance = pre.instantiate(&mut *store)?;
+            instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(&mut *store, ())
+        }
+        Program::Component(pre, run) => component::run(store, pre, run),
+    }
 }
 
 /// For errors that the host did not cause itself.
@@ -284,6 +307,10 @@ fn classify(error: &wasmtime::Error, instances_max: u32) -> RunFailure {
         Some(Trap::StackOverflow) => RunFailure::StackOverflow,
         Some(trap) => RunFailure::Trap(format!("{trap}{}", place(error))),
         None if error.is::<PoolConcurrencyLimitError>() => RunFailure::Busy { instances_max },
+        // What broke off while the guest ran, and was not the host's doing, is what the guest handed to the host.
+        None if error.downcast_ref::<WasmBacktrace>().is_some() => {
+            RunFailure::Trap(format!("{}{}", shown(&error.root_cause().to_string()), place(error)))
+        }
         None => RunFailure::Engine(shown(&format!("{error:#}"))),
     }
 }

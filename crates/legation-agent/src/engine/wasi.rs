@@ -6,22 +6,22 @@
 
 use std::collections::HashMap;
 
-use wasmtime::{AsContextMut, Caller, Extern, FuncType, Linker, Store, Val, ValType};
+use wasmtime::{
+    AsContext, AsContextMut, Caller, Extern, FuncType, Linker, Store, StoreContext, StoreContextMut, Val, ValType,
+};
 
-use legation_core::Bytes;
+use legation_core::{Bytes, monitor::HostCall};
 
 use super::{
-    RunFailure,
+    RunFailure, delegate,
     guest::{Errno, Guest, VECTOR_MAX},
     host::{Host, Strings},
+    meter::{HASH_FUEL, charge, metered, numbered},
+    world::World,
 };
 
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 
-/// What any host call costs: about the time of as many operators.
-const CALL_FUEL: u64 = 100;
-/// What a byte of randomness costs beyond its copy: SHA-256 is that much slower than copying.
-const RANDOM_FUEL: u64 = 3;
 /// All clocks count whole seconds.
 const CLOCK_RESOLUTION: u64 = 1_000_000_000;
 /// Realtime, monotonic and the two processor clocks.
@@ -67,10 +67,12 @@ const REFUSED: &[(&str, &str, Errno)] = &[
     ("sock_shutdown", "ii", Errno::BADF),
 ];
 
-/// The linked host functions and their types.
+/// The linked host functions.
 pub(super) struct Shim {
     pub(super) linker: Linker<Host>,
-    pub(super) types: HashMap<String, FuncType>,
+    /// Those of components.
+    pub(super) world: World,
+    types: HashMap<String, HashMap<String, FuncType>>,
 }
 
 /// What to do about an import that does not exist here.
@@ -81,17 +83,25 @@ pub(super) fn import_fix(module: &str) -> &'static str {
         "wasi" => "build without threads",
         "env" => "link everything in: `-Wl,--no-allow-undefined` names what is missing",
         _ if module.starts_with("wasi:") => {
-            "build for `wasm32-wasip1`; interfaces of preview 2 and 3 are not given to commands"
+            "interfaces of preview 2 and 3 are given to nobody: build a command for `wasm32-wasip1`, or a component without WASI \
+             (componentize-py with `--stub-wasi`, componentize-js with all its features disabled)"
         }
-        _ => "only `wasi_snapshot_preview1` is given to commands: link everything else in",
+        _ if module.starts_with("legation:") => {
+            "take the interfaces of `guests/wit/task.wit`, with their version, and no others"
+        }
+        delegate::MODULE => "it has the functions of `guests/src/delegate.h` and no others",
+        _ => {
+            "only `wasi_snapshot_preview1` and `legation_task_v1` are given to commands, and the interfaces of \
+             `guests/wit/task.wit` to components: link everything else in"
+        }
     }
 }
 
 /// One call from the guest.
-struct Call<'a>(Caller<'a, Host>);
+pub(super) struct Call<'a>(Caller<'a, Host>);
 
 /// Why a call does not succeed: an answer for the guest, or the end of the run.
-enum Refusal {
+pub(super) enum Refusal {
     Errno(Errno),
     End(wasmtime::Error),
 }
@@ -110,32 +120,54 @@ impl From<wasmtime::Error> for Refusal {
 
 type Answer = Result<(), Refusal>;
 
-/// Counts and charges the call, does it, and turns what it says into an errno.
-fn answer<'a>(caller: Caller<'a, Host>, act: impl FnOnce(&mut Call<'a>) -> Answer) -> wasmtime::Result<u32> {
-    let mut call = Call(caller);
-    call.0.data_mut().host_calls += 1;
-    call.charge(CALL_FUEL)?;
-    match act(&mut call) {
-        Ok(()) => Ok(Errno::SUCCESS.0.into()),
-        Err(Refusal::Errno(errno)) => Ok(errno.0.into()),
+/// Counts, checks and charges the call, does it, notes it, and turns what it says into an errno.
+fn answer<'a>(
+    which: HostCall,
+    caller: Caller<'a, Host>,
+    act: impl FnOnce(&mut Call<'a>) -> Answer,
+) -> wasmtime::Result<u32> {
+    let errno = perform(which, caller, act)?.err().unwrap_or(Errno::SUCCESS);
+    Ok(errno.0.into())
+}
+
+/// Performs a call as all are performed: what it gives, or an errno; an error ends the run.
+pub(super) fn perform<'a, T>(
+    which: HostCall,
+    caller: Caller<'a, Host>,
+    act: impl FnOnce(&mut Call<'a>) -> Result<T, Refusal>,
+) -> wasmtime::Result<Result<T, Errno>> {
+    metered(which, &mut Call(caller), |call| match act(call) {
+        Ok(given) => Ok((Errno::SUCCESS, Ok(given))),
+        Err(Refusal::Errno(errno)) => Ok((errno, Err(errno))),
         Err(Refusal::End(error)) => Err(error),
+    })
+}
+
+impl AsContext for Call<'_> {
+    type Data = Host;
+
+    fn as_context(&self) -> StoreContext<'_, Host> {
+        self.0.as_context()
+    }
+}
+
+impl AsContextMut for Call<'_> {
+    fn as_context_mut(&mut self) -> StoreContextMut<'_, Host> {
+        self.0.as_context_mut()
     }
 }
 
 impl Call<'_> {
-    fn charge(&mut self, fuel: u64) -> wasmtime::Result<()> {
-        let left = self.0.get_fuel()?;
-        match left.checked_sub(fuel) {
-            Some(left) => self.0.set_fuel(left),
-            None => {
-                self.0.set_fuel(0)?;
-                Err(self.0.data_mut().stop(Err(RunFailure::OutOfFuel)))
-            }
-        }
+    pub(super) fn host(&mut self) -> &mut Host {
+        self.0.data_mut()
+    }
+
+    pub(super) fn charge(&mut self, fuel: u64) -> wasmtime::Result<()> {
+        charge(self, fuel)
     }
 
     /// The guest's memory and the host's state. A memory is there: [`super::module`] checked that it is exported.
-    fn split(&mut self) -> Result<(Guest<'_>, &mut Host), Errno> {
+    pub(super) fn split(&mut self) -> Result<(Guest<'_>, &mut Host), Errno> {
         let memory = match self.0.data().memory {
             Some(memory) => memory,
             None => {
@@ -154,77 +186,85 @@ impl Call<'_> {
     }
 }
 
+/// Links a function that answers an errno, under its number.
+macro_rules! link {
+    ($linker:ident, $name:literal, |$call:ident $(, $arg:ident: $ty:ty)*| $act:expr) => {
+        let which = numbered($name)?;
+        $linker.func_wrap(MODULE, $name, move |caller: Caller<'_, Host>, $($arg: $ty),*| {
+            answer(which, caller, |$call| $act)
+        })?;
+    };
+}
+
 impl Shim {
-    /// The functions of preview 1, all of them.
+    /// The functions of preview 1, all of them, those by which parts are handed on, and those of components.
     pub(super) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
-        type C<'a> = Caller<'a, Host>;
         let mut l = Linker::<Host>::new(engine);
-        l.func_wrap(MODULE, "args_get", |c: C<'_>, a: u32, b: u32| answer(c, |c| strings_get(c, |h| &h.args, a, b)))?;
-        l.func_wrap(MODULE, "args_sizes_get", |c: C<'_>, a: u32, b: u32| {
-            answer(c, |c| strings_size(c, |h| &h.args, a, b))
+        link!(l, "args_get", |c, a: u32, b: u32| strings_get(c, |h| &h.args, a, b));
+        link!(l, "args_sizes_get", |c, a: u32, b: u32| strings_size(c, |h| &h.args, a, b));
+        link!(l, "environ_get", |c, a: u32, b: u32| strings_get(c, |h| &h.env, a, b));
+        link!(l, "environ_sizes_get", |c, a: u32, b: u32| strings_size(c, |h| &h.env, a, b));
+        link!(l, "clock_res_get", |c, id: u32, out: u32| clock(c, id, out, |_| CLOCK_RESOLUTION));
+        link!(l, "clock_time_get", |c, id: u32, _precision: u64, out: u32| clock(c, id, out, |host| host.now_nanos));
+        link!(l, "fd_close", |c, fd: u32| fd_close(c, fd));
+        link!(l, "fd_fdstat_get", |c, fd: u32, out: u32| fd_fdstat_get(c, fd, out));
+        link!(l, "fd_fdstat_set_flags", |c, fd: u32, _flags: u32| Ok(c.check_open(fd)?));
+        link!(l, "fd_filestat_get", |c, fd: u32, out: u32| fd_filestat_get(c, fd, out));
+        link!(l, "fd_read", |c, fd: u32, vecs: u32, n: u32, out: u32| fd_read(c, fd, vecs, n, out));
+        link!(l, "fd_seek", |c, fd: u32, _to: u64, _whence: u32, _out: u32| fd_seek(c, fd));
+        link!(l, "fd_tell", |c, fd: u32, _out: u32| fd_seek(c, fd));
+        link!(l, "fd_write", |c, fd: u32, vecs: u32, n: u32, out: u32| fd_write(c, fd, vecs, n, out));
+        link!(l, "poll_oneoff", |c, subs: u32, events: u32, n: u32, out: u32| poll_oneoff(c, subs, events, n, out));
+        link!(l, "random_get", |c, out: u32, len: u32| random_get(c, out, len));
+        link!(l, "sched_yield", |_c| Ok(()));
+        // The one that answers nothing, because it does not return.
+        let which = numbered("proc_exit")?;
+        l.func_wrap(MODULE, "proc_exit", move |c: Caller<'_, Host>, code: u32| {
+            answer(which, c, |c| proc_exit(c, code)).map(drop)
         })?;
-        l.func_wrap(MODULE, "environ_get", |c: C<'_>, a: u32, b: u32| answer(c, |c| strings_get(c, |h| &h.env, a, b)))?;
-        l.func_wrap(MODULE, "environ_sizes_get", |c: C<'_>, a: u32, b: u32| {
-            answer(c, |c| strings_size(c, |h| &h.env, a, b))
-        })?;
-        l.func_wrap(MODULE, "clock_res_get", |c: C<'_>, id: u32, out: u32| {
-            answer(c, |c| clock(c, id, out, |_| CLOCK_RESOLUTION))
-        })?;
-        l.func_wrap(MODULE, "clock_time_get", |c: C<'_>, id: u32, _precision: u64, out: u32| {
-            answer(c, |c| clock(c, id, out, |host| host.now_nanos))
-        })?;
-        l.func_wrap(MODULE, "fd_close", |c: C<'_>, fd: u32| answer(c, |c| fd_close(c, fd)))?;
-        l.func_wrap(MODULE, "fd_fdstat_get", |c: C<'_>, fd: u32, out: u32| answer(c, |c| fd_fdstat_get(c, fd, out)))?;
-        l.func_wrap(MODULE, "fd_fdstat_set_flags", |c: C<'_>, fd: u32, _flags: u32| {
-            answer(c, |c| Ok(c.check_open(fd)?))
-        })?;
-        l.func_wrap(MODULE, "fd_filestat_get", |c: C<'_>, fd: u32, out: u32| {
-            answer(c, |c| fd_filestat_get(c, fd, out))
-        })?;
-        l.func_wrap(MODULE, "fd_read", |c: C<'_>, fd: u32, vecs: u32, n: u32, out: u32| {
-            answer(c, |c| fd_read(c, fd, vecs, n, out))
-        })?;
-        l.func_wrap(MODULE, "fd_seek", |c: C<'_>, fd: u32, _to: u64, _whence: u32, _out: u32| {
-            answer(c, |c| fd_seek(c, fd))
-        })?;
-        l.func_wrap(MODULE, "fd_tell", |c: C<'_>, fd: u32, _out: u32| answer(c, |c| fd_seek(c, fd)))?;
-        l.func_wrap(MODULE, "fd_write", |c: C<'_>, fd: u32, vecs: u32, n: u32, out: u32| {
-            answer(c, |c| fd_write(c, fd, vecs, n, out))
-        })?;
-        l.func_wrap(MODULE, "poll_oneoff", |c: C<'_>, subs: u32, events: u32, n: u32, out: u32| {
-            answer(c, |c| poll_oneoff(c, subs, events, n, out))
-        })?;
-        l.func_wrap(MODULE, "proc_exit", |c: C<'_>, code: u32| answer(c, |c| proc_exit(c, code)).map(drop))?;
-        l.func_wrap(MODULE, "random_get", |c: C<'_>, out: u32, len: u32| answer(c, |c| random_get(c, out, len)))?;
-        l.func_wrap(MODULE, "sched_yield", |c: C<'_>| answer(c, |_| Ok(())))?;
         for (name, params, errno) in REFUSED {
             let params = params.bytes().map(|p| if p == b'I' { ValType::I64 } else { ValType::I32 });
             let ty = FuncType::new(engine, params, [ValType::I32]);
-            l.func_new(MODULE, name, ty, |caller, _params, results| {
-                let errno = answer(caller, |_| Err(Refusal::Errno(*errno)))?;
+            let which = numbered(name)?;
+            l.func_new(MODULE, name, ty, move |caller, _params, results| {
+                let errno = answer(which, caller, |_| Err(Refusal::Errno(*errno)))?;
                 results[0] = Val::I32(errno.cast_signed());
                 Ok(())
             })?;
         }
-        let types = types(engine, &l)?;
-        Ok(Self { linker: l, types })
+        delegate::link(&mut l)?;
+        let types = types(engine, &l);
+        Ok(Self { linker: l, world: World::new(engine)?, types })
+    }
+
+    /// The type of a host function, if there is one of this name in this import module.
+    pub(super) fn function(&self, module: &str, name: &str) -> Option<&FuncType> {
+        self.types.get(module)?.get(name)
     }
 }
 
-/// The types of what was linked, asked of the linker itself so that they cannot differ from it.
-fn types(engine: &wasmtime::Engine, linker: &Linker<Host>) -> wasmtime::Result<HashMap<String, FuncType>> {
+/// The types of what was linked, by import module and name: asked of the linker itself so that they cannot differ from it.
+fn types(engine: &wasmtime::Engine, linker: &Linker<Host>) -> HashMap<String, HashMap<String, FuncType>> {
     let mut linked = Vec::new();
     let mut store = Store::new(engine, Host::default());
-    for (_, name, item) in linker.iter(&mut store) {
-        linked.push((name.to_owned(), item));
+    for (module, name, item) in linker.iter(&mut store) {
+        linked.push((module.to_owned(), name.to_owned(), item));
     }
-    Ok(linked.into_iter().filter_map(|(name, item)| Some((name, item.into_func()?.ty(&store)))).collect())
+    let mut types: HashMap<String, HashMap<String, FuncType>> = HashMap::new();
+    for (module, name, item) in linked {
+        if let Some(function) = item.into_func() {
+            types.entry(module).or_default().insert(name, function.ty(&store));
+        }
+    }
+    types
 }
 
 fn strings_get(call: &mut Call<'_>, which: fn(&Host) -> &Strings, list: u32, buffer: u32) -> Answer {
     let cost = which(call.0.data()).bytes.len() as u64;
     call.charge(cost)?;
     let (mut guest, host) = call.split()?;
+    // What is moved is what is charged: arguments are bounded far below 4 GiB.
+    host.trace.moves(cost as u32);
     let strings = which(host);
     let count = strings.offsets.len() as u32;
     guest.bytes(list, count * 4)?;
@@ -295,6 +335,7 @@ fn fd_read(call: &mut Call<'_>, fd: u32, vecs: u32, count: u32, out: u32) -> Ans
     let (mut guest, host) = call.split()?;
     let done = guest.scatter(&vecs, host.stdin.rest());
     host.stdin.advance(done);
+    host.trace.moves(done);
     Ok(guest.put(out, done.to_le_bytes())?)
 }
 
@@ -308,6 +349,7 @@ fn fd_write(call: &mut Call<'_>, fd: u32, vecs: u32, count: u32, out: u32) -> An
     let vecs = guest.iovecs(vecs, count)?;
     call.charge(vecs.total.into())?;
     let (mut guest, host) = call.split()?;
+    host.trace.moves(vecs.total);
     if fd == 1 {
         if host.stdout.len() as u64 + u64::from(vecs.total) > host.output_max {
             let limit = Bytes(host.output_max);
@@ -315,12 +357,7 @@ fn fd_write(call: &mut Call<'_>, fd: u32, vecs: u32, count: u32, out: u32) -> An
         }
         guest.gather(&vecs).for_each(|bytes| host.stdout.extend_from_slice(bytes));
     } else {
-        for bytes in guest.gather(&vecs) {
-            let room = host.log_max.saturating_sub(host.stderr.len() as u64);
-            let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
-            host.stderr.extend_from_slice(&bytes[..kept]);
-            host.log_dropped += (bytes.len() - kept) as u64;
-        }
+        guest.gather(&vecs).for_each(|bytes| host.log(bytes));
     }
     // Said last; a guest that put the answer inside its own buffer wrote the buffer as it was.
     Ok(guest.put(out, vecs.total.to_le_bytes())?)
@@ -333,6 +370,7 @@ fn poll_oneoff(call: &mut Call<'_>, subscriptions: u32, events: u32, count: u32,
     }
     call.charge(u64::from(count) * SUBSCRIPTION as u64)?;
     let (mut guest, host) = call.split()?;
+    host.trace.moves(count * SUBSCRIPTION as u32);
     guest.bytes(out, 4)?;
     guest.bytes(events, count * EVENT)?;
     // A copy, because the guest may have let the two lists overlap.
@@ -370,8 +408,9 @@ fn proc_exit(call: &mut Call<'_>, code: u32) -> Answer {
 }
 
 fn random_get(call: &mut Call<'_>, out: u32, len: u32) -> Answer {
-    call.charge(u64::from(len) * (1 + RANDOM_FUEL))?;
+    call.charge(u64::from(len) * (1 + HASH_FUEL))?;
     let (mut guest, host) = call.split()?;
     host.random.fill(guest.bytes_mut(out, len)?);
+    host.trace.moves(len);
     Ok(())
 }

@@ -45,6 +45,47 @@ fn a_whole_file_is_read_exactly() {
 }
 
 #[test]
+fn who_takes_channels_of_others_says_where() {
+    let both = "listen = \"0.0.0.0:7444\"\nadvertise = \"node.example.org:7444\"\n";
+    let config = parse(&(both.to_owned() + &whole())).unwrap();
+    assert_eq!(config.listen.as_deref(), Some("0.0.0.0:7444"));
+    assert_eq!(config.advertise.as_deref(), Some("node.example.org:7444"));
+    assert_eq!(parse(&whole()).unwrap().listen, None, "nobody is let in by default");
+    let long = format!("listen = \"a:1\"\nadvertise = \"{}:1\"\n", "a".repeat(254));
+    for (text, key) in [
+        ("listen = \"a:1\"\n", "listen: expected `advertise` beside it"),
+        ("advertise = \"a:1\"\n", "advertise: expected `listen` beside it"),
+        ("listen = \"a\"\nadvertise = \"a:1\"\n", "listen: expected an address"),
+        (long.as_str(), "advertise: expected at most 255 bytes"),
+    ] {
+        let told = parse(&(text.to_owned() + &whole())).unwrap_err();
+        assert!(told.contains(key), "{told}");
+    }
+}
+
+#[test]
+fn what_proves_is_configured_whole_and_where_calls_come_from() {
+    let listens = "listen = \"0.0.0.0:7444\"\nadvertise = \"node.example.org:7444\"\n";
+    let prover = "[prover]\nprogram = \"bin/legation-prover\"\nguest = \"guest.elf\"\npinned = \"PINNED.json\"\n\
+                  keys = \"keys\"\nfolder = \"/run/prover\"\nmemory_mib = 8192\ninstructions_max = 20000000\n";
+    let config = parse(&format!("{listens}{}{prover}", whole())).unwrap().prover.unwrap();
+    assert_eq!(config.program, Path::new("/etc/legation/bin/legation-prover"));
+    assert_eq!((config.folder.as_path(), config.memory), (Path::new("/run/prover"), Bytes::gib(8)));
+    assert_eq!((config.instructions, config.longest.as_secs(), config.estimate.as_secs()), (20_000_000, 3600, 60));
+    assert_eq!(parse(&whole()).unwrap().prover, None, "nothing is proven by default");
+    for (text, told) in [
+        (format!("{}{prover}", whole()), "prover: expected `listen` and `advertise` beside it"),
+        (format!("{listens}{}{}", whole(), prover.replace("memory_mib = 8192\n", "")), "prover.memory_mib: expected"),
+        (format!("{listens}{}{}", whole(), prover.replace("20000000", "0")), "prover.instructions_max: expected"),
+        (format!("{listens}{}{prover}threads = 2\n", whole()), "prover.threads"),
+        (format!("{listens}{}{}", whole(), prover.replace("keys = \"keys\"\n", "")), "prover.keys: expected the path"),
+    ] {
+        let why = parse(&text).unwrap_err();
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[test]
 fn what_attests_may_be_named() {
     let more = "[attester]\nkind = \"tpm\"\nvcek = \"vcek.pem\"\n\
                 [tpm]\ntcti = \"device:/dev/tpmrm1\"\nregisters = [8, 14]\nkey = \"ecc-p256\"\nchain = \"ek.pem\"\n\

@@ -42,6 +42,7 @@ fn input<'a>() -> RunInput<'a> {
         log_max: Bytes::kib(4),
         seed: [1; 32],
         now_fixed: UnixTime(1_795_262_400),
+        delegations: None,
     }
 }
 
@@ -216,7 +217,7 @@ fn exit_codes_and_traps_are_told_apart() {
         let got = run(&command(&[], body), input()).result;
         let Err(RunFailure::Trap(text)) = &got else { panic!("{body}: {got:?}") };
         assert!(text.contains(words) && text.contains("in function 0"), "{text}");
-        assert!(got.is_err_and(|e| !e.is_resource_trap() && e.is_vote()));
+        assert!(got.is_err_and(|e| !e.is_resource_trap()));
     }
     let named = run(
         "(module (func $deep\\n unreachable) (func (export \"_start\") (call $deep)))".replace("\\n", "").as_str(),
@@ -286,7 +287,7 @@ fn memory_tables_and_stack_have_ceilings() {
     let limit = Bytes::mib(16);
     assert_eq!(got.result, Err(RunFailure::OutOfMemory { limit, asked: Bytes(17 * 16 * PAGE - 15 * PAGE) }));
     assert_eq!(got.usage.memory_peak, Bytes(limit.0 - 15 * PAGE));
-    assert!(got.result.is_err_and(|e| e.is_resource_trap() && !e.is_vote()));
+    assert!(got.result.is_err_and(|e| e.is_resource_trap()));
 
     for grow in ["65535", "65536", "-1"] {
         let got = run(&command(&[], &format!("(drop (memory.grow (i32.const {grow})))")), input()).result;
@@ -499,7 +500,8 @@ fn what_is_not_a_command_is_refused_with_a_reason() {
     check(b"\x7fELF\x02\x01\x01", "module.kind", "native");
     check(b"\0asm\x02\0\0\0", "module.kind", "version");
     check(&[0x55; 4096], "module.kind", "something else");
-    check(&wat("(component)"), "module.kind", "component");
+    check(&wat("(component)"), "module.world", "`run`");
+    check(b"\0asm\x0c\0\x01\0", "module.kind", "component of another version");
     check(b"\0asm\x01\0\0\0\xff\xff\xff\xff\xff", "module.valid", "malformed");
     for cut in (8..good.len()).step_by(7).skip(1) {
         let refused = ENGINE.prepare(&good[..cut]);

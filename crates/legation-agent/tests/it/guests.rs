@@ -63,6 +63,7 @@ fn every_case_of_the_guests_holds_in_the_engine() {
             log_max: Bytes::kib(64),
             seed: [0; 32],
             now_fixed: UnixTime(0),
+            delegations: None,
         };
         let outcome = engine.run(&module, input, &Cancel::new());
         let exit = match &outcome.result {

@@ -9,7 +9,7 @@ use std::{
 use legation_agent::{
     Agent, AgentConfig, Exit, Shutdown, Status,
     attester::DevelopmentAttester,
-    config::{AttesterConfig, CapacityCaps, Reconnect},
+    config::{AttesterConfig, CapacityCaps, ProverConfig, Reconnect},
 };
 use legation_attest::{Appraiser, Judge, Roots, Verifier, admit, appraisal::status};
 use legation_core::{
@@ -17,13 +17,14 @@ use legation_core::{
     UnixTime,
     claims::{Anchors, Evidence, Judged, Rate, Role, Shelf},
     encoding,
-    statement::{Appointment, Ear, Grant, GrantSubject, Office, Passport, Report, Request},
+    statement::{Allocation, Appointment, Ear, Grant, GrantSubject, LoanRef, Office, Passport, Report, Request},
+    swarm::SeatDemand,
     task::{Direction, Input, OutputRef, WrapUse, WrappedKey},
     unit::Bytes,
 };
 use legation_net::{
     AnchoredJudge, Bounds, Credential, Endpoint, Incoming, Listener, Receiver, Sender, StreamId, Timing,
-    message::{Offer, Reported, ToAgent, ToManager, Upstream},
+    message::{Lending, Offer, Peer, Reported, ToAgent, ToManager, Upstream},
 };
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -68,6 +69,9 @@ pub(crate) fn config(manager: &str) -> AgentConfig {
         capacity: CapacityCaps { cpu: Some(Millicores(1000)), memory: Some(Bytes::mib(256)), slots: Some(8) },
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5_000) },
         slot: 0,
+        listen: None,
+        advertise: None,
+        prover: None,
         attester: AttesterConfig::default(),
         tpm: None,
         development: None,
@@ -88,7 +92,22 @@ pub(crate) fn start(config: AgentConfig) -> Running {
 }
 
 pub(crate) fn start_as(config: AgentConfig, root: &world::Root, image: &[u8]) -> Running {
-    let attester = DevelopmentAttester::measure(root.chip(7), image).unwrap();
+    start_with(config, DevelopmentAttester::measure(root.chip(7), image).unwrap())
+}
+
+/// On a chip of its own, where other agents reach it; one that proves with this, if anything.
+pub(crate) fn start_on(chip: u8, manager: &str, address: &str, prover: Option<ProverConfig>) -> Running {
+    let (listen, advertise) = (Some(address.to_owned()), Some(address.to_owned()));
+    let config = AgentConfig { listen, advertise, prover, ..config(manager) };
+    start_with(config, DevelopmentAttester::measure(world::root().chip(chip), IMAGE).unwrap())
+}
+
+/// An address that nobody has just now.
+pub(crate) fn free() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn start_with(config: AgentConfig, attester: DevelopmentAttester) -> Running {
     let (shutdown, statuses) = (Shutdown::new(), Arc::new(Mutex::new(Vec::new())));
     let seen = statuses.clone();
     let agent = Agent::start(config, Arc::new(attester), shutdown.clone())
@@ -171,6 +190,7 @@ impl Manager {
             operators: vec![world::key(OPERATOR)],
             development: vec![world::root().anchor()],
             tpm: Vec::new(),
+            logs: Vec::new(),
         };
         let measurement = DevelopmentAttester::measure(world::root().chip(1), IMAGE).unwrap();
         let policy = Listed { measurement: encoding::hex(measurement.measurement()), seconds: 600 };
@@ -286,6 +306,42 @@ impl Manager {
     }
 }
 
+impl Manager {
+    /// Lends the enclave of `lent` for parts of the fragment that `own` is of: what the borrower is told, and what who is lent is
+    /// told. The borrower has this passport.
+    pub(crate) fn lend(
+        &mut self,
+        request: &Signed<Request>,
+        own: &Signed<Allocation>,
+        borrower: &Signed<Passport>,
+        lent: &Signed<Passport>,
+        demand: SeatDemand,
+    ) -> (Lending, Lending) {
+        self.leases += 1;
+        let lease = LeaseId(1000 + self.leases);
+        let terms =
+            LoanRef { of: own.lease, borrower: own.enclave, number: u32::try_from(self.leases).unwrap(), demand };
+        let allocation = world::allocation(request, &self.appointment, own.fragment, lent, lease, now());
+        let allocation = sign(Allocation {
+            price_hour: lent.configuration.rate.per_hour(demand.cpu, demand.memory),
+            until: own.until,
+            loan: Some(terms),
+            prev: vec![request.digest(), self.appointment.digest(), own.digest()],
+            ..allocation
+        });
+        let lending = |other: &Signed<Passport>| Lending {
+            term: Term(3),
+            seq: Seq(self.leases),
+            allocation: allocation.clone(),
+            appointment: self.appointment.clone(),
+            request: request.clone(),
+            borrower: own.clone(),
+            other: Peer { passport: other.clone(), appointment: self.verifier.clone() },
+        };
+        (lending(lent), lending(borrower))
+    }
+}
+
 /// One connection of an agent.
 pub(crate) struct Conn {
     pub(crate) sender: Sender,
@@ -350,9 +406,13 @@ impl Conn {
 
     /// The report of `lease`, with the objects it names.
     pub(crate) async fn report(&mut self, manager: &mut Manager, lease: LeaseId) -> Reported {
-        let reported = match self.next(manager).await {
-            ToManager::Report(reported) => *reported,
-            other => panic!("expected a report, got {other:?}"),
+        let reported = loop {
+            match self.next(manager).await {
+                ToManager::Report(reported) => break *reported,
+                // What was borrowed for it is not needed any more.
+                ToManager::GiveBack { .. } => {}
+                other => panic!("expected a report, got {other:?}"),
+            }
         };
         assert_eq!(reported.report.lease, lease);
         // Control messages overtake data: what the report names may still be on its way.

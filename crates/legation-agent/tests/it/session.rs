@@ -75,7 +75,7 @@ async fn attested_present_offered_reported() {
 }
 
 /// A list of this manager's.
-fn revoked(manager: &Manager, epoch: u64, what: &[Revocable]) -> ToAgent {
+pub(crate) fn revoked(manager: &Manager, epoch: u64, what: &[Revocable]) -> ToAgent {
     let revocation = |what: &Revocable| Revocation {
         what: what.clone(),
         epoch: RevocationEpoch(epoch),
@@ -259,7 +259,7 @@ async fn what_a_module_does_wrong_is_reported_with_its_log() {
             "run refused",
         ),
         (b"\0asm\x01\0\0\0 nonsense".to_vec(), none, "malformed-module", "malformed"),
-        (b"#!/bin/sh".to_vec(), none, "malformed-module", "not a WebAssembly core module"),
+        (b"#!/bin/sh".to_vec(), none, "malformed-module", "not a WebAssembly module"),
         (wat::parse_str("(module (memory 1))").unwrap(), none, "malformed-module", "_start"),
         (wat::parse_str("(module (import \"env\" \"x\" (func)))").unwrap(), none, "malformed-module", "unknown import"),
         (

@@ -12,10 +12,10 @@ use legation_core::{
     claims::{Anchor, Attested, Capacity, Claims, Configuration, Rate, Tcb, TeeKind},
     dsse,
     statement::{
-        Allocation, Appointment, Assurance, Ear, Grant, GrantSubject, Office, Outcome, Passport, Placement, Report,
-        Request, Tier, Usage,
+        Allocation, Appointment, Assurance, Delegable, Ear, Grant, GrantSubject, Office, Outcome, Passport, Placement,
+        Report, Request, Tier, Usage,
     },
-    task::{Demand, Direction, Fragment, Input, OutputRef, SealedRef, WrapUse, WrappedKey},
+    task::{Delegation, Demand, Direction, Fragment, Input, OutputRef, SealedRef, WrapUse, WrappedKey},
     unit::Bytes,
 };
 use legation_keys::{IdentityKey, ObjectKey, Sealed, SealingKey};
@@ -98,6 +98,8 @@ pub(crate) fn configuration() -> Configuration {
         capacity: Capacity { cpu: Millicores(2000), memory: Bytes::mib(512), slots: 8 },
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5_000) },
         operators: vec![key(OPERATOR)],
+        advertise: None,
+        prover: None,
         slot: 0,
     }
 }
@@ -198,6 +200,7 @@ pub(crate) fn fragment(name: &str, module: Digest, inputs: Vec<Input>) -> Fragme
             gpus: Milligpus::ZERO,
         },
         require: Requirement::any(),
+        delegates: None,
     }
 }
 
@@ -246,6 +249,7 @@ pub(crate) fn allocation(
         why: Placement { considered: 1, eligible: 1, passed_over: Vec::new(), decided_by: "the only one".to_owned() },
         revocations: RevocationEpoch(0),
         seat: None,
+        loan: None,
         prev: vec![request.digest(), manager.digest()],
     }
 }
@@ -268,8 +272,18 @@ pub(crate) fn grant(
         depth: 0,
         expires: request.expires,
         releases,
+        delegable: None,
         prev: vec![request.digest()],
     }
+}
+
+/// What a request says may be handed on, and what a grant lets be handed on.
+pub(crate) fn delegation(modules: &[Digest], depth: u32, assurance: Assurance) -> (Delegation, Delegable) {
+    let (fuel, budget) = (Fuel(100_000_000_000), MicroUsd(500_000));
+    let mut modules = modules.to_vec();
+    modules.sort_unstable();
+    let request = Delegation { modules: modules.clone(), depth, fuel, budget, assurance };
+    (request, Delegable { modules, fuel, budget, releases: Vec::new(), assurance, require: None })
 }
 
 /// What an enclave upstream says it did with a fragment.
@@ -294,6 +308,9 @@ pub(crate) fn report(
         usage: Usage { fuel: Fuel(1), memory_peak: Bytes(1), host_calls: 1, micros: 1 },
         started: at,
         finished: at,
+        answer: None,
+        dissent: Vec::new(),
+        monitor: None,
         prev: vec![Digest::of(b"allocation"), passport.digest()],
     }
 }

@@ -262,7 +262,8 @@ mod tests {
 
     fn refusal(ark: Vec<u8>) -> Rejection {
         let development = vec![DevelopmentAnchor { name: "mine".to_owned(), ark }];
-        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() }).unwrap_err()
+        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new(), logs: Vec::new() })
+            .unwrap_err()
     }
 
     #[test]

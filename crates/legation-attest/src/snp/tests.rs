@@ -35,7 +35,8 @@ fn world() -> &'static World {
         let root = DevelopmentRoot::generate("unit", NOW).unwrap();
         let tcb = TcbVersion { fmc: None, bootloader: 10, tee: 2, snp: 23, microcode: 0xd9 };
         let chip = root.issue(&ChipSpec { product: Product::Genoa, chip_id: [0xab; 64], tcb }, NOW).unwrap();
-        let anchors = Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new() };
+        let anchors =
+            Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new(), logs: Vec::new() };
         World { roots: DevelopmentRoots::new(&anchors).unwrap(), root, chip, cache: ChainCache::default() }
     })
 }
@@ -327,7 +328,7 @@ fn every_certificate_must_be_what_its_place_demands() {
     let roots = |ark: Vec<u8>| {
         let development = vec![legation_core::claims::DevelopmentAnchor { name: "forged".to_owned(), ark }];
         // The same key as root and intermediate: only names and extensions are under test.
-        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() })
+        DevelopmentRoots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new(), logs: Vec::new() })
     };
     let good_roots = roots(ark(ca(None))).unwrap();
     let ask = |subject: &[u8], extensions| authority(&Authority { subject, issuer: &ark_name, extensions });

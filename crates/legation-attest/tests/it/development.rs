@@ -108,7 +108,7 @@ fn an_anchor_file_that_says_something_twice_or_wrongly_is_refused() {
         ("no certificate", vec![DevelopmentAnchor { name: "a".to_owned(), ark: vec![0x30, 0] }], "snp.certificate"),
     ] {
         assert_eq!(
-            check_of(Roots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() })),
+            check_of(Roots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new(), logs: Vec::new() })),
             expected,
             "{what}"
         );

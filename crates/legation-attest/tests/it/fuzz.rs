@@ -39,7 +39,7 @@ proptest! {
         prop_assert!(Chip::from_pem(&bytes).is_err());
         prop_assert!(DevelopmentRoot::from_pem(&bytes).is_err());
         let development = vec![DevelopmentAnchor { name: "a".to_owned(), ark: bytes.clone() }];
-        let anchors = Anchors { operators: Vec::new(), development, tpm: Vec::new() };
+        let anchors = Anchors { operators: Vec::new(), development, tpm: Vec::new(), logs: Vec::new() };
         prop_assert!(legation_attest::Roots::new(&anchors).is_err());
         let roots = world().judge.roots();
         let several = [bytes.clone(), bytes.clone()];

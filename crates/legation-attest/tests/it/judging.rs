@@ -88,8 +88,13 @@ fn a_configuration_that_was_not_measured_is_refused() {
 #[test]
 fn two_judges_agree_and_one_remembers() {
     let fresh = Judge::new(
-        Roots::new(&Anchors { operators: Vec::new(), development: vec![world().root.anchor()], tpm: Vec::new() })
-            .unwrap(),
+        Roots::new(&Anchors {
+            operators: Vec::new(),
+            development: vec![world().root.anchor()],
+            tpm: Vec::new(),
+            logs: Vec::new(),
+        })
+        .unwrap(),
     );
     let evidence = evidence();
     let first = fresh.judge(&evidence, &Shelf::empty(), NOW).unwrap();

@@ -14,4 +14,5 @@ mod oracle;
 mod passports;
 mod samples;
 mod tpm;
+mod vectors;
 mod world;

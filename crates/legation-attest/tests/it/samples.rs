@@ -277,7 +277,9 @@ fn amds_certificates_are_no_development_roots() {
             let body: String = text.lines().filter(|l| !l.starts_with("-----")).collect();
             let ark = encoding::unbase64(&body).unwrap();
             let development = vec![legation_core::claims::DevelopmentAnchor { name: "mine".to_owned(), ark }];
-            let refusal = Roots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new() }).unwrap_err();
+            let refusal =
+                Roots::new(&Anchors { operators: Vec::new(), development, tpm: Vec::new(), logs: Vec::new() })
+                    .unwrap_err();
             assert_eq!(refusal.check, "roots.development");
             assert!(refusal.claim.starts_with("key of root"), "{refusal}");
         }

@@ -98,7 +98,12 @@ pub(crate) fn spec(chip: u8) -> ChipSpec {
 }
 
 pub(crate) fn anchors(root: &DevelopmentRoot) -> Anchors {
-    Anchors { operators: vec![Key::new(1).public_key()], development: vec![root.anchor()], tpm: Vec::new() }
+    Anchors {
+        operators: vec![Key::new(1).public_key()],
+        development: vec![root.anchor()],
+        tpm: Vec::new(),
+        logs: Vec::new(),
+    }
 }
 
 pub(crate) fn roots(root: &DevelopmentRoot) -> Roots {
@@ -129,6 +134,8 @@ pub(crate) fn configuration() -> Configuration {
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5000) },
         slot: 0,
         operators: vec![Key::new(1).public_key()],
+        advertise: None,
+        prover: None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a verdict rests on, and what a reader trusts.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{encoding::b64, key::PublicKey};
 
@@ -54,6 +54,56 @@ pub struct Anchors {
     /// too many. An empty list refuses every TPM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tpm: Vec<TpmAnchor>,
+    /// Transparency logs, each once. Without one, receipts are not asked whether their statements are in a log.
+    #[serde(default, deserialize_with = "distinct_logs", skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogAnchor>,
+}
+
+/// A transparency log as an anchor file names it, and who is to have watched it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogAnchor {
+    /// First line of its checkpoints, and the name of its key (c2sp.org/tlog-checkpoint).
+    pub origin: String,
+    /// Its key.
+    pub key: PublicKey,
+    /// Witnesses whose cosignatures count, each under one name and one key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<WitnessAnchor>,
+    /// How many of them must have cosigned the checkpoint of a receipt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub quorum: u32,
+}
+
+/// A witness of a log (c2sp.org/tlog-cosignature).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessAnchor {
+    /// The name of its key.
+    pub name: String,
+    /// Its key.
+    pub key: PublicKey,
+}
+
+/// A second log of one name would never be looked at, and a witness that stands there twice would count twice for the quorum.
+fn distinct_logs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LogAnchor>, D::Error> {
+    let logs = Vec::<LogAnchor>::deserialize(deserializer)?;
+    let mut origins = BTreeSet::new();
+    for log in &logs {
+        if !origins.insert(&log.origin) {
+            return Err(D::Error::custom(format!("the log `{}` stands there twice", log.origin)));
+        }
+        let (mut names, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        if let Some(again) = log.witnesses.iter().find(|one| !names.insert(&one.name) || !keys.insert(one.key)) {
+            let text = format!("the witness `{}` of the log `{}` has name or key of another", again.name, log.origin);
+            return Err(D::Error::custom(text));
+        }
+    }
+    Ok(logs)
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A root that certifies TPMs (endorsement keys or attestation keys), as an anchor file names it.

@@ -12,6 +12,8 @@ use crate::{
     unit::{Bytes, MicroUsd, Millicores},
 };
 
+/// Longest address that an agent advertises, in bytes.
+pub const ADVERTISE_MAX: usize = 255;
 /// Domain of the hash that binds keys to evidence.
 pub const KEY_BINDING_DOMAIN: &[u8] = b"legation-key-v1";
 
@@ -86,6 +88,24 @@ pub struct Configuration {
     pub slot: u16,
     /// Keys whose appointments this agent obeys (the operator's roots).
     pub operators: Vec<PublicKey>,
+    /// Where other agents reach it, such as `198.51.100.7:7443`: at most [`ADVERTISE_MAX`] bytes. Without it no calls are handed to
+    /// it: nobody could dial it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// What it proves executions with, where its owner set room aside for that. Without it no calls are handed to it that are to be
+    /// proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prover: Option<Prover>,
+}
+
+/// What an enclave proves executions with ([`crate::proven`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prover {
+    /// The program whose executions it proves, by the name that its publisher pins it under.
+    pub program: Digest,
+    /// Most instructions of one execution that it takes on.
+    pub instructions: u64,
 }
 
 impl Configuration {

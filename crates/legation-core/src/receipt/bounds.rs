@@ -4,15 +4,16 @@ use super::{Allocation, Grant, Outcome, Passport, Rejection, Report, Request, Si
 use crate::{task::Fragment, unit::MicroUsd};
 
 /// A statement may be dated this much before one it rests on was, in seconds: clocks of different machines.
-pub(super) const SKEW: u64 = 60;
+pub(crate) const SKEW: u64 = 60;
 /// An execution may last this much longer than it should, in microseconds: its end is noticed at the engine's next tick.
-const GRACE_MICROS: u64 = 1_000_000;
+pub(crate) const GRACE_MICROS: u64 = 1_000_000;
 
 /// What a report rests on.
 pub(super) struct Rests<'a> {
     pub(super) allocation: &'a Signed<Allocation>,
     pub(super) passport: &'a Signed<Passport>,
     pub(super) grants: Vec<Signed<Grant>>,
+    /// Of fragments whose outputs it read.
     pub(super) reports: Vec<&'a Signed<Report>>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     bounds::{self, Rests, SKEW},
     describe::describe,
+    execution::executions,
     *,
 };
 use crate::{
@@ -12,18 +13,22 @@ use crate::{
     grant::{self, Use},
     id::{ObjectId, TenantId},
     key::PublicKey,
+    proven::Ledger,
     requirement::Candidate,
     statement::{Office, PASSPORT_LIFE_MAX, Tier},
     task::{Fragment, Input},
     unit::MicroUsd,
 };
 
+mod delegation;
+mod proofs;
 mod swarm;
 
 pub(super) struct Chain<'a> {
     receipt: &'a Receipt,
     anchors: &'a Anchors,
     judge: &'a dyn EvidenceJudge,
+    executions: &'a dyn ExecutionJudge,
     opened: BTreeMap<Digest, Opened>,
     evidence: BTreeMap<Digest, &'a Evidence>,
     used_evidence: BTreeSet<Digest>,
@@ -37,6 +42,8 @@ pub(super) struct Chain<'a> {
     reported: BTreeSet<(TaskId, FragmentIndex)>,
     aggregated: BTreeSet<(TaskId, FragmentIndex)>,
     spent: BTreeMap<TaskId, MicroUsd>,
+    handed: delegation::Handed,
+    ledger: Ledger,
     links: Vec<Link>,
 }
 
@@ -45,6 +52,7 @@ impl<'a> Chain<'a> {
         receipt: &'a Receipt,
         anchors: &'a Anchors,
         judge: &'a dyn EvidenceJudge,
+        executions: &'a dyn ExecutionJudge,
         revocations: Option<&RevocationList>,
     ) -> Result<Self, Invalid> {
         let file = |why: Rejection| Invalid { at: "the file".to_owned(), why };
@@ -81,6 +89,7 @@ impl<'a> Chain<'a> {
             receipt,
             anchors,
             judge,
+            executions,
             opened: BTreeMap::new(),
             evidence: digests.into_iter().zip(&receipt.evidence).collect(),
             used_evidence: BTreeSet::new(),
@@ -93,6 +102,8 @@ impl<'a> Chain<'a> {
             reported: BTreeSet::new(),
             aggregated: BTreeSet::new(),
             spent: BTreeMap::new(),
+            handed: delegation::Handed::default(),
+            ledger: Ledger::default(),
             links: Vec::new(),
         })
     }
@@ -116,6 +127,8 @@ impl<'a> Chain<'a> {
         }
         let (name, completed, results) = self.results().map_err(file)?;
         self.revocations().map_err(file)?;
+        self.proofs()?;
+        let executions = executions(&self.links, &self.opened, &self.ledger).map_err(file)?;
         Ok(Verdict {
             standing: if self.development { Standing::ValidButDevelopment } else { Standing::Valid },
             task: self.receipt.task,
@@ -125,6 +138,7 @@ impl<'a> Chain<'a> {
             anchors: self.names.into_iter().collect(),
             results,
             warnings: self.warnings.into_iter().collect(),
+            executions,
             links: self.links,
         })
     }
@@ -136,9 +150,16 @@ impl<'a> Chain<'a> {
             Request::TYPE => self.request(envelope).map(Opened::Request),
             Allocation::TYPE => self.allocation(envelope).map(Opened::Allocation),
             Grant::TYPE => self.grant(envelope).map(Opened::Grant),
+            Call::TYPE => self.call(envelope).map(Opened::Call),
             Report::TYPE => {
-                let (report, cost) = self.report(envelope)?;
-                self.count(&report, cost)?;
+                let report = envelope.open::<Report>().map_err(unsigned)?;
+                if report.answer.is_some() {
+                    self.answer(&report)?;
+                } else {
+                    let cost = self.report(&report)?;
+                    self.count(&report, cost)?;
+                }
+                self.questions(&report)?;
                 Ok(Opened::Report(report))
             }
             Aggregate::TYPE => {
@@ -317,7 +338,11 @@ impl<'a> Chain<'a> {
     fn request(&self, envelope: &Envelope) -> Result<Signed<Request>, Rejection> {
         let request = envelope.open::<Request>().map_err(unsigned)?;
         request.validate()?;
-        let earlier = |d: &Digest| matches!(self.opened.get(d), Some(Opened::Report(_) | Opened::Aggregate(_)));
+        let earlier = |d: &Digest| match self.opened.get(d) {
+            Some(Opened::Report(report)) => report.answer.is_none(),
+            Some(Opened::Aggregate(_)) => true,
+            _ => false,
+        };
         let once = request.prev.iter().collect::<BTreeSet<_>>().len() == request.prev.len();
         if !once || !request.prev.iter().all(earlier) {
             return Err(Rejection::new("receipt.request", "what the request builds on")
@@ -336,9 +361,26 @@ impl<'a> Chain<'a> {
     fn allocation(&self, envelope: &Envelope) -> Result<Signed<Allocation>, Rejection> {
         let allocation = envelope.open::<Allocation>().map_err(unsigned)?;
         let request = self.find_request(allocation.task)?;
+        match &allocation.loan {
+            Some(terms) => self.lent(request, &allocation, terms)?,
+            None => self.placed(request, &allocation)?,
+        }
+        self.appointed(allocation.prev.get(1), &allocation.manager, Office::Manager, allocation.from)?;
+        let begins_well = request.created.minus(SKEW) <= allocation.from && allocation.from <= request.expires;
+        if !begins_well || allocation.until < allocation.from {
+            return Err(Rejection::new("receipt.allocation", "dates of the allocation")
+                .expected(format!("to begin within the request, {} to {}", request.created, request.expires))
+                .got(format!("{} to {}", allocation.from, allocation.until)));
+        }
+        Ok(allocation)
+    }
+
+    /// What an allocation of a fragment rests on.
+    fn placed(&self, request: &Signed<Request>, allocation: &Allocation) -> Result<(), Rejection> {
         let replaces = |digest: &Digest| {
             matches!(self.opened.get(digest), Some(Opened::Allocation(old))
-                if old.task == allocation.task
+                if old.loan.is_none()
+                    && old.task == allocation.task
                     && old.fragment == allocation.fragment
                     && old.lease < allocation.lease
                     && old.term <= allocation.term
@@ -353,33 +395,30 @@ impl<'a> Chain<'a> {
             return Err(Rejection::new("receipt.allocation", "what the allocation rests on")
                 .expected("the request, the manager's appointment, and the allocation it replaces if any"));
         }
-        self.within_swarm(request, &allocation, memberships)?;
-        self.appointed(allocation.prev.get(1), &allocation.manager, Office::Manager, allocation.from)?;
-        let begins_well = request.created.minus(SKEW) <= allocation.from && allocation.from <= request.expires;
-        if !begins_well || allocation.until < allocation.from {
-            return Err(Rejection::new("receipt.allocation", "dates of the allocation")
-                .expected(format!("to begin within the request, {} to {}", request.created, request.expires))
-                .got(format!("{} to {}", allocation.from, allocation.until)));
-        }
-        Ok(allocation)
+        self.within_swarm(request, allocation, memberships)
     }
 
     fn grant(&self, envelope: &Envelope) -> Result<Signed<Grant>, Rejection> {
         let grant = envelope.open::<Grant>().map_err(unsigned)?;
-        grant::check_grant(self.find_request(grant.task)?, &grant)?;
+        let request = self.find_request(grant.task)?;
+        let passed_on = grant.prev.iter().any(|d| matches!(self.opened.get(d), Some(Opened::Grant(_))));
+        match passed_on {
+            true => self.passed_on(request, &grant)?,
+            false => grant::check_grant(request, &grant)?,
+        }
         Ok(grant)
     }
 
-    /// Opens a report; gives what it cost with it.
-    fn report(&mut self, envelope: &Envelope) -> Result<(Signed<Report>, MicroUsd), Rejection> {
+    /// Checks the report of a fragment; gives what it cost.
+    fn report(&mut self, report: &Signed<Report>) -> Result<MicroUsd, Rejection> {
         let bad = |claim: &str| Rejection::new("receipt.report", claim.to_owned());
-        let report = envelope.open::<Report>().map_err(unsigned)?;
         let enclave: EnclaveId = report.enclave.enclave_id();
         let request = self.find_request(report.task)?;
         let fragment = request.fragment(report.fragment).ok_or_else(|| bad("fragment of the report"))?;
-        let rests = self.rests(&report)?;
+        let rests = self.rests(report)?;
         let (allocation, passport) = (rests.allocation, rests.passport);
-        let promised = allocation.task == report.task
+        let promised = allocation.loan.is_none()
+            && allocation.task == report.task
             && allocation.fragment == report.fragment
             && allocation.lease == report.lease
             && allocation.enclave == enclave;
@@ -392,7 +431,7 @@ impl<'a> Chain<'a> {
             return Err(bad("passport of the report").expected(enclave).got(passport.enclave_id()));
         }
         self.trusted_by(&request.tenant, passport)?;
-        bounds::in_time(&report, request, &rests)?;
+        bounds::in_time(report, request, &rests)?;
         if report.module != fragment.module {
             return Err(bad("module that ran").expected(fragment.module).got(report.module));
         }
@@ -400,7 +439,9 @@ impl<'a> Chain<'a> {
         if report.inputs != commitments {
             return Err(bad("inputs the enclave read").expected("those of the request").got("others"));
         }
-        let used = Use { fragment: report.fragment, enclave, objects: &objects, at: report.started };
+        // Revocations are held against the report as of their epochs, below.
+        let none = Revoked::default();
+        let used = Use { fragment: report.fragment, enclave, objects: &objects, at: report.started, revoked: &none };
         grant::check_use(request, &rests.grants, &used)?;
         if let Some(other) = rests.grants.iter().find(|g| !g.covers(report.fragment, enclave)) {
             return Err(bad("a grant the report rests on")
@@ -424,19 +465,27 @@ impl<'a> Chain<'a> {
                 ))
                 .got(format!("{}, {}, {} per hour", allocation.provider, allocation.region, allocation.price_hour)));
         }
-        let cost = bounds::within(&report, fragment, &rests)?;
+        let cost = bounds::within(report, fragment, &rests)?;
         // What is run in a seat is paid for by the seat, which no report speaks of.
         let cost = if allocation.seat.is_some() { MicroUsd::ZERO } else { cost };
-        let warning = self.unrevoked(&report, &rests)?;
+        let warning = self.unrevoked(report, allocation, passport, rests.grants.iter())?;
         self.warnings.extend(warning);
-        Ok((report, cost))
+        Ok(cost)
     }
 
-    /// Check 7: nothing that a report rests on was revoked when it was finished. A warning about what was revoked later.
-    fn unrevoked(&self, report: &Report, rests: &Rests<'_>) -> Result<Option<String>, Rejection> {
-        let Some(revocation) = self.revoked.of(rests.passport) else { return Ok(None) };
+    /// Check 8: nothing that a report rests on was revoked when it was finished. A warning about what was revoked later.
+    fn unrevoked<'g>(
+        &self,
+        report: &Report,
+        allocation: &Allocation,
+        passport: &Passport,
+        grants: impl Iterator<Item = &'g Signed<Grant>>,
+    ) -> Result<Option<String>, Rejection> {
+        let of_grants = grants.filter_map(|grant| self.revoked.of_grant(grant));
+        let first = self.revoked.of(passport).into_iter().chain(of_grants).min_by_key(|r| r.epoch);
+        let Some(revocation) = first else { return Ok(None) };
         // The enclave says when it finished; the manager says as of which revocation it was chosen.
-        if report.finished >= revocation.at || rests.allocation.revocations >= revocation.epoch {
+        if report.finished >= revocation.at || allocation.revocations >= revocation.epoch {
             return Err(Rejection::new("receipt.revoked", format!("the {} behind the report", revocation.what))
                 .expected(format!("not revoked at {}, when the report was finished", report.finished))
                 .got(format!("revoked at {} (epoch {}): {}", revocation.at, revocation.epoch.0, revocation.why))
@@ -471,17 +520,20 @@ impl<'a> Chain<'a> {
             return Err(bad("second statement the report rests on").expected("the passport of its enclave"));
         };
         let (mut grants, mut reports): (Vec<Signed<Grant>>, _) = (Vec::new(), Vec::new());
+        // Answers to calls that it made come last; `questions` looks at them.
+        let mut answers = false;
         for digest in rest {
             match self.opened.get(digest) {
                 Some(Opened::Grant(grant))
-                    if reports.is_empty() && grants.last().is_none_or(|last| last.digest() < *digest) =>
+                    if reports.is_empty() && !answers && grants.last().is_none_or(|last| last.digest() < *digest) =>
                 {
                     grants.push(grant.clone());
                 }
-                Some(Opened::Report(report)) => reports.push(report),
+                Some(Opened::Report(report)) if report.answer.is_some() => answers = true,
+                Some(Opened::Report(report)) if !answers => reports.push(report),
                 _ => {
                     return Err(bad("what the report rests on")
-                        .expected("grants, ascending by digest and each once, then reports")
+                        .expected("grants, ascending by digest and each once, then reports, then answers to its calls")
                         .got(digest));
                 }
             }
@@ -549,8 +601,9 @@ impl<'a> Chain<'a> {
         else {
             return Err(bad("first statement the aggregate rests on").expected("its own report"));
         };
-        let behind: Vec<_> =
-            own.prev.iter().filter(|d| matches!(self.opened.get(d), Some(Opened::Report(_)))).copied().collect();
+        // Answers to calls of its own are part of how it reduced, and not what it reduced.
+        let read = |d: &&Digest| matches!(self.opened.get(d), Some(Opened::Report(r)) if r.answer.is_none());
+        let behind: Vec<_> = own.prev.iter().filter(read).copied().collect();
         if reports != aggregate.reports || reports != behind || reports.is_empty() {
             return Err(bad("reports it aggregates").expected("exactly those its inputs came from"));
         }
@@ -583,7 +636,7 @@ impl<'a> Chain<'a> {
                 }
                 _ => (None, None),
             };
-            let Some(report) = report.filter(|r| r.task == self.receipt.task) else {
+            let Some(report) = report.filter(|r| r.task == self.receipt.task && r.answer.is_none()) else {
                 return Err(Rejection::new("receipt.roots", "a root of the receipt")
                     .expected(format!("a report or an aggregate of task {}", self.receipt.task))
                     .got(root));
@@ -638,6 +691,7 @@ fn short_kind(kind: &str) -> &'static str {
         Request::TYPE => "request",
         Allocation::TYPE => "allocation",
         Grant::TYPE => "grant",
+        Call::TYPE => "call",
         Report::TYPE => "report",
         Aggregate::TYPE => "aggregate",
         Seating::TYPE => "seating",

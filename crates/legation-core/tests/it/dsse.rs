@@ -342,3 +342,35 @@ fn nothing_private_is_shown() {
         format!("Envelope({} by {id}, {} bytes)", signed.digest().short(), signed.envelope().payload().len())
     );
 }
+
+#[test]
+fn arrays_in_place_of_structs_and_objects_in_place_of_words_are_refused() {
+    let (operator, verifier) = (Party::new("operator"), Party::new("verifier").key());
+    let payload = String::from_utf8(signed().envelope().payload().to_vec()).unwrap();
+    let edit = |from: &str, to: &str| {
+        assert_eq!(payload.matches(from).count(), 1, "{from}");
+        payload.replace(from, to)
+    };
+    let digest = format!("{{\"sha256\":\"{}\"}}", verifier.id());
+    let names = ["\"_type\":", "\"subject\":", "\"predicateType\":", "\"predicate\":"];
+    let values = names.iter().fold(payload.clone(), |text, name| text.replacen(name, "", 1));
+    let whole = values.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap();
+    let predicate = payload.find("\"predicate\":").unwrap() + 12;
+    let listed = format!("[\"{}\",\"{verifier}\",\"verifier\",null,1,2]", operator.key());
+    for (what, text) in [
+        ("the statement", format!("[{whole}]")),
+        ("the predicate", format!("{}{listed}}}", &payload[..predicate])),
+        ("a subject", edit(&format!("{{\"name\":\"key\",\"digest\":{digest}}}"), &format!("[\"key\",{digest}]"))),
+        ("its digests", edit(&digest, &format!("[\"{}\"]", verifier.id()))),
+        ("a word", edit("\"verifier\"", "{\"verifier\":null}")),
+    ] {
+        // What serde derives reads the same statement out of it.
+        let read: dsse::Statement<Appointment> =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{what}: {e}: {text}"));
+        assert_eq!(read.predicate, appointment(), "{what}");
+        let opened = envelope(text.as_bytes(), &operator).open::<Appointment>();
+        assert!(matches!(opened, Err(EnvelopeError::WrongStatement { .. })), "{what}: {opened:?}");
+        let peeked = envelope(text.as_bytes(), &operator).peek::<Appointment>();
+        assert!(matches!(peeked, Err(EnvelopeError::WrongStatement { .. })), "{what}: {peeked:?}");
+    }
+}

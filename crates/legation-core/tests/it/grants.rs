@@ -1,7 +1,8 @@
 //! What grants allow: every bound, alone and together.
 
 use legation_core::{
-    Digest, FragmentIndex, Fuel, MicroUsd, ObjectId, PublicKey, Requirement, Signed, Signer, TaskId, UnixTime, dsse,
+    Digest, FragmentIndex, Fuel, MicroUsd, ObjectId, PublicKey, Requirement, Revoked, Signed, Signer, TaskId, UnixTime,
+    dsse,
     grant::{Use, check_grant, check_use},
     statement::{Grant, GrantSubject, Request},
     task::Input,
@@ -43,6 +44,7 @@ fn grant(request: &Signed<Request>) -> Grant {
         depth: 0,
         expires: time(3600),
         releases: vec![object("r2/north/data")],
+        delegable: None,
         prev: vec![request.digest()],
     }
 }
@@ -210,8 +212,8 @@ impl Allowed {
         };
         let grants: Vec<_> = self.grants.iter().map(sign).collect();
         let (fragment, enclave) = (FragmentIndex(self.fragment), key(self.enclave).enclave_id());
-        check_use(&self.request, &grants, &Use { fragment, enclave, objects: &self.objects, at: self.at })
-            .map_err(|why| why.check)
+        let used = Use { fragment, enclave, objects: &self.objects, at: self.at, revoked: &Revoked::default() };
+        check_use(&self.request, &grants, &used).map_err(|why| why.check)
     }
 }
 
@@ -387,6 +389,7 @@ fn grants() -> impl Strategy<Value = Grant> {
             depth,
             expires: UnixTime(expires),
             releases: releases.into_iter().map(named).collect(),
+            delegable: None,
             prev: match odd {
                 2 => Vec::new(),
                 3 => vec![task.digest(), digest("x")],

@@ -147,6 +147,20 @@ fn every_lie_about_a_swarm_is_a_bad_link() {
             "swarm.seat",
             "r1/request",
         ),
+        (
+            "parts that may be handed on to who is no member",
+            R(|r, _| {
+                r.fragments[0].delegates = Some(legation_core::task::Delegation {
+                    modules: vec![digest("part.wasm")],
+                    depth: 1,
+                    fuel: legation_core::Fuel(1),
+                    budget: legation_core::MicroUsd(1),
+                    assurance: legation_core::statement::Assurance::Attested,
+                });
+            }),
+            "swarm.delegates",
+            "r1/request",
+        ),
     ];
     let mut wrong = Vec::new();
     for (what, lie, check, at) in cases {

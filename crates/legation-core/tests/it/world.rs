@@ -12,6 +12,7 @@ use legation_core::{
         Anchor, Anchors, Attested, Capacity, Claims, Configuration, DevelopmentAnchor, Evidence, Judged, KeyBinding,
         Rate, Role, Tcb, TeeKind,
     },
+    delegation::Call,
     dsse::{self, Predicate},
     receipt::{Invalid, Verdict},
     statement::{
@@ -45,6 +46,7 @@ pub(crate) enum Said<'a> {
     Aggregate(&'a mut Aggregate),
     Seating(&'a mut Seating),
     Membership(&'a mut Membership),
+    Call(&'a mut Call),
 }
 
 /// Digests of what was said before, by label.
@@ -65,7 +67,7 @@ macro_rules! sayable {
         })*
     };
 }
-sayable!(Appointment Passport Request Allocation Grant Report Aggregate Seating Membership);
+sayable!(Appointment Passport Request Allocation Grant Report Aggregate Seating Membership Call);
 
 /// Who signs a statement in place of its signer.
 #[derive(Clone, Copy, PartialEq)]
@@ -187,6 +189,8 @@ pub(crate) fn judged(name: &'static str, at: UnixTime) -> Judged {
         capacity: Capacity { cpu: Millicores(8000), memory: Bytes::gib(16), slots: 4 },
         rate: Rate { core_hour: MicroUsd(20_000), gib_hour: MicroUsd(5_000) },
         operators: vec![key("operator")],
+        advertise: None,
+        prover: None,
         slot: 0,
     };
     let claims = Claims {
@@ -243,7 +247,7 @@ pub(crate) fn passport_of(judged: Judged, evidence: &Evidence, at: UnixTime, ver
 /// What the reader of these receipts trusts.
 pub(crate) fn anchors() -> Anchors {
     let development = vec![DevelopmentAnchor { name: ROOT.to_owned(), ark: vec![1] }];
-    Anchors { operators: vec![key("operator")], development, tpm: Vec::new() }
+    Anchors { operators: vec![key("operator")], development, tpm: Vec::new(), logs: Vec::new() }
 }
 
 pub(crate) fn judge() -> Believer {
@@ -349,6 +353,7 @@ impl Script<'_> {
             inputs,
             demand: demand(),
             require: Requirement::parse("region != \"us\"").unwrap(),
+            delegates: None,
         };
         let mut fragments = Vec::new();
         for name in &TRAINERS[..trainers] {
@@ -428,6 +433,7 @@ impl Script<'_> {
             },
             revocations: EPOCH,
             seat,
+            loan: None,
             prev,
         };
         self.say(&round.label(&format!("allocation-{fragment}{attempt}")), allocation, &Party::new("manager"))
@@ -498,6 +504,7 @@ impl Script<'_> {
             depth: 0,
             expires: round.at.plus(1800),
             releases,
+            delegable: None,
             prev: vec![request.digest()],
         };
         self.say(&round.label(&format!("grant-{fragment}-{issuer}")), grant, &Party::new(issuer))
@@ -630,6 +637,9 @@ impl Script<'_> {
             usage: Usage { fuel: Fuel(500_000_000), memory_peak: Bytes::mib(40), host_calls: 12, micros: 10_000_000 },
             started: began,
             finished: began.plus(10),
+            answer: None,
+            dissent: Vec::new(),
+            monitor: None,
             prev,
         };
         let index = if reducing { 3 } else { fragment as usize };

@@ -6,11 +6,39 @@ use aws_lc_rs::{
     constant_time, hkdf, hmac,
 };
 use legation_core::{Bytes, Digest, DigestWriter, ObjectId, task::OutputRef};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{ObjectKey, OpenError, SEGMENTS_MAX, SealError, TAG};
 
 const DOMAIN: &[u8; 18] = b"legation-object-v1";
+
+fn prk(key: &ObjectKey) -> hkdf::Prk {
+    hkdf::Salt::new(hkdf::HKDF_SHA256, DOMAIN).extract(key.as_bytes())
+}
+
+#[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes; 32 are asked for")]
+fn commit_key(prk: &hkdf::Prk, object: ObjectId) -> hmac::Key {
+    let info: [&[u8]; 2] = [b"commit", object.as_bytes()];
+    prk.expand(&info, hmac::HMAC_SHA256).expect("32 bytes").into()
+}
+
+/// The commitment to a whole plaintext.
+pub(super) fn commitment(key: &ObjectKey, object: ObjectId, plaintext: &[u8]) -> Digest {
+    let tag = hmac::sign(&commit_key(&prk(key), object), plaintext);
+    let mut out = [0; 32];
+    out.copy_from_slice(tag.as_ref());
+    Digest::from_bytes(out)
+}
+
+/// `k_commit` alone, which opens nothing.
+#[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes; 32 are asked for")]
+pub(super) fn commitment_key(key: &ObjectKey, object: ObjectId) -> Zeroizing<[u8; 32]> {
+    let info: [&[u8]; 2] = [b"commit", object.as_bytes()];
+    let prk = prk(key);
+    let mut out = Zeroizing::new([0; 32]);
+    prk.expand(&info, hmac::HMAC_SHA256).and_then(|okm| okm.fill(out.as_mut_slice())).expect("32 bytes");
+    out
+}
 
 /// What sealing and opening share.
 struct Stream {
@@ -26,11 +54,10 @@ struct Stream {
 impl Stream {
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes; 32 are asked for")]
     fn new(key: &ObjectKey, object: ObjectId) -> Self {
-        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, DOMAIN).extract(key.as_bytes());
+        let prk = prk(key);
         let seal_info: [&[u8]; 2] = [b"seal", object.as_bytes()];
-        let commit_info: [&[u8]; 2] = [b"commit", object.as_bytes()];
         let cipher: UnboundKey = prk.expand(&seal_info, &AES_256_GCM).expect("32 bytes").into();
-        let commit: hmac::Key = prk.expand(&commit_info, hmac::HMAC_SHA256).expect("32 bytes").into();
+        let commit = commit_key(&prk, object);
         let mut aad = [0; DOMAIN.len() + 16];
         aad[..DOMAIN.len()].copy_from_slice(DOMAIN);
         aad[DOMAIN.len()..].copy_from_slice(object.as_bytes());

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use expect_test::expect_file;
 use legation_core::{Bytes, Digest, ObjectId, encoding, task::OutputRef};
 use legation_keys::{
-    OBJECT_MAX, ObjectKey, OpenError, OpenReader, SEGMENT, SealError, SealWriter, Sealed, TAG, open, opened_len, seal,
-    sealed_len,
+    OBJECT_MAX, ObjectKey, OpenError, OpenReader, SEGMENT, SealError, SealWriter, Sealed, TAG, commitment,
+    commitment_key, open, opened_len, seal, sealed_len,
 };
 use proptest::prelude::*;
 
@@ -50,6 +50,7 @@ fn round_trips() {
         assert_eq!(sealed.ciphertext, Digest::of(&sealed.bytes));
         assert_eq!(Some(sealed.size), sealed_len(Bytes(len as u64)));
         assert_eq!(opened_len(sealed.size), Some(Bytes(len as u64)));
+        assert_eq!(commitment(&key(), OBJECT, &text), sealed.commitment);
         assert_eq!(*open(&key(), OBJECT, &sealed.bytes, Some(&sealed.commitment)).unwrap(), text, "{len}");
 
         let named = OutputRef {
@@ -167,6 +168,20 @@ fn moved_repeated_removed_and_added_segments_are_refused() {
     for after in [&b"x"[..], a, last] {
         let extended = [&whole.bytes, after].concat();
         check_refused(&extended, &plaintext(2 * SEGMENT), OpenError::Extended { segment: 1 }, "extended");
+    }
+}
+
+#[test]
+fn the_key_of_a_commitment_commits_and_opens_nothing() {
+    use aws_lc_rs::hmac;
+    for len in [0, 5, SEGMENT + 5] {
+        let (text, object) = (plaintext(len), sealed(len));
+        let own = commitment_key(&key(), OBJECT);
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, own.as_slice()), &text);
+        assert_eq!(tag.as_ref(), object.commitment.as_bytes());
+        let altered = Err(OpenError::Altered { segment: 0 });
+        assert_eq!(open(&ObjectKey::from_bytes(*own), OBJECT, &object.bytes, None), altered);
+        assert_ne!(*commitment_key(&key(), ObjectId::from_bytes([0; 16])), *own);
     }
 }
 

@@ -63,11 +63,16 @@ impl From<Rejection> for Problem {
             | "revocation.none"
             | "reference.unknown"
             | "policy.unknown"
-            | "reservation.unknown" => StatusCode::NOT_FOUND,
+            | "reservation.unknown"
+            | "log.unknown" => StatusCode::NOT_FOUND,
             "task.ended" | "idempotency.reused" | "revocation" | "pool.away" | "receipt.nothing" | "reference.name"
             | "reference.used" | "account.changed" | "task.known" | "reservation.name" => StatusCode::CONFLICT,
-            "pool.full" | "pool.queue" | "revocation.full" | "manager.busy" => StatusCode::TOO_MANY_REQUESTS,
-            "manager.stopping" | "manager.standby" | "archive.store" => StatusCode::SERVICE_UNAVAILABLE,
+            "pool.full" | "pool.queue" | "revocation.full" | "manager.busy" | "log.busy" => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            "manager.stopping" | "manager.standby" | "archive.store" | "log.store" | "log.journal" | "log.mark" => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             "journal.append" | "manager.unsettled" => StatusCode::INSUFFICIENT_STORAGE,
             "pool.defect" | "archive.record" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,

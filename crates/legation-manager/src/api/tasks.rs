@@ -1,6 +1,6 @@
 //! Tasks: submit, watch, grant, cancel, explain, receipt.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -8,25 +8,37 @@ use axum::{
         Path, Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::HeaderMap,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
 };
 use legation_core::{
     Digest, Envelope, Rejection, RevocationEpoch, Signed, TaskId, TenantId,
     claims::{CollateralItem, Evidence},
     encoding,
-    statement::{Grant, Request},
+    proven::{PROOF_MAX, ProofItem},
+    statement::{ExecutionProof, Grant, Request},
     task::WrappedKey,
 };
 use legation_pool::{Command, Estimate, Explanation, IdempotencyKey, Needs, Pool, ReceiptParts, TaskState, TaskView};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tracing::warn;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{App, Caller, Problem, problem::ProblemBody};
+use crate::objects::{ObjectError, Objects};
 
 /// Longest wait for a change, in seconds.
 pub const WAIT_MAX: u64 = 60;
 /// Tasks on one page.
 const PAGE: usize = 100;
+/// Receipts put together at once: with the proofs of one task each may take well over a hundred MiB for a moment.
+const RECEIPTS_MAX: usize = 4;
+
+/// The turns of receipts.
+pub(crate) fn receipts() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(RECEIPTS_MAX))
+}
 
 /// A submission.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -106,6 +118,10 @@ pub struct ReceiptPieces {
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     pub collateral: Vec<CollateralItem>,
+    /// Proofs of executions that were to be proven, ascending by report, as far as they are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub proofs: Vec<ProofItem>,
 }
 
 /// How to wait.
@@ -281,6 +297,8 @@ async fn settled(
         .await?;
         let settled = view.state != TaskState::Live || !needs.is_empty() || seconds == 0;
         if settled || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            let mut view = view;
+            app.proving.tell(&mut view);
             return Ok(TaskNow { version: seq.0, view, needs: app.leader.archive().needs(needs).await? });
         }
     }
@@ -424,10 +442,94 @@ pub(crate) async fn receipt(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<Json<ReceiptPieces>, Problem> {
+) -> Result<Response, Problem> {
     let id = parse(&id)?;
     let outline = visible(&app, &caller, id, move |pool| Ok((pool.revocations(), pool.receipt_outline(id)?)));
     let (revocations, outline) = outline.await?;
-    let ReceiptParts { roots, envelopes, evidence, collateral } = app.leader.archive().receipt(outline).await?;
-    Ok(Json(ReceiptPieces { task: id, revocations, roots, envelopes, evidence, collateral }))
+    // Until the body is there, and only then: how fast it is read is for whoever asked to say.
+    let _turn = app.receipts.clone().acquire_owned().await;
+    let ReceiptParts { roots, envelopes, evidence, collateral, executions } =
+        app.leader.archive().receipt(outline).await?;
+    let proofs = proofs(&app.objects, executions).await?;
+    let pieces = ReceiptPieces { task: id, revocations, roots, envelopes, evidence, collateral, proofs };
+    let body = serde_json::to_vec(&pieces).map_err(|e| Problem::internal(&e))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// These statements about proofs, each with its proof. Nothing rests on a proof: one that is lost takes neither the others nor the
+/// receipt with it.
+///
+/// # Errors
+/// The database does not answer: it will, and then nothing is missing.
+async fn proofs(objects: &Objects, statements: Vec<Envelope>) -> Result<Vec<ProofItem>, Problem> {
+    let mut proofs = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let digest = statement.digest();
+        let why = match proof(objects, statement).await {
+            Ok(Ok(proof)) => {
+                proofs.push(proof);
+                continue;
+            }
+            Ok(Err(why)) => why,
+            Err(error @ ObjectError::Database { .. }) => return Err(error.into()),
+            Err(error) => error.refusal(),
+        };
+        warn!(statement = %digest, %why, "a receipt goes without a proof of execution");
+    }
+    Ok(proofs)
+}
+
+/// A statement about a proof, with the proof; or why there is none.
+async fn proof(objects: &Objects, statement: Envelope) -> Result<Result<ProofItem, Rejection>, ObjectError> {
+    let named = |got: String| {
+        Rejection::new("object.unknown", "a proof of execution that the journal names")
+            .expected("among the objects of the pool")
+            .got(got)
+            .fix("restore the objects from a backup")
+    };
+    let said = match statement.peek::<ExecutionProof>() {
+        Ok(said) => said,
+        Err(why) => return Ok(Err(named(why.to_string()))),
+    };
+    let Some(mut object) = objects.read(&said.proof).await? else { return Ok(Err(named(said.proof.to_string()))) };
+    if object.size() != said.size.0 || said.size.0 > PROOF_MAX as u64 {
+        return Ok(Err(named(format!("{} bytes", object.size()))));
+    }
+    let mut proof = Vec::with_capacity(usize::try_from(object.size()).unwrap_or_default());
+    while let Some(piece) = object.next().await? {
+        proof.extend_from_slice(&piece);
+    }
+    Ok(Ok(ProofItem { statement, proof }))
+}
+
+#[cfg(test)]
+mod tests {
+    use legation_core::{Bytes, Signer as _, UnixTime, dsse, statement::ExecutionClaim};
+    use legation_keys::IdentityKey;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proof_that_is_lost_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::in_folder(dir.path(), Bytes::mib(1)).await.unwrap();
+        let key = IdentityKey::from_seed([1; 32]);
+        let said = |size: u64, proof: &[u8]| {
+            let names = ["report", "module", "args", "seed", "program"];
+            let [report, module, args, seed, program] = names.map(|name| Digest::of(name.as_bytes()));
+            let claim = ExecutionClaim { module, args, seed, clock: UnixTime(0), inputs: Vec::new(), output: None };
+            let (prover, proof) = (key.public_key(), Digest::of(proof));
+            let (size, made, prev) = (Bytes(size), UnixTime(1), vec![report]);
+            let said = ExecutionProof { prover, report, claim, program, proof, size, made, prev };
+            dsse::sign(said, &key).envelope().clone()
+        };
+        let kept = b"a proof";
+        let mut incoming = objects.begin(Digest::of(kept)).await.unwrap();
+        incoming.write(kept).await.unwrap();
+        incoming.finish().await.unwrap();
+        // One that is gone, one that is there, and one of another size than was said.
+        let found = proofs(&objects, vec![said(4, b"lost"), said(7, kept), said(8, kept)]).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|item| (item.statement, item.proof)).collect();
+        assert_eq!(found, [(said(7, kept), kept.to_vec())]);
+    }
 }

@@ -20,7 +20,7 @@ use crate::{Refusal, RevocationsView, SignedRevocations, VerifierView};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Revoke {
-    /// One of `enclave`, `chip`, `measurement`, `provider`, `verifier`, `anchor`.
+    /// One of `enclave`, `chip`, `measurement`, `provider`, `verifier`, `anchor`, `grant`.
     pub kind: String,
     /// Its whole name, as `GET /v1/enclaves` shows it. It need not be known here.
     pub name: String,

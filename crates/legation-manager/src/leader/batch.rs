@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use legation_core::{EnclaveId, LeaseId, Rejection, Revoked, Seq, TaskId, UnixTime};
 use legation_policy::Policy;
-use legation_pool::{EnlistParts, OfferParts, Pool, Record};
+use legation_pool::{EnlistParts, LoanParts, OfferParts, Pool, Record};
 use tokio::sync::oneshot;
 
 use crate::revocations::SignedRevocations;
@@ -31,6 +31,12 @@ pub(super) enum Outcome {
     Offer(EnclaveId, Box<OfferParts>),
     /// An agent is to join a swarm.
     Enlist(EnclaveId, Box<EnlistParts>),
+    /// An enclave is to hear to whom it is lent.
+    Lend(EnclaveId, Box<LoanParts>),
+    /// A borrower is to hear who is lent to it, and what it called its asking.
+    Lent(EnclaveId, Option<u64>, Box<LoanParts>),
+    /// One side of a loan is to hear that it is over, and why.
+    LoanEnded(EnclaveId, LeaseId, String),
     /// An agent is to stop.
     Cancel(EnclaveId, LeaseId),
     /// A channel is to close.

@@ -259,6 +259,22 @@ fn decide(
                     continue;
                 }
             },
+            Effect::Lend { enclave, loan } => match pool.loan_parts(loan, enclave) {
+                Ok(parts) => Outcome::Lend(enclave, Box::new(parts)),
+                // The loan ended with the same command.
+                Err(why) => {
+                    debug!(%why, "nobody is lent any more");
+                    continue;
+                }
+            },
+            Effect::Lent { enclave, loan, ask } => match pool.loan_parts(loan, enclave) {
+                Ok(parts) => Outcome::Lent(enclave, ask, Box::new(parts)),
+                Err(why) => {
+                    debug!(%why, "nobody is lent any more");
+                    continue;
+                }
+            },
+            Effect::LoanEnded { enclave, loan, why } => Outcome::LoanEnded(enclave, loan, why),
             Effect::Revocations => Outcome::Revocations(Box::new(signed_revocations(parts, pool)), began),
             Effect::Reattest { enclave, why } => Outcome::Reattest(enclave, why),
             Effect::Cancel { enclave, lease } => Outcome::Cancel(enclave, lease),

@@ -65,6 +65,9 @@ impl Delivery {
                 }
                 Outcome::Offer(enclave, parts) => effects.offer(enclave, *parts),
                 Outcome::Enlist(enclave, parts) => effects.enlist(enclave, *parts),
+                Outcome::Lend(enclave, parts) => effects.lend(enclave, *parts),
+                Outcome::Lent(enclave, ask, parts) => effects.lent(enclave, ask, *parts),
+                Outcome::LoanEnded(enclave, loan, why) => effects.loan_ended(enclave, loan, why),
                 Outcome::Cancel(enclave, lease) => effects.cancel(enclave, lease),
                 Outcome::Reattest(enclave, why) => {
                     effects.reattest(enclave, &why);

@@ -9,6 +9,7 @@ mod journal;
 mod journal_contract;
 mod leader;
 mod leadership;
+mod log;
 mod postgres;
 mod sizes;
 mod speed;

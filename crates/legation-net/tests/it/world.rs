@@ -164,6 +164,8 @@ pub(crate) fn passport_by(operator: u8, verifier: u8, seed: u8, from: u64, until
             capacity: Capacity { cpu: Millicores(1000), memory: Bytes::mib(64), slots: 1 },
             rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
             operators: vec![public(operator)],
+            advertise: None,
+            prover: None,
             slot: 0,
         },
         evidence: Digest::of(&[seed]),

@@ -45,6 +45,8 @@ impl Guest {
             rate: Rate { core_hour: MicroUsd(1), gib_hour: MicroUsd(1) },
             slot: 0,
             operators: Vec::new(),
+            advertise: None,
+            prover: None,
         };
         let (vmpl, revocation) = (Some(Attested::hardware(0)), RevocationCheck::Checked);
         Self { claims: Claims { vmpl, revocation, ..claims }, configuration }

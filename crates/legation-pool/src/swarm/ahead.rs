@@ -14,7 +14,8 @@
 //!    enclave is passed over for [`SHUN_SECONDS`]. Who is away has twice the time to come back that leases have when managers change.
 //! 4. Nothing is booked for a gang whose seats its account or its budget has no room for now, or that would expire before.
 //! 5. Enclaves that have room now are found by the index. The others are met in the order in which what is there ends: for one gang
-//!    at most [`ENDS_MAX`] ends, and [`LOOKS_MAX`] leases on the enclaves met (`search.rs`). It is searched once in every
+//!    at most [`ENDS_MAX`] ends, [`LOOKS_MAX`] leases on the enclaves met, and [`RECHECKS_MAX`] on those that are held against a later
+//!    time (`search.rs`). It is searched once in every
 //!    [`SEARCH_EVERY`]th second, on a tick, for the first [`FIRST_TRIED`] gangs and [`OTHERS_TRIED`] that take turns.
 
 use std::{collections::BTreeSet, fmt};
@@ -56,6 +57,9 @@ const OTHERS_TRIED: usize = 2;
 const ENDS_MAX: usize = 4_096;
 /// Leases on the enclaves that are met there, each enclave counted as one more, and fragments that rules of placement are asked about.
 const LOOKS_MAX: usize = 16_384;
+/// Leases on the enclaves that could have seats, looked at again as later times are tried, each enclave counted as one more: enough
+/// for four times of 64 full enclaves.
+const RECHECKS_MAX: usize = 65_536;
 /// Seconds until the last end that is looked at: who has to wait for longer does not keep the one booking from others.
 const HORIZON: u64 = 3_600;
 /// Seconds for which an enclave that ended a booking is not booked for that gang again.

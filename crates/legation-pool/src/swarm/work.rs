@@ -157,7 +157,8 @@ impl Pool {
         let others: Vec<_> = state.map(|s| s.leases().filter(|l| *l != winner).collect()).unwrap_or_default();
         for lease in others {
             let enclave = self.leases.get(&lease).map(|l| l.enclave);
-            out.record(self, env, crate::event::Event::LeaseEnded { lease, why: LeaseEnd::Superseded })?;
+            self.end_loans_of(lease, env, out)?;
+            out.record(self, env, crate::event::Event::LeaseEnded { lease, why: LeaseEnd::Superseded, charged: None })?;
             self.tell_to_stop(enclave, lease, out);
         }
         Ok(())

@@ -59,7 +59,7 @@ fn what_cannot_have_happened_is_found() {
     let story = story();
     let records = &story.world.records;
     let (held, _) = story.world.lease(story.live, 0).unwrap();
-    let ended = |lease| Event::LeaseEnded { lease, why: LeaseEnd::Expired };
+    let ended = |lease| Event::LeaseEnded { lease, why: LeaseEnd::Expired, charged: None };
     let over = |task, state| Event::TaskEnded { task, state };
     let without = |n: usize| [&records[..n], &records[n + 1..]].concat();
     let later = |change: fn(&mut Record)| {

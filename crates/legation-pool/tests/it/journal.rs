@@ -112,7 +112,10 @@ fn a_record_that_cannot_follow_changes_nothing() {
         ("submitted twice", next(submitted)),
         ("a grant for an ended task", next(found(|e| matches!(e, Event::Granted { .. })))),
         ("a lease for an ended task", next(found(|e| matches!(e, Event::Leased { .. })))),
-        ("a lease nobody has ends", next(Event::LeaseEnded { lease: LeaseId(99), why: LeaseEnd::Expired })),
+        (
+            "a lease nobody has ends",
+            next(Event::LeaseEnded { lease: LeaseId(99), why: LeaseEnd::Expired, charged: None }),
+        ),
         ("a report of a lease that is over", next(found(|e| matches!(e, Event::Reported { .. })))),
         ("an unknown task ends", next(over(nobody, TaskState::Cancelled))),
         ("a task ends twice", next(over(ended, TaskState::Cancelled))),

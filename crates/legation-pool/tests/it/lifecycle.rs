@@ -1,6 +1,10 @@
 //! What the operator says of enclaves, and clients that stay silent.
 
-use legation_core::{Rejection, dsse::sign};
+use legation_core::{
+    Digest, Rejection,
+    dsse::sign,
+    monitor::{CallSet, Feature, Monitored, Verdict},
+};
 use legation_pool::{Command, LeaseEnd, Limits, Phase, Pool, TaskState};
 
 use crate::world::*;
@@ -172,4 +176,49 @@ fn a_cordon_is_lifted_of_one_that_is_not_there() {
     let again = world.attested(&world.machines[&enclave]);
     world.apply(again).unwrap();
     assert!(world.pool.enclaves()[&enclave].hold().is_none());
+}
+
+/// Runs a task of one fragment whose report says this; whether its enclave is cordoned then.
+fn run_said(world: &mut World, verdict: Verdict) -> bool {
+    let task = world.submit_granted(vec![fragment("monitored")]);
+    let (lease, enclave) = world.lease(task, 0).unwrap();
+    let mut ran = world.ran(lease);
+    let (trace, worst) = (Digest::of(b"calls"), Some(Feature::Fuel));
+    ran.report.monitor = Some(Monitored { calls: CallSet::EMPTY, trace, verdict, evidence: 6700, worst });
+    world.apply(world.reporting(enclave, ran)).unwrap();
+    assert_eq!(world.state(task), TaskState::Completed);
+    world.pool.enclaves()[&enclave].hold().is_some()
+}
+
+#[test]
+fn alarms_of_its_monitor_cordon_an_enclave_where_the_operator_wants_that() {
+    let mut world = World::new([Machine::new("a")]);
+    assert!((0..9).all(|_| !run_said(&mut world, Verdict::Alarm)), "by default nobody is");
+    // It is doubted a little, and no more by nine than by two.
+    let enclave = *world.pool.enclaves().keys().next().unwrap();
+    let trust = |after: u64| world.pool.enclave_view(enclave, world.now.plus(after)).unwrap().trust.unwrap();
+    let said = trust(0);
+    assert_eq!((said.doubt, said.dissents, said.alarms, said.found[0].hints), (90, 0, 9, 9));
+    let later = trust(5 * 7 * 24 * HOUR);
+    assert_eq!((later.doubt, later.alarms, later.last, later.found), (0, 9, None, Vec::new()));
+
+    let mut world = World::with(Limits { alarms_max: 2, ..limits() }, [Machine::new("a")]);
+    let enclave = *world.pool.enclaves().keys().next().unwrap();
+    for (verdict, held) in
+        [(Verdict::Alarm, false), (Verdict::Suspect, false), (Verdict::Normal, false), (Verdict::Alarm, true)]
+    {
+        assert_eq!(run_said(&mut world, verdict), held, "{verdict}");
+    }
+    let hold = world.pool.enclave_view(enclave, world.now).unwrap().hold.unwrap();
+    assert!(hold.author == "monitor" && hold.why.contains("2 alarms"), "{hold:?}");
+    let waits = world.submit_granted(vec![fragment("waits")]);
+    assert_eq!(world.phase(waits, 0), Phase::Queued);
+    let restored = Pool::restore(&world.pool.snapshot().unwrap(), limits()).unwrap();
+    assert_eq!(restored.enclaves()[&enclave].alarms(), 2);
+
+    // Who lifts the cordon forgives what was.
+    world.apply(uncordon(enclave)).unwrap();
+    assert_eq!(world.pool.enclave_view(enclave, world.now).unwrap().trust, None);
+    world.run(world.lease(waits, 0).unwrap().0);
+    assert!(!run_said(&mut world, Verdict::Alarm) && run_said(&mut world, Verdict::Alarm));
 }

@@ -78,7 +78,7 @@ fn more_urgent_work_takes_a_place_after_a_grace() {
     let fragment = first(newer);
     let tenant = TenantId::new("urgent").unwrap();
     let end = LeaseEnd::Preempted { by: Some(first(second)), tenant: Some(tenant), priority: Priority(7) };
-    let ended = Event::LeaseEnded { lease: victim.0, why: end.clone() };
+    let ended = Event::LeaseEnded { lease: victim.0, why: end.clone(), charged: None };
     assert_eq!(done.records[0].event, ended);
     assert!(
         done.effects.iter().any(|e| matches!(e, legation_pool::Effect::Cancel { lease, .. } if *lease == victim.0))

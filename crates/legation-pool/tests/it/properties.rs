@@ -19,6 +19,7 @@ use legation_core::{
     Bytes, Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millicores, Millis, Rejection, ReservationId,
     Revocable, Signed, TaskId, TenantId, Term,
     dsse::sign,
+    monitor::{CallSet, Feature, Monitored, Verdict},
     requirement::Candidate,
     statement::{Office, Outcome, Request},
     task::Demand,
@@ -53,6 +54,8 @@ const LIMITS: Limits = Limits {
     return_seconds: 15,
     join_seconds: 15,
     regroup_seconds: 60,
+    alarms_max: 2,
+    dissents_max: 2,
     allow_development: true,
 };
 /// Verifiers, and the tenants they are trusted with: all work here is of `acme`.
@@ -144,6 +147,9 @@ impl<'a> History<'a> {
             }
         }
         self.compare();
+        if self.world.pool.enclaves().values().any(|e| e.trust(self.world.now).is_some_and(|trust| trust.doubt > 0)) {
+            self.tally.borrow_mut().count("doubted");
+        }
         self.nothing_waits_in_vain();
         self.restore();
     }
@@ -461,12 +467,18 @@ impl<'a> History<'a> {
                 (ran.report.output, ran.aggregate) = (None, None);
                 ran.keys.clear();
             }
+            // No flaw of the report: the enclave says that its runs have changed.
+            5 => {
+                let (trace, worst) = (Digest::of(b"calls"), Some(Feature::Fuel));
+                let said = Monitored { calls: CallSet::EMPTY, trace, verdict: Verdict::Alarm, evidence: 6700, worst };
+                ran.report.monitor = Some(said);
+            }
             4 => enclave = self.boots[pick % MACHINES.len()].0.id,
             _ => {}
         }
         match self.world.reporting(held.enclave, ran) {
-            Command::Report { report, aggregate, keys, .. } => {
-                Some(Command::Report { enclave, report, aggregate, keys })
+            Command::Report { report, aggregate, keys, attached, .. } => {
+                Some(Command::Report { enclave, report, aggregate, keys, attached })
             }
             other => Some(other),
         }
@@ -497,6 +509,8 @@ impl<'a> History<'a> {
                 Effect::Close { enclave, .. } => assert!(!self.reachable(*enclave), "closed, and still here"),
                 Effect::Reattest { enclave, .. } => assert!(self.reachable(*enclave), "asked who cannot hear"),
                 Effect::TaskChanged { .. } | Effect::Revocations | Effect::Enlist { .. } => {}
+                // Of loans, tests/it/loans.rs.
+                Effect::Lend { .. } | Effect::Lent { .. } | Effect::LoanEnded { .. } => {}
             }
         }
     }
@@ -566,7 +580,7 @@ impl<'a> History<'a> {
                 }
             }
             Event::Unclaimed { .. } => tally.count("unclaimed"),
-            Event::LeaseEnded { lease, why } => {
+            Event::LeaseEnded { lease, why, .. } => {
                 let lease = &self.mirror.leases()[lease];
                 tally.count(match why {
                     LeaseEnd::Expired => "ended: expired",
@@ -579,6 +593,8 @@ impl<'a> History<'a> {
                     LeaseEnd::TaskEnded => "ended: task",
                     LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. } => "ended: swarm",
                     LeaseEnd::NotJoined | LeaseEnd::Dissolved { .. } => "ended: swarm",
+                    LeaseEnd::GrantRevoked | LeaseEnd::GivenBack => "ended: loan",
+                    LeaseEnd::Unfit { .. } | LeaseEnd::BorrowerEnded => "ended: loan",
                 });
                 if why.blames_enclave() {
                     self.blamed.insert((lease.fragment, lease.enclave));
@@ -593,6 +609,7 @@ impl<'a> History<'a> {
             }),
             Event::SwarmSeated { .. } | Event::SwarmJoined { .. } | Event::SeatsEnded { .. } => tally.count("swarm"),
             Event::GangBooked { .. } | Event::GangUnbooked { .. } => tally.count("swarm"),
+            Event::Lent { .. } | Event::Proved { .. } | Event::Unproved { .. } => tally.count(record.event.kind()),
             Event::TermBegan { .. } => tally.count("term"),
             Event::Attested { .. } => tally.count("attested"),
             Event::Arrived { .. } => tally.count("arrived"),
@@ -602,9 +619,9 @@ impl<'a> History<'a> {
             | Event::Reseated { .. }
             | Event::SeatsShort { .. }
             | Event::ReservationEnded { .. }
-            | Event::Cordoned { .. }
             | Event::Uncordoned { .. }
             | Event::Decommissioned { .. } => tally.count(record.event.kind()),
+            Event::Cordoned { author, .. } => tally.count(&format!("cordoned by {author}")),
             Event::Revoked { revocation } => tally.count(&format!("revoked {}", revocation.what.kind())),
             Event::Lapsed { .. } => tally.count("lapsed"),
             Event::Barred { .. } => tally.count("barred"),
@@ -694,7 +711,8 @@ fn any_history_keeps_the_books() {
         "revoked verifier",
         "ended: task",
         "draining",
-        "cordoned",
+        "cordoned by operator",
+        "doubted",
         "uncordoned",
         "decommissioned",
         "refused by pool.decommissioned",

@@ -31,7 +31,9 @@ fn nobody_reports_for_another() {
     let (lease, enclave) = world.lease(task, 0).unwrap();
     let other = *world.pool.enclaves().keys().find(|id| **id != enclave).unwrap();
     let command = match world.reporting(enclave, world.ran(lease)) {
-        Command::Report { report, aggregate, keys, .. } => Command::Report { enclave: other, report, aggregate, keys },
+        Command::Report { report, aggregate, keys, attached, .. } => {
+            Command::Report { enclave: other, report, aggregate, keys, attached }
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(world.refused(command), "pool.lease");

@@ -90,6 +90,8 @@ impl Machine {
             rate: Rate { core_hour: MicroUsd(10_000), gib_hour: MicroUsd(0) },
             slot: 0,
             operators: Vec::new(),
+            advertise: None,
+            prover: None,
         };
         let chip = format!("chip of {name}");
         Self {
@@ -198,6 +200,7 @@ pub(crate) fn fragment(name: &str) -> Fragment {
         inputs: Vec::new(),
         demand: Demand::default(),
         require: Requirement::any(),
+        delegates: None,
     }
 }
 
@@ -251,6 +254,7 @@ pub(crate) fn policy_grant(request: &Signed<Request>, issuer: &Key) -> Grant {
         depth: 0,
         expires: request.expires,
         releases: Vec::new(),
+        delegable: None,
         prev: vec![request.digest()],
     }
 }
@@ -555,6 +559,9 @@ impl World {
             usage: Usage { fuel: Fuel(1000), memory_peak: Bytes::mib(1), host_calls: 3, micros: 2_000_000 },
             started: self.now,
             finished: self.now,
+            answer: None,
+            dissent: Vec::new(),
+            monitor: None,
             prev,
         };
         let aggregate = spec.is_reducing().then(|| Aggregate {
@@ -579,7 +586,8 @@ impl World {
             }
             Box::new(sign(aggregate, key))
         });
-        Command::Report { enclave, report: Box::new(report), aggregate, keys: ran.keys }
+        let attached = Box::default();
+        Command::Report { enclave, report: Box::new(report), aggregate, keys: ran.keys, attached }
     }
 
     /// Runs an offered lease and reports it.
@@ -621,10 +629,13 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::Submitted { .. } => "submitted".to_owned(),
         Event::Granted { keys, .. } => format!("granted with {} keys", keys.len()),
         Event::Leased { allocation } => format!("{} for {}", allocation.lease, allocation.fragment),
+        Event::Lent { allocation, .. } => format!("{} lent for {}", allocation.lease, allocation.fragment),
         Event::Claimed { fragment, victims, .. } => format!("claimed for {fragment}, {} make way", victims.len()),
         Event::Unclaimed { why, .. } => format!("unclaimed: {why}"),
-        Event::LeaseEnded { lease, why } => format!("{lease} ended: {why}"),
+        Event::LeaseEnded { lease, why, .. } => format!("{lease} ended: {why}"),
         Event::Reported { report, .. } => format!("reported {}", report.fragment),
+        Event::Proved { statement, .. } => format!("proved {}", statement.report.short()),
+        Event::Unproved { why, .. } => format!("unproved: {}", why.check),
         Event::TaskEnded { state, .. } => match state {
             TaskState::Failed { reason } => format!("failed: {reason}"),
             state => format!("{state:?}").to_lowercase(),
@@ -651,6 +662,9 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Effect::Offer { lease, .. } => Some(format!("-> offer {lease}")),
         Effect::Cancel { lease, .. } => Some(format!("-> cancel {lease}")),
         Effect::Enlist { .. } => Some("-> enlist".to_owned()),
+        Effect::Lend { loan, .. } => Some(format!("-> lend {loan}")),
+        Effect::Lent { loan, .. } => Some(format!("-> lent {loan}")),
+        Effect::LoanEnded { loan, .. } => Some(format!("-> loan {loan} ended")),
         Effect::Close { .. } => Some("-> close".to_owned()),
         Effect::Revocations => Some("-> revocations".to_owned()),
         Effect::Reattest { .. } => Some("-> reattest".to_owned()),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use legation_core::{EnclaveId, Rejection, Seq};
-use legation_net::message::{Enlist, Offer, Peer, ToAgent, Upstream};
-use legation_pool::{Brief, Command, EnlistParts, OfferParts, Record};
+use legation_net::message::{Enlist, Lending, Offer, Peer, ToAgent, Upstream};
+use legation_pool::{Brief, Command, EnlistParts, LoanParts, OfferParts, Record};
 
 use super::{Batch, LOSS_AGAIN, Manager, Outcome, Reply, standing_by, transient};
 use crate::{
@@ -63,6 +63,16 @@ impl Manager {
                 // It is asked again when it comes again, or loses its seat.
                 Err(why) => drop(self.refusal(ether, why)),
             },
+            Outcome::Lend(enclave, parts) => match self.whole_loan(ether, store, *parts) {
+                Ok(lending) => self.say(ether, enclave, ToAgent::Lend(Box::new(lending))),
+                // It is told again when it comes again, or the loan ends.
+                Err(why) => drop(self.refusal(ether, why)),
+            },
+            Outcome::Lent(enclave, ask, parts) => match self.whole_loan(ether, store, *parts) {
+                Ok(lending) => self.say(ether, enclave, ToAgent::Lent { ask, loan: Box::new(lending) }),
+                Err(why) => drop(self.refusal(ether, why)),
+            },
+            Outcome::LoanEnded(enclave, loan, why) => self.say(ether, enclave, ToAgent::LoanEnded { loan, why }),
             Outcome::Cancel(enclave, lease) => self.say(ether, enclave, ToAgent::Cancel { lease }),
             Outcome::Reattest(enclave, why) => self.say(ether, enclave, ToAgent::Reattest { why }),
             Outcome::Close(enclave, why) => {
@@ -164,6 +174,20 @@ impl Manager {
             appointment: (*parts.appointment).clone(),
             request: (*parts.request).clone(),
             members: members.collect::<Result<_, Rejection>>()?,
+        })
+    }
+
+    fn whole_loan(&self, ether: &mut Ether, store: Option<&mut Store>, parts: LoanParts) -> Result<Lending, Rejection> {
+        let records = self.records(ether, store, std::slice::from_ref(&parts.other))?;
+        let other = parts.other.whole(&records)?;
+        Ok(Lending {
+            term: parts.term,
+            seq: parts.seq,
+            allocation: parts.allocation,
+            appointment: (*parts.appointment).clone(),
+            request: (*parts.request).clone(),
+            borrower: parts.borrower,
+            other: Peer { passport: other.passport, appointment: other.appointment },
         })
     }
 

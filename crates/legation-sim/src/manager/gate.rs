@@ -5,7 +5,7 @@ use legation_core::{
     claims::{Capacity, Evidence},
 };
 use legation_net::message::{ToAgent, ToManager};
-use legation_pool::Command;
+use legation_pool::{Attached, Command};
 
 use super::{Manager, Office, Reply, standing_by};
 use crate::{
@@ -125,13 +125,27 @@ impl Manager {
                 let command = Command::Join { enclave, membership: membership.clone() };
                 self.decide(ether, command, Reply::Refusal { agent, connection });
             }
+            // What the agent called its asking is its own affair: here nobody waits for a refusal by that name.
+            ToManager::Borrow { ask, of, terms } => {
+                let command = Command::Borrow { enclave, ask: *ask, of: *of, terms: terms.clone() };
+                self.decide(ether, command, Reply::Refusal { agent, connection });
+            }
+            ToManager::GiveBack { loan, why } => {
+                let command = Command::GiveBack { enclave, loan: *loan, why: why.clone() };
+                self.decide(ether, command, Reply::Refusal { agent, connection });
+            }
             ToManager::Report(reported) => {
                 let lease = reported.report.lease;
-                let command = Command::Report {
-                    enclave,
-                    report: Box::new(reported.report.clone()),
-                    aggregate: reported.aggregate.clone().map(Box::new),
-                    keys: reported.keys.clone(),
+                let attached = Attached::open(reported.attached.clone());
+                let command = match attached {
+                    Ok(attached) => Command::Report {
+                        enclave,
+                        report: Box::new(reported.report.clone()),
+                        aggregate: reported.aggregate.clone().map(Box::new),
+                        keys: reported.keys.clone(),
+                        attached: Box::new(attached),
+                    },
+                    Err(why) => Command::Refuse { enclave, lease, why },
                 };
                 self.decide(ether, command, Reply::Report { agent, connection, lease });
             }

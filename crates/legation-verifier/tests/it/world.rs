@@ -83,7 +83,12 @@ pub(crate) fn operator() -> IdentityKey {
 }
 
 pub(crate) fn anchors() -> Anchors {
-    Anchors { operators: vec![operator().public_key()], development: vec![world().root.anchor()], tpm: Vec::new() }
+    Anchors {
+        operators: vec![operator().public_key()],
+        development: vec![world().root.anchor()],
+        tpm: Vec::new(),
+        logs: Vec::new(),
+    }
 }
 
 pub(crate) fn roots() -> Roots {
@@ -146,6 +151,8 @@ fn configuration() -> Configuration {
         rate: Rate { core_hour: MicroUsd(40_000), gib_hour: MicroUsd(5000) },
         slot: 0,
         operators: vec![operator().public_key()],
+        advertise: None,
+        prover: None,
     }
 }
 

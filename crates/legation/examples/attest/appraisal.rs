@@ -106,6 +106,8 @@ fn judged(measurement: String) -> Result<Judged, legation_core::id::NameError> {
         rate: Rate { core_hour: MicroUsd(10_000), gib_hour: MicroUsd(1000) },
         slot: 0,
         operators: Vec::new(),
+        advertise: None,
+        prover: None,
     };
     let binding = KeyBinding {
         role: Role::Agent,

@@ -181,6 +181,7 @@ pub(super) async fn measure(agents: usize, run: Run) -> Result<Value, Failure> {
         },
         require: Requirement::any(),
         owner: None,
+        delegates: None,
     };
     let job = Job {
         name: "one on each".to_owned(),

@@ -153,6 +153,8 @@ fn evidence(chip: &Path, image: &Path, asked: Digest) -> Result<Evidence, Failur
         },
         slot: 0,
         operators: Vec::new(),
+        advertise: None,
+        prover: None,
     };
     let identity = IdentityKey::generate(&mut OsEntropy);
     let binding = KeyBinding {

@@ -71,6 +71,8 @@ impl People {
             rate: Rate { core_hour: MicroUsd(core_hour), gib_hour: MicroUsd(1_500) },
             slot: 0,
             operators: vec![self.operator.public_key()],
+            advertise: None,
+            prover: None,
         };
         let image = measurement(Digest::of(b"image"));
         let binding = key.public_key().id().to_string();
@@ -134,6 +136,7 @@ impl People {
             inputs: Vec::new(),
             demand: Demand { cpu: Millicores(1), memory: Bytes::mib(1), output: Bytes(1024), ..Demand::default() },
             require: Requirement::any(),
+            delegates: None,
         };
         let request = Request {
             client: self.client.public_key(),
@@ -164,6 +167,7 @@ impl People {
             depth: 0,
             expires: request.expires,
             releases: Vec::new(),
+            delegable: None,
             prev: vec![request.digest()],
         };
         let grant = sign(grant, &self.client);

@@ -98,7 +98,7 @@ pub(crate) async fn measure(agents: usize, tasks: usize) -> Result<Value, Failur
     let program = beside("legation")?;
     let dir = std::env::temp_dir().join(format!("legation-bench-pool-{}", std::process::id()));
     let plans = setup::nine_agents().into_iter().cycle().take(agents.div_ceil(SLOTS)).enumerate();
-    let plans: Vec<_> = plans.map(|(n, plan)| AgentPlan { name: format!("chip-{n}"), ..plan }).collect();
+    let plans: Vec<_> = plans.map(|(n, plan)| AgentPlan { name: format!("chip-{n}"), lent: false, ..plan }).collect();
     let deployment = setup::development(&dir, &plans, &program, now())?;
     let mut config = ManagerConfig::load(&deployment.manager).map_err(failed)?;
     config.agent_connections_max = agents + 1000;
@@ -226,6 +226,8 @@ impl Fleet {
             rate: Rate { core_hour: MicroUsd(9_000 + 1_000 * (n as u64 % 7)), gib_hour: MicroUsd(1_500) },
             slot: u16::try_from(n % SLOTS).map_err(failed)?,
             operators: self.operators.clone(),
+            advertise: None,
+            prover: None,
         };
         let clock: legation_net::Clock = Arc::new(now);
         let judge = AnchoredJudge::new(self.operators.clone()).admit(Role::Manager);
@@ -335,6 +337,7 @@ pub(crate) fn submission(runner: &Runner, module: Digest, fragments: usize) -> (
         demand: Demand { cpu: Millicores(1), memory: Bytes::mib(1), output: Bytes(1024), ..Demand::default() },
         require: Requirement::any(),
         owner: None,
+        delegates: None,
     };
     let job = Job {
         name: "noop".to_owned(),

@@ -46,6 +46,14 @@ fn fragment(said: &Explanation) -> String {
         let some: Vec<_> = enclaves.iter().map(|id| id.short()).collect();
         out.push_str(&format!("  seats are booked for its swarm by {at}, at {}\n", some.join(" ")));
     }
+    for loan in &said.loans {
+        let (whom, hour) = (loan.enclave.short(), loan.price_hour);
+        let stands = match (&loan.ended, loan.charged) {
+            (Some(why), charged) => format!("ended for {}: {why}", charged.unwrap_or_default()),
+            (None, _) => format!("until {}", loan.until),
+        };
+        out.push_str(&format!("  lent to {}: {whom} at {hour}/h, {stands}\n", loan.borrower.short()));
+    }
     if said.phase == Phase::Queued {
         out.push_str(match said.outlook {
             Some(Prospect::NobodyKnown) => "  nobody who is known would take it, even if empty\n",

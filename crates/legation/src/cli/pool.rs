@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use legation_core::claims::RevocationCheck;
-use legation_pool::{EnclaveView, Hold, Presence, ProofView, Withdrawal};
+use legation_pool::{EnclaveView, Hold, Presence, ProofView, TrustView, Withdrawal};
 
 use super::{
     Context, Exit, Failure,
@@ -102,7 +102,7 @@ pub(super) async fn enclave(context: &Context, command: EnclaveCommand) -> Resul
                         e.provider.to_string(),
                         e.region.to_string(),
                         e.tee.to_string(),
-                        presence(e),
+                        standing(e),
                         format!("{}/{}", e.leases, e.capacity.slots),
                         format!("{}/h", e.rate.core_hour),
                         age(e),
@@ -191,6 +191,34 @@ fn presence(view: &EnclaveView) -> String {
     }
 }
 
+/// The same, and whether it is doubted.
+fn standing(view: &EnclaveView) -> String {
+    let doubt = view.trust.as_ref().map_or(0, |trust| trust.doubt);
+    match doubt {
+        0 => presence(view),
+        n => format!("{}, doubted {}", presence(view), percent(n)),
+    }
+}
+
+/// Thousandths, for people.
+fn percent(thousandths: u32) -> String {
+    format!("{}.{} %", thousandths / 10, thousandths % 10)
+}
+
+/// What it did, and in whose tasks, where that is told.
+fn doubts(trust: &TrustView) -> String {
+    let TrustView { doubt, dissents, alarms, last, found } = trust;
+    let last = last.map_or(String::new(), |last| format!("; the last at {last}"));
+    let mut text = format!("\ntrust        doubted {}; dissents {dissents}, alarms {alarms}{last}", percent(*doubt));
+    for mark in found {
+        text.push_str(&format!(
+            "\n             in tasks of {}: dissents {}, hints {}; the last at {}",
+            mark.tenant, mark.dissents, mark.hints, mark.last
+        ));
+    }
+    text
+}
+
 /// How old the newest proof is, and whether it should have been renewed.
 fn age(view: &EnclaveView) -> String {
     let late = if view.overdue { ", OVERDUE" } else { "" };
@@ -256,6 +284,7 @@ fn detail(view: &EnclaveView) -> String {
     if let Some(Hold { since, why, author }) = &view.hold {
         rest.push_str(&format!("\ncordoned     since {since} by {author}: {why}"));
     }
+    rest.push_str(&view.trust.as_ref().map_or(String::new(), doubts));
     if let Some(priority) = &view.kept {
         let whom = view.claimed.map_or("work".to_owned(), |other| other.to_string());
         rest.push_str(&format!(

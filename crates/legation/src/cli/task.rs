@@ -1,21 +1,28 @@
 //! `legation run` and `legation task`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use legation::run::{Job, LIFE_SECONDS, Part, PartInput, Runner, parse_requirement, parse_usd};
+use legation::{
+    run::{Job, LIFE_SECONDS, Part, PartInput, Runner, parse_requirement, parse_usd},
+    verify::{ProverProgram, without_bad},
+};
 use legation_agent::offer::OUTPUT_BYTES_MAX;
 use legation_core::{
-    Bytes as Size, Fuel, Millicores, Milligpus, Millis, Requirement,
+    Bytes as Size, Fuel, Millicores, Milligpus, Millis, Receipt, Requirement,
     dsse::Envelope,
     statement::Request,
     swarm::{SPECULATE_DEFAULT, SeatDemand, SwarmTerms},
     task::{Demand, Direction},
 };
 use legation_pool::{FragmentView, Phase, TaskState, TaskView, Wait, Waiting};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, Exit, Failure, account, estimate, find_task, progress, say, table::table, tell, wishes::Wishes};
+use super::{
+    Context, Exit, Failure, account, delegate::Delegate, estimate, find_task, progress, say, table::table, tell,
+    wishes::Wishes,
+};
 
 /// Most memory that can be asked for, in MiB: what 32 address bits of a module reach, and room for more to come.
 const MEMORY_MIB_MAX: u64 = 1 << 20;
@@ -89,6 +96,8 @@ pub(super) struct Run {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    delegate: Delegate,
+    #[command(flatten)]
     wishes: Wishes,
 }
 
@@ -106,6 +115,21 @@ pub(super) enum Task {
         /// Its name, or the beginning of it.
         task: String,
     },
+    /// The receipt as it is now: proofs of executions come after the result.
+    Receipt {
+        /// The task, or the beginning of its name.
+        task: String,
+        /// Where it goes.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Program that judges proofs of execution: those that are not good are left out. Default: `legation-prover` beside this
+        /// program. Without one all are taken.
+        #[arg(long, value_name = "FILE")]
+        prover: Option<PathBuf>,
+        /// What you pin of the program whose proofs count. Default: `PINNED.json` beside this program.
+        #[arg(long, value_name = "FILE")]
+        pinned: Option<PathBuf>,
+    },
     /// What the modules wrote to standard error, opened with your key.
     Logs {
         /// The task, or the beginning of its name.
@@ -113,14 +137,17 @@ pub(super) enum Task {
     },
 }
 
-fn read(path: &PathBuf) -> Result<Bytes, Failure> {
+pub(super) fn read(path: &PathBuf) -> Result<Bytes, Failure> {
     std::fs::read(path)
         .map(Bytes::from)
         .map_err(|e| Failure::new(Exit::Usage, format!("cannot read {}: {e}", path.display())))
 }
 
 pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
-    let runner = context.runner()?;
+    let mut runner = context.runner()?;
+    if let Some(consent) = args.delegate.consent() {
+        runner.party = Arc::new(context.home()?.party()?.consenting(consent));
+    }
     let require = parse_requirement(&args.require)?;
     let budget = parse_usd(&args.budget).map_err(|why| Failure::refused(Exit::Usage, &why))?;
     let (prefer, data) = args.wishes.read()?;
@@ -136,6 +163,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
     let module = read(&args.module)?;
     let inputs = args.input.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let reduce = args.reduce.as_ref().map(read).transpose()?;
+    let (others, mut delegates) = args.delegate.read(demand.fuel, budget)?;
     // Nothing has begun: a manager that is away is not waited for.
     let store = async |bytes: Bytes| match args.dry_run {
         true => Ok(legation_core::Digest::of(&bytes)),
@@ -145,6 +173,13 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         true => store(module).await?,
         false => context.client()?.1.put_object(module).await?,
     };
+    if let Some(delegates) = &mut delegates {
+        for other in others {
+            delegates.modules.push(store(other).await?);
+        }
+        delegates.modules.sort_unstable();
+        delegates.modules.dedup();
+    }
     let part = |name: String, module, inputs| Part {
         name,
         module,
@@ -153,6 +188,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         demand,
         require: Requirement::any(),
         owner: None,
+        delegates: delegates.clone(),
     };
     let mut parts = Vec::new();
     for (path, input) in args.input.iter().zip(inputs) {
@@ -169,6 +205,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         let inputs = (0..parts.len()).map(PartInput::Output).collect();
         let mut last = part("reduce".to_owned(), reduce, inputs);
         last.args = Vec::new();
+        last.delegates = None;
         parts.push(last);
     }
     let swarm = args.swarm.map(|members| {
@@ -200,13 +237,16 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
     if args.dry_run {
         return estimate::print(context, &runner.estimate(&job).await?);
     }
+    // Before there is a task: whoever interrupts from now on gives it up.
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|e| Failure::new(Exit::Failure, format!("signals: {e}")))?;
     let submitted = runner.submit(job, &[]).await?;
     let (task, request) = (submitted.task, submitted.request.clone());
     keep_request(context, &request)?;
     let bar = progress();
     let outcome = tokio::select! {
         outcome = runner.follow(submitted, |view| bar.set_message(summary(view))) => outcome,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupts.recv() => {
             bar.finish_and_clear();
             runner.client.cancel(task).await?;
             return Err(Failure::new(Exit::Refused, format!("task {} was cancelled", task.short())));
@@ -224,11 +264,11 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         && let Ok(receipt) = runner.receipt(task, &[]).await
     {
         // A failure has evidence too.
-        write(path, receipt.to_text().as_bytes())?;
+        write_receipt(path, receipt, prover_beside()).await?;
     }
     let outcome = outcome?;
     if let Some(path) = &args.receipt {
-        write(path, outcome.receipt.to_text().as_bytes())?;
+        write_receipt(path, outcome.receipt, prover_beside()).await?;
     }
     match &args.out {
         Some(path) => {
@@ -250,8 +290,34 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
+/// What judges proofs, beside this program. Whoever waits for a result is not refused it where that cannot be used.
+fn prover_beside() -> Option<ProverProgram> {
+    ProverProgram::find(None, None).unwrap_or_else(|failure| {
+        tell(&format!("proofs of execution are not judged: {}", failure.message));
+        None
+    })
+}
+
+/// Writes a receipt, and gives how many proofs of execution it has. Where `prover` finds one not good it is left out: with it, the
+/// receipt would be invalid to whoever judges it.
+async fn write_receipt(path: &PathBuf, receipt: Receipt, prover: Option<ProverProgram>) -> Result<usize, Failure> {
+    let receipt = match prover {
+        None => receipt,
+        Some(prover) => {
+            let judged = tokio::task::spawn_blocking(move || without_bad(receipt, &prover)).await;
+            let (receipt, left) = judged.map_err(|e| Failure::new(Exit::Failure, e))?;
+            for one in left {
+                tell(&format!("proof {} is left out of the receipt: {}", one.proof.short(), one.why));
+            }
+            receipt
+        }
+    };
+    write(path, receipt.to_text().as_bytes())?;
+    Ok(receipt.proofs.len())
+}
+
 /// Results are for whoever asked: a new file is readable by its owner alone.
-fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), Failure> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let failed = |e: std::io::Error| Failure::new(Exit::Failure, format!("cannot write {}: {e}", path.display()));
     let mut file =
@@ -316,7 +382,8 @@ pub(super) async fn command(context: &Context, command: Task) -> Result<Exit, Fa
                     account::used(&view.metered),
                     view.created,
                     view.expires,
-                    [fragments(view), waits(view), limits(view), super::swarm::seats_of(view)].concat()
+                    [fragments(view), waits(view), limits(view), super::swarm::seats_of(view), super::proofs::owed(view)]
+                        .concat()
                 )
             })?;
         }
@@ -324,6 +391,14 @@ pub(super) async fn command(context: &Context, command: Task) -> Result<Exit, Fa
             let client = context.client()?.1;
             let now = client.cancel(find_task(&client, &task).await?).await?;
             context.print(&now.view, || format!("task {} is cancelled", now.view.task.short()))?;
+        }
+        Task::Receipt { task, out, prover, pinned } => {
+            let prover = ProverProgram::find(prover.as_deref(), pinned.as_deref())?;
+            let runner: Runner = context.runner()?;
+            let id = find_task(&runner.client, &task).await?;
+            let receipt = runner.receipt(id, &[]).await?;
+            let proofs = write_receipt(&out, receipt, prover).await?;
+            tell(&format!("receipt of task {} with {proofs} proofs of execution", id.short()));
         }
         Task::Logs { task } => logs(context, &task).await?,
     }

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Verifier,
     /// A root, by its name: everything that rests on it.
     Anchor,
+    /// A grant, by its whole digest: it, and every grant that passes it on.
+    Grant,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::Verifier => "verifier",
             Self::Anchor => "anchor",
+            Self::Grant => "grant",
         }
     }
 }
@@ -97,7 +100,7 @@ async fn known(client: &Client, kind: Kind) -> Result<Vec<String>, Failure> {
         Kind::Measurement => enclaves.map(|e| e.measurement).collect(),
         Kind::Provider => enclaves.map(|e| e.provider.to_string()).collect(),
         Kind::Anchor => enclaves.flat_map(|e| e.gpus.into_iter().map(|gpu| gpu.anchor).chain([e.anchor])).collect(),
-        Kind::Verifier => Vec::new(),
+        Kind::Verifier | Kind::Grant => Vec::new(),
     })
 }
 
@@ -108,6 +111,10 @@ async fn complete(client: &Client, kind: Kind, name: &str, unknown: bool) -> Res
         && let Some(named) = client.verifiers().await?.iter().find(|v| v.name == name)
     {
         return Ok(named.key.to_string());
+    }
+    // Those that enclaves passed on the pool never sees: a grant is given whole.
+    if kind == Kind::Grant {
+        return Ok(name.to_owned());
     }
     let mut known = known(client, kind).await?;
     known.sort();

@@ -30,7 +30,7 @@ async fn init_makes_a_deployment_and_replaces_none() {
     let cloud = here.path().join("cloud");
     let secret = |path: &str| [".key", "chip.pem", "client.toml"].iter().any(|end| path.ends_with(end));
     let made = files(&cloud);
-    assert_eq!(made.iter().filter(|path| secret(path)).count(), 1 + 2 + 3 + 9, "{made:?}");
+    assert_eq!(made.iter().filter(|path| secret(path)).count(), 2 + 2 + 3 + 9, "{made:?}");
     for path in made.iter().filter(|path| secret(path)) {
         let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{path}");

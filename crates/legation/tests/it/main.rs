@@ -7,18 +7,25 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod accounts;
+mod by_hand;
 mod collateral;
+mod delegate;
 mod detect;
 mod dev;
 mod evidence;
 mod evidence_kinds;
 mod failover;
+mod handed;
 mod http;
+mod judgement;
+mod liar;
+mod log;
 mod openapi;
 mod operator;
 mod policy;
 #[path = "../../../legation-manager/tests/it/postgres.rs"]
 mod postgres;
+mod proven;
 mod receipts;
 mod recovery;
 mod refusals;

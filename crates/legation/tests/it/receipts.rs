@@ -8,10 +8,13 @@ use std::{
 
 use legation::{
     home::read_anchors,
-    verify::{Answer, last_line, verify},
+    verify::{Answer, Reader, last_line, production_only, read_demands, verify},
 };
 use legation_attest::{Judge, Roots};
-use legation_core::{Receipt, claims::Anchors};
+use legation_core::{
+    Receipt,
+    claims::{Anchors, DevelopmentAnchor, TpmAnchor, TpmKey},
+};
 use tempfile::TempDir;
 
 use crate::world::{Ran, World, guest, program, templates, with_template};
@@ -66,6 +69,17 @@ async fn a_receipt_is_verified_with_anchors_alone() {
     let verified = elsewhere.legation(&["receipt", "verify", "receipt.json"]).await.ended(0, &[]).out();
     let last = verified.lines().last().unwrap();
     assert!(last.starts_with(development) && last.ends_with("completed; anchors development(local)"), "{last}");
+    // Above it stands what ran: the task, its fragment, and who ran it.
+    let tree: Vec<_> = verified.lines().take(3).collect();
+    let [task, fragment, report] = tree.as_slice() else { panic!("{verified}") };
+    assert!(
+        task.starts_with("task ") && task.contains("1 fragments") && *fragment == "└─ fragment #0 `input`",
+        "{verified}"
+    );
+    assert!(
+        report.starts_with("   └─ report ") && report.contains(" at aurora, eu-north, dev-snp under "),
+        "{verified}"
+    );
 
     fs::rename(elsewhere.path("anchors.json"), elsewhere.path("trusted.json")).unwrap();
     let args = ["receipt", "verify", "receipt.json", "--anchors", "trusted.json"];
@@ -106,7 +120,7 @@ async fn a_receipt_is_worth_what_the_anchors_are() {
     let operators = trusted.operators.clone();
     elsewhere.write_anchors(
         "operator.json",
-        &Anchors { operators, development: stranger.development.clone(), tpm: Vec::new() },
+        &Anchors { operators, development: stranger.development.clone(), tpm: Vec::new(), logs: Vec::new() },
     );
     elsewhere.write_anchors("hardware.json", &Anchors { operators: stranger.operators, ..trusted.clone() });
     for (anchors, production, at) in [
@@ -134,7 +148,31 @@ async fn a_receipt_is_worth_what_the_anchors_are() {
         let args = ["receipt", "verify", "receipt.json", "--anchors", anchors];
         elsewhere.legation(&args).await.ended(2, &[anchors]);
     }
-    elsewhere.legation(&["receipt", "verify", "absent.json"]).await.ended(2, &["cannot read absent.json"]);
+    // A file that cannot be read says nothing of a receipt.
+    fs::create_dir(elsewhere.path("folder")).unwrap();
+    for unread in ["absent.json", "folder"] {
+        let ran = elsewhere.legation(&["receipt", "verify", unread]).await;
+        ran.ended(10, &[&format!("cannot read {unread}")]);
+    }
+}
+
+#[test]
+fn production_leaves_no_development_root_of_any_kind() {
+    let tpm = |name: &str, development| TpmAnchor {
+        name: name.to_owned(),
+        development,
+        root: Vec::new(),
+        key: TpmKey::default(),
+        attests: false,
+        google: false,
+    };
+    let mut anchors = Anchors {
+        development: vec![DevelopmentAnchor { name: "local".to_owned(), ark: Vec::new() }],
+        tpm: vec![tpm("emulator", true), tpm("maker", false)],
+        ..Anchors::default()
+    };
+    production_only(&mut anchors);
+    assert_eq!(anchors, Anchors { tpm: vec![tpm("maker", false)], ..Anchors::default() });
 }
 
 #[tokio::test]
@@ -200,7 +238,7 @@ async fn what_is_said_of_a_receipt_is_the_same_in_library_and_binary() {
     let elsewhere = Elsewhere::new().await;
     let said = async |path: &Path| {
         let out = elsewhere.legation(&["receipt", "verify", path.to_str().unwrap()]).await.out();
-        out.trim_end().to_owned()
+        out.lines().last().unwrap_or_default().to_owned()
     };
     let answer = verify(&elsewhere.text(), &elsewhere.anchors(), None).unwrap();
     assert!(matches!(answer, Answer::Valid(_)));
@@ -208,4 +246,94 @@ async fn what_is_said_of_a_receipt_is_the_same_in_library_and_binary() {
     let answer = verify(b"{}", &elsewhere.anchors(), None).unwrap();
     fs::write(elsewhere.path("none.json"), "{}").unwrap();
     assert_eq!(said(&elsewhere.path("none.json")).await, last_line(&answer));
+}
+
+/// Demands that the receipt of one echo in `aurora` meets.
+const MET: &str = r#"
+    anchors = ["development(local)", "production(amd-milan)"]
+    tee = ["dev-snp"]
+    providers = ["aurora"]
+    regions = ["eu-north"]
+    jurisdictions = ["eu"]
+    assurance = "attested"
+    maximum_proof_age = 3600
+    maximum_depth = 0
+    completed = true
+"#;
+
+#[tokio::test]
+async fn a_reader_demands_more_than_that_a_receipt_is_valid() {
+    let elsewhere = Elsewhere::new().await;
+    let write = |name: &str, text: &str| fs::write(elsewhere.path(name), text).unwrap();
+    let verify = async |policy: &str, more: &[&str]| {
+        let args = [&["receipt", "verify", "receipt.json", "--policy", policy][..], more].concat();
+        elsewhere.legation(&args).await
+    };
+    write("met.toml", MET);
+    let out = verify("met.toml", &[]).await.ended(0, &[]).out();
+    assert!(out.lines().last().unwrap().starts_with("receipt valid ("), "{out}");
+
+    // Every demand that is not met is named, in whichever form it was written.
+    write(
+        "unmet.toml",
+        "tee = [\"sev-snp\"]\nregions = [\"us-east\"]\nlog = true\nassurance = { replicated = { k = 3, diverse = \"provider\" } }",
+    );
+    write(
+        "unmet.json",
+        r#"{"tee":["sev-snp"],"regions":["us-east"],"log":true,"assurance":{"replicated":{"k":3,"diverse":"provider"}}}"#,
+    );
+    for policy in ["unmet.toml", "unmet.json"] {
+        let out = verify(policy, &[]).await.ended(9, &[]).out();
+        let unmet: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("not met: ")).collect();
+        let checks: Vec<_> = unmet.iter().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(checks, ["demand.tee", "demand.regions", "demand.assurance", "demand.log"], "{out}");
+        let last = out.lines().last().unwrap();
+        assert!(last.starts_with("receipt REFUSED by its reader's policy, 4 demands are not met"), "{last}");
+        let json = verify(policy, &["--json"]).await.ended(9, &[]).json();
+        assert_eq!((&json["verdict"], &json["exit"]), (&"unmet".into(), &9.into()));
+        assert_eq!((json["unmet"].as_array().unwrap().len(), &json["log"]["state"]), (4, &"absent".into()), "{json}");
+        assert_eq!(json["executions"][0]["provider"], "aurora");
+    }
+    let unmet = read_demands(&elsewhere.path("unmet.toml")).unwrap();
+    assert_eq!(read_demands(&elsewhere.path("unmet.json")).unwrap(), unmet);
+    let anchors = elsewhere.anchors();
+    let reader = Reader { demands: Some(&unmet), ..Reader::new(&anchors) };
+    let judgement = reader.judge_file(&elsewhere.path("receipt.json")).unwrap();
+    assert_eq!((judgement.unmet.len(), judgement.word()), (4, "unmet"));
+
+    // An invalid receipt is invalid, whatever is demanded; and a policy that cannot be meant is no policy.
+    verify("met.toml", &["--production"]).await.ended(6, &[]);
+    for (name, text) in [
+        ("unknown.toml", "tee = [\"dev-snp\"]\ncolour = \"blue\""),
+        ("twice.toml", "log = true\nlog = true"),
+        ("kind.toml", "tee = [\"snp\"]"),
+        ("none.toml", "tee = []"),
+        ("nothing.toml", "# nothing"),
+        ("anchor.toml", "anchors = [\"local\"]"),
+        ("toml.json", "log = true"),
+        ("json.toml", "{\"log\":true}"),
+        ("binary.toml", "\u{0}"),
+    ] {
+        write(name, text);
+        verify(name, &[]).await.ended(2, &[name]);
+    }
+    verify("absent.toml", &[]).await.ended(2, &["absent.toml"]);
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_be_a_receipt_is_refused_unread() {
+    let elsewhere = Elsewhere::new().await;
+    // A gigabyte that takes no room, and a file without an end.
+    File::create(elsewhere.path("large.json")).unwrap().set_len(1 << 30).unwrap();
+    for (file, size) in [("large.json", "1073741824 bytes"), ("/dev/zero", "67108865 bytes")] {
+        let args = ["receipt", "verify", file];
+        let out = elsewhere.legation(&args).await.ended(6, &[]).out();
+        let wanted = format!(
+            "receipt INVALID at the file: receipt.size: size of the receipt; expected at most 67108864 bytes; got {size}"
+        );
+        assert_eq!(out.trim_end(), wanted);
+        let json = elsewhere.legation(&[&args[..], &["--json"]].concat()).await.ended(6, &[]).json();
+        assert_eq!((&json["verdict"], &json["at"]), (&"invalid".into(), &"the file".into()));
+        assert_eq!(json["why"]["check"], "receipt.size");
+    }
 }

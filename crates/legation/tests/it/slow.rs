@@ -40,6 +40,7 @@ pub(crate) async fn job(runner: &Runner, fragments: usize, rows: usize) -> Job {
             demand: DEMAND,
             require: Requirement::any(),
             owner: None,
+            delegates: None,
         });
     }
     parts.push(Part {
@@ -50,6 +51,7 @@ pub(crate) async fn job(runner: &Runner, fragments: usize, rows: usize) -> Job {
         demand: DEMAND,
         require: Requirement::any(),
         owner: None,
+        delegates: None,
     });
     Job {
         name: "slow".to_owned(),
@@ -76,6 +78,7 @@ pub(crate) async fn idle(runner: &Runner) -> Job {
         demand: DEMAND,
         require: Requirement::any(),
         owner: None,
+        delegates: None,
     };
     Job {
         name: "idle".to_owned(),

@@ -42,6 +42,9 @@ async fn a_task_runs_on_emulated_tpms_and_its_receipt_says_so() {
     let args = ["receipt", "verify", "receipt.json", "--anchors", anchors.to_str().unwrap()];
     let said = program(folder, None, &args).await.ended(0, &[]);
     assert!(format!("{}{}", said.out(), said.stderr).contains("local-swtpm"), "{said:?}");
+    // Emulators are for development: whoever wants production takes nothing that rests on them.
+    let out = program(folder, None, &[&args[..], &["--production"]].concat()).await.ended(6, &[]).out();
+    assert!(out.starts_with("receipt INVALID at passport"), "{out}");
 
     // An agent that was killed comes back on its TPM, which has outlived it, with a new attestation key.
     let name = plans[0].name.clone();

@@ -56,6 +56,8 @@ async fn exit_codes_are_documented() {
         (Exit::Receipt, "receipt not valid"),
         (Exit::Unreachable, "manager unreachable"),
         (Exit::TaskFailed, "the task failed in its own module"),
+        (Exit::Unmet, "receipt valid, but not as its reader demands"),
+        (Exit::Unreadable, "receipt cannot be read"),
     ] {
         assert!(codes.contains(&format!("{} {says}", exit as u8)), "{exit:?} is not in: {codes}");
     }

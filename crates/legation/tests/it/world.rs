@@ -85,7 +85,7 @@ impl Ran {
 /// Runs the binary to its end, in `folder`, with no home but the one given.
 pub(crate) async fn program<S: AsRef<OsStr>>(folder: &Path, home: Option<&Path>, args: &[S]) -> Ran {
     let shown: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
-    end(spawn(folder, home, args), &format!("legation {}", shown.join(" "))).await
+    end(spawn(folder, home, args), &format!("legation {}", shown.join(" ")), SOON).await
 }
 
 /// Starts the binary, in `folder`, with no home but the one given.
@@ -101,11 +101,16 @@ pub(crate) fn spawn<S: AsRef<OsStr>>(folder: &Path, home: Option<&Path>, args: &
 
 /// Waits for a process that was started.
 pub(crate) async fn finish(child: Child) -> Ran {
-    end(child, "the program").await
+    finish_within(child, SOON).await
 }
 
-async fn end(child: Child, what: &str) -> Ran {
-    let output = tokio::time::timeout(SOON, child.wait_with_output()).await;
+/// As [`finish`], of one that may take so long.
+pub(crate) async fn finish_within(child: Child, most: Duration) -> Ran {
+    end(child, "the program", most).await
+}
+
+async fn end(child: Child, what: &str, most: Duration) -> Ran {
+    let output = tokio::time::timeout(most, child.wait_with_output()).await;
     let output = output.unwrap_or_else(|_| panic!("did not end in time: {what}")).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Ran { code: output.status.code(), stdout: output.stdout, stderr }
@@ -162,6 +167,19 @@ impl World {
                 fs::remove_dir_all(dir.path().join("agents").join(known)).unwrap();
             }
         }
+        Self::within(dir, agents)
+    }
+
+    /// A deployment of such agents, with a root of its own; nothing runs yet.
+    pub(crate) fn planned(plans: &[AgentPlan]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        setup::development(dir.path(), plans, Path::new(PROGRAM), now()).unwrap();
+        let names: Vec<_> = plans.iter().map(|plan| plan.name.as_str()).collect();
+        Self::within(dir, &names)
+    }
+
+    /// The deployment in a folder, on an address of its own.
+    fn within(dir: TempDir, agents: &[&str]) -> Self {
         let (held, [agents_at, api, admin]) = address();
         edit::<ManagerConfig>(&dir.path().join("manager/manager.toml"), |config| {
             (config.agents, config.api, config.admin) = (agents_at, api, admin);
@@ -378,6 +396,7 @@ fn plans() -> Vec<AgentPlan> {
             capacity: Capacity { cpu: Millicores(1000), memory: Bytes::mib(512), slots: 4 },
             core_hour_usd,
             gib_hour_usd,
+            lent: false,
         })
         .to_vec()
 }

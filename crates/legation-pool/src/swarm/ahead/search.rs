@@ -7,7 +7,7 @@ use legation_core::{
     task::{Demand, Fragment},
 };
 
-use super::{ENDS_MAX, GangBooking, HORIZON, LATE_MAX, LOOKS_MAX};
+use super::{ENDS_MAX, GangBooking, HORIZON, LATE_MAX, LOOKS_MAX, RECHECKS_MAX};
 use crate::{
     account::Book,
     pool::Pool,
@@ -71,6 +71,7 @@ impl Pool {
         let task = self.tasks.get(&id)?;
         let demand = search.seat.demand;
         let life = self.seat_seconds(&demand).saturating_add(LATE_MAX);
+        let mut rechecks = RECHECKS_MAX;
         for (until, enclave) in ends {
             let at = (*until).max(now).plus(1);
             if at > task.request.expires {
@@ -82,6 +83,9 @@ impl Pool {
                 continue;
             }
             // What one of them has now may be reserved by then. Without it others may do.
+            let leases = |id: &EnclaveId| self.enclaves.get(id).map_or(0, |enclave| enclave.leases().len());
+            let walks = search.able.iter().map(|(id, _)| leases(id).saturating_add(1));
+            rechecks = rechecks.checked_sub(walks.fold(0, usize::saturating_add))?;
             let fits = |id: EnclaveId| {
                 let enclave = self.enclaves.get(&id);
                 enclave.is_some_and(|enclave| self.fits_unbooked((id, enclave), &demand, over))

@@ -115,7 +115,7 @@ impl Names {
                 format!("{}: seats are booked at {}", self.task(booking.task), some.join(", "))
             }
             Event::GangUnbooked { task, why } => format!("{}: no seats are booked: {why}", self.task(*task)),
-            Event::LeaseEnded { lease, why } => format!("{lease} ended: {why}"),
+            Event::LeaseEnded { lease, why, .. } => format!("{lease} ended: {why}"),
             Event::Reported { report, charged, .. } => {
                 format!("{}{} is done, {charged}", self.task(report.task), report.fragment)
             }

@@ -1,0 +1,35 @@
+// The check for Node, out of the same files that index.html loads, in the same order.
+import { webcrypto } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+// Browsers have it; Node before 20 keeps it in a module.
+globalThis.crypto ??= webcrypto;
+
+const require = createRequire(import.meta.url);
+
+/** The scripts of the page that check, in its order; the last one, page.js, is the page itself. */
+export const SCRIPTS = [...readFileSync(new URL("index.html", import.meta.url), "utf8").matchAll(/<script src="([a-z0-9]+\.js)">/g)]
+  .map(([, name]) => name)
+  .filter((name) => name !== "page.js");
+
+for (const name of SCRIPTS) require(`./${name}`);
+
+export const legation = globalThis.legation;
+export const { verify, lastLine, logLine, proofLines, tree } = legation;
+
+// node check.mjs RECEIPT ANCHORS [REVOCATIONS]: the answer as `legation receipt verify` gives it, and its exit code.
+if (process.argv[1] && import.meta.url.endsWith(process.argv[1].split("/").at(-1))) {
+  const [receipt, anchors, revocations] = process.argv.slice(2).map((path) => readFileSync(path));
+  if (!receipt || !anchors) {
+    console.error("usage: node check.mjs RECEIPT ANCHORS [REVOCATIONS]");
+    process.exit(2);
+  }
+  const answer = await verify({ receipt, anchors, revocations });
+  for (const { depth, link } of tree(answer.links ?? [])) console.log(`${"  ".repeat(depth)}${link.kind} ${link.digest.slice(0, 12)} ${link.says}`);
+  for (const warning of answer.warnings ?? []) console.log(`warning: ${warning}`);
+  for (const line of proofLines(answer.proofs ?? [])) console.log(line);
+  if (answer.log !== undefined) console.log(logLine(answer.log));
+  console.log(lastLine(answer));
+  process.exitCode = { valid: 0, "valid-but-development": 0, unusable: 2 }[answer.verdict] ?? 6;
+}
