@@ -11,13 +11,17 @@
 //! 5. that passport holds, is of a verifier that an obeyed operator appointed and that is trusted with the tenant's work, and
 //!    rests on nothing that is revoked as far as this agent knows (`passport.*`, `loan.verifier`, `revocation`).
 //!
+//! [`judge_later`] judges a passport by which the enclave that is lent answers in place of that one: it is of the same enclave in the
+//! same place (`call.peer`), and passes check 5.
+//!
 //! What the grants let be called, what the request requires of whoever is called, and the price are checked when calls are described
 //! ([`legation_core::delegation::call`]), by the same functions as in every receipt.
 
 use legation_core::{
-    Bytes, EnclaveId, PublicKey, Rejection, Revoked, Signed, TaskId, Term, UnixTime,
+    Bytes, EnclaveId, PublicKey, Rejection, Revoked, Signed, TaskId, TenantId, Term, UnixTime,
     claims::Capacity,
-    statement::{Allocation, LoanRef, Office},
+    delegation::call::check_peer,
+    statement::{Allocation, LoanRef, Office, Passport},
 };
 use legation_net::message::{Lending, Peer};
 
@@ -54,7 +58,7 @@ pub fn judge_lend(
 ) -> Result<(), Rejection> {
     let terms = judge(lending, standing)?;
     sides(lending, lending.allocation.enclave, standing.identity, terms.borrower)?;
-    other(&lending.other, lending, standing)?;
+    other(&lending.other, &lending.request.tenant, standing)?;
     let memory = left.memory.min(memory_max);
     if terms.demand.cpu > left.cpu || terms.demand.memory > memory || left.slots == 0 {
         return Err(Rejection::new("offer.capacity", "demand of the loan")
@@ -75,7 +79,7 @@ pub fn judge_lent(lending: &Lending, own: &Signed<Allocation>, standing: &Standi
         return Err(bad("allocation", "promise that the loan is for").expected(own.lease).got(lending.borrower.lease));
     }
     sides(lending, terms.borrower, standing.identity, lending.allocation.enclave)?;
-    other(&lending.other, lending, standing)?;
+    other(&lending.other, &lending.request.tenant, standing)?;
     if lending.other.passport.configuration.advertise.is_none() {
         return Err(bad("address", "where the enclave that is lent takes channels")
             .expected("an address in its passport")
@@ -83,6 +87,21 @@ pub fn judge_lent(lending: &Lending, own: &Signed<Allocation>, standing: &Standi
             .fix("configure `listen` and `advertise` of its agent"));
     }
     Ok(())
+}
+
+/// Judges a passport by which an enclave that is lent answers, beside the one that the manager named: it counts if the manager could
+/// have named it.
+///
+/// # Errors
+/// `call.peer` where it is of another enclave, or of another place; else as for check 5.
+pub fn judge_later(
+    later: &Peer,
+    named: &Passport,
+    tenant: &TenantId,
+    standing: &Standing<'_>,
+) -> Result<(), Rejection> {
+    check_peer(named, &later.passport)?;
+    other(later, tenant, standing)
 }
 
 /// Checks 1 to 3.
@@ -147,13 +166,13 @@ fn sides(lending: &Lending, mine: EnclaveId, identity: EnclaveId, theirs: Enclav
 }
 
 /// Check 5.
-fn other(peer: &Peer, lending: &Lending, standing: &Standing<'_>) -> Result<(), Rejection> {
+fn other(peer: &Peer, tenant: &TenantId, standing: &Standing<'_>) -> Result<(), Rejection> {
     let (passport, appointment, now) = (&peer.passport, &peer.appointment, standing.now);
     let at = if passport.issued <= now.plus(SKEW) { now.max(passport.issued) } else { now };
     legation_attest::passport::check(passport, appointment, standing.operators, at)?;
-    if !appointment.covers_tenant(&lending.request.tenant) {
+    if !appointment.covers_tenant(tenant) {
         return Err(bad("verifier", "verifier of the other side's passport")
-            .expected(format!("one that is trusted with the work of {}", lending.request.tenant))
+            .expected(format!("one that is trusted with the work of {tenant}"))
             .got(passport.verifier_id()));
     }
     standing.revoked.of(passport).map_or(Ok(()), |revocation| Err(revocation.refusal()))

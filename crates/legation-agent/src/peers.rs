@@ -84,11 +84,6 @@ impl Peers {
         self.shown.send_replace(admitted);
     }
 
-    /// The passport that is shown.
-    pub(crate) fn shown(&self) -> Option<Admitted> {
-        self.shown.borrow().clone()
-    }
-
     /// What tells a channel that another passport is to be shown; to be had before the channel opens.
     pub(crate) fn watch(&self) -> watch::Receiver<Option<Admitted>> {
         self.shown.subscribe()

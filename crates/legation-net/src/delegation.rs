@@ -8,8 +8,13 @@
 //!   |<-------------------------- Session: accepted |
 //!   |<------------------- Fetch (a module it lacks)|
 //!   | data of that stream, or Missing ------------>|
+//!   |<------------ Passport (what it answers by)   |
 //!   |<------ Answered, then the output on a stream |
 //! ```
+//! The manager named one passport of the delegate; an answer may rest on another: a newer one, or another verifier's. So a delegate says
+//! by which it answers before the first answer on each channel, and again where it changes: words arrive in the order in which they are
+//! said.
+//!
 //! One channel carries one loan; the first message says which. What the words of the session mean is in
 //! [`legation_core::delegation::session`]. A control message never comes after data that it announces: control overtakes data,
 //! and whoever sends puts it first.
@@ -28,6 +33,8 @@ use legation_core::{
 use legation_keys::{Entropy, ObjectKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
+
+use crate::message::Peer;
 
 /// Name of a call's input within what its key commits to.
 const INPUT: ObjectId = ObjectId::from_bytes(*b"legation-call-in");
@@ -69,6 +76,8 @@ pub enum ToBorrower {
     Session(Box<ToDelegator>),
     /// An answer. The output of a call that completed follows as the data of a stream.
     Answered(Box<Answered>),
+    /// By which passport the answers that follow are given, until another is said; with the appointment of its verifier.
+    Passport(Box<Peer>),
     /// Send the module with this digest on this stream.
     Fetch {
         /// SHA-256 of the module.

@@ -28,6 +28,7 @@ mod distances;
 mod estimate;
 mod evidence;
 mod explain;
+mod interrupts;
 mod log;
 mod manager;
 mod policy;

@@ -151,7 +151,7 @@ async fn section(client: &Client, to_prove: &ToProve, roots: &[Digest]) -> Resul
     for _ in 0..PATIENCE_TRIES {
         match client.log_section(to_prove).await {
             Ok(section) if whole(&section) => return Ok(section),
-            Err(ClientError::Refused { why, .. }) if why.check == "log.store" => {}
+            Err(ClientError::Refused { why, .. }) if matches!(&*why.check, "log.store" | "log.busy") => {}
             Err(why) => return Err(why),
             Ok(_) => {}
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use legation_core::{
-    Digest, EnclaveId, Envelope, LeaseId, Millis, Rejection, Signed, UnixTime,
+    Digest, EnclaveId, Envelope, LeaseId, Millis, Rejection, Revoked, Signed, UnixTime,
     delegation::{
         session::{
             Delegator, DelegatorAction, DelegatorEvent, JobId, Now, Question, Settled, ToDelegate, ToDelegator,
@@ -18,7 +18,10 @@ use legation_core::{
     statement::{Assurance, Committed, Outcome, Passport},
     task::DELEGATION_DEPTH_MAX,
 };
-use legation_net::delegation::{Answered, QuestionKey, Submitted, ToBorrower, ToLent};
+use legation_net::{
+    delegation::{Answered, QuestionKey, Submitted, ToBorrower, ToLent},
+    message::{Lending, Peer},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -27,7 +30,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ATTACHED_MAX, Asked, Desk, News, Order, Used, blame,
-    line::{Line, OnLine},
+    line::{Line, OnLine, UNREACHED},
     modules::Modules,
 };
 use crate::{
@@ -80,8 +83,8 @@ struct Loaned {
     line: Line,
     enclave: EnclaveId,
     until: UnixTime,
-    /// What the passport that was named rests on: another of the same verifier may take its place.
-    rests: Vec<Digest>,
+    /// The passport that the manager named: others are held against it.
+    named: Signed<Passport>,
     /// Calls that have no answer, nor one on its way.
     calls: BTreeMap<Digest, JobId>,
     /// Outputs on their way.
@@ -464,7 +467,18 @@ impl Driver {
         }
     }
 
-    fn lent(&mut self, lending: legation_net::message::Lending) {
+    /// What this agent knows of itself when it judges a loan.
+    fn standing<'a>(&'a self, revoked: &'a Revoked) -> Standing<'a> {
+        Standing {
+            identity: self.agent.boot.identity.enclave_id(),
+            operators: &self.agent.config.operators,
+            revoked,
+            obeyed: self.agent.books().obeyed().0,
+            now: self.agent.now(),
+        }
+    }
+
+    fn lent(&mut self, lending: Lending) {
         let loan = lending.allocation.lease;
         if self.loans.contains_key(&loan) {
             return;
@@ -473,14 +487,8 @@ impl Driver {
             return self.returns.push(loan);
         }
         let revoked = self.agent.revocations.all();
-        let standing = Standing {
-            identity: self.agent.boot.identity.enclave_id(),
-            operators: &self.agent.config.operators,
-            revoked: &revoked,
-            obeyed: self.agent.books().obeyed().0,
-            now: self.agent.now(),
-        };
-        if let Err(why) = lending::judge_lent(&lending, &self.under.own, &standing) {
+        let judged = lending::judge_lent(&lending, &self.under.own, &self.standing(&revoked));
+        if let Err(why) = judged {
             tracing::warn!(%loan, %why, "a loan that is refused");
             match blame::is_lenders(&why) {
                 true => self.shun(loan, &why),
@@ -491,19 +499,19 @@ impl Driver {
             return self.step(DelegatorEvent::Tick);
         }
         let (allocation, named) = (lending.allocation, lending.other.passport);
-        let (enclave, until, rests) = (allocation.enclave, allocation.until, named.prev.clone());
+        let (enclave, until) = (allocation.enclave, allocation.until);
         self.step(DelegatorEvent::Lent { loan: Box::new(allocation), passport: Box::new(named.clone()) });
         if self.parted.contains(&loan) {
             self.avoid.insert(enclave);
             return;
         }
         self.agent.books().borrowed(loan);
-        let line = Line::open(&self.agent, loan, named, &self.lines);
+        let line = Line::open(&self.agent, loan, named.clone(), &self.lines);
         let loaned = Loaned {
             line,
             enclave,
             until,
-            rests,
+            named,
             calls: BTreeMap::new(),
             inflow: Inflow::default(),
             streams: 0,
@@ -532,11 +540,12 @@ impl Driver {
             }
             OnLine::Dead(why) => {
                 tracing::debug!(%loan, %why, "a delegate that is lost");
-                // Where nobody can be reached, that is not the fault of one of them.
+                // Where nobody can be reached, that is not the fault of one of them; it is no reason to dial ever more, either.
                 let mut others = self.loans.iter().filter(|(other, _)| **other != loan).map(|(_, other)| other);
-                let alone = others.clone().next().is_some() && others.all(|other| other.line.out.is_none());
-                if !alone {
-                    self.shun(loan, &why);
+                let nobody = others.clone().next().is_some() && others.all(|other| other.line.out.is_none());
+                match why.check == UNREACHED && nobody {
+                    true => self.useless = self.useless.saturating_add(1),
+                    false => self.shun(loan, &why),
                 }
                 self.part(loan, true);
                 self.step(DelegatorEvent::Gone(loan));
@@ -544,6 +553,7 @@ impl Driver {
             OnLine::Word(word) => match *word {
                 ToBorrower::Session(said) => self.said(loan, said),
                 ToBorrower::Answered(answered) => self.answered(loan, *answered),
+                ToBorrower::Passport(peer) => self.answers_by(loan, *peer),
                 ToBorrower::Fetch { digest, stream } => self.fetch(loan, digest, stream),
             },
             OnLine::Data { stream, last, bytes } => {
@@ -565,10 +575,23 @@ impl Driver {
     }
 
     /// A passport that the enclave of a loan shows counts beside the one that was named, if the same verifier gave it: that one was
-    /// held against the tenant's trust.
+    /// held against the tenant's trust. Of others the enclave says that it answers by them.
     fn shown(&mut self, loan: LeaseId, passport: Arc<Signed<Passport>>) {
-        if self.loans.get(&loan).is_some_and(|loaned| loaned.rests == passport.prev) {
+        if self.loans.get(&loan).is_some_and(|loaned| loaned.named.prev == passport.prev) {
             self.step(DelegatorEvent::Renewed { loan, passport: Box::new((*passport).clone()) });
+        }
+    }
+
+    /// The enclave of a loan says by which passport it answers: that one counts if the manager could have named it. Whether the pool's
+    /// journal has it, the manager alone could say; an honest enclave holds none that it has not.
+    fn answers_by(&mut self, loan: LeaseId, peer: Peer) {
+        let Some(loaned) = self.loans.get(&loan) else { return };
+        let (revoked, tenant) = (self.agent.revocations.all(), &self.under.request.tenant);
+        let judged = lending::judge_later(&peer, &loaned.named, tenant, &self.standing(&revoked));
+        match judged {
+            Ok(()) => self.step(DelegatorEvent::Renewed { loan, passport: Box::new(peer.passport) }),
+            // No answer that rests on it will be taken.
+            Err(why) => tracing::warn!(%loan, %why, "a delegate answers by a passport that does not count"),
         }
     }
 

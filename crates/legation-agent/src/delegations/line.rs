@@ -26,6 +26,9 @@ const LASTED: Duration = Duration::from_secs(1);
 /// A delegate that could not be reached for so long is given back: one dial that waits in vain is not enough for that.
 const GIVE_UP: Duration = Duration::from_secs(3);
 
+/// Check of a delegate that could not be reached. Every other reason why a line is dead is about who is there.
+pub(super) const UNREACHED: &str = "delegate.unreached";
+
 /// What happens on a line.
 pub(super) enum OnLine {
     /// A channel is up; `out` goes out on it. The peer showed this passport.
@@ -122,7 +125,11 @@ async fn keep(
         tracing::debug!(%loan, %error, "no channel to a delegate");
         match error {
             ChannelError::Refused(why) | ChannelError::RefusedByPeer(why) => return why,
-            other if away.elapsed() >= GIVE_UP => return refused("a channel", &other.to_string()),
+            other if away.elapsed() >= GIVE_UP => {
+                return Rejection::new(UNREACHED, "channel to the delegate")
+                    .expected("a channel")
+                    .got(other.to_string());
+            }
             _ => {}
         }
         sleep(pause).await;

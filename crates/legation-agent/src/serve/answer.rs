@@ -13,7 +13,7 @@ use legation_core::{
     Bytes, Digest, Envelope, Rejection, Signed,
     delegation::{Basis, Call, Lineage, Sum, session::BUSY, vote::UNANSWERED},
     dsse,
-    statement::{Answer, Outcome, Passport, Report, Usage},
+    statement::{Answer, Outcome, Report, Usage},
 };
 use legation_net::{delegation::QuestionKey, message::Lending};
 use zeroize::Zeroizing;
@@ -25,6 +25,7 @@ use crate::{
     execution::{Stopped, blame},
     monitor::{Sample, calls::Trace},
     offer::Under,
+    passports::Admitted,
 };
 
 /// Standard error kept of a call: nobody is sent it.
@@ -64,6 +65,8 @@ impl Failed {
 /// What came of it.
 pub(super) struct Ran {
     pub(super) report: Signed<Report>,
+    /// The passport that the report rests on.
+    pub(super) admitted: Admitted,
     /// What the report rests on of calls that this one made in turn.
     pub(super) behind: Vec<Envelope>,
     pub(super) output: Option<Zeroizing<Vec<u8>>>,
@@ -79,14 +82,13 @@ struct Ended {
     used: Used,
 }
 
-/// Passports of this enclave that count for the tenant of a loan and hold: the one that is shown on channels first, because the
-/// borrower knows it.
-pub(super) fn passports(agent: &Inner, lending: &Lending) -> Vec<Arc<Signed<Passport>>> {
+/// Passports of this enclave that count for the tenant of a loan and hold, the freshest first: the manager names them in that order,
+/// too.
+pub(super) fn passports(agent: &Inner, lending: &Lending) -> Vec<Admitted> {
     let now = agent.now();
-    let shown = agent.peers.shown().map(|admitted| admitted.digest());
     let mut good = agent.passports().for_tenant(&lending.request.tenant);
-    good.sort_by_key(|admitted| Some(admitted.digest()) != shown);
-    good.into_iter().map(|admitted| admitted.passport).filter(|passport| now <= passport.expires).collect()
+    good.retain(|admitted| now <= admitted.passport.expires);
+    good
 }
 
 /// Runs a call to its end.
@@ -125,8 +127,8 @@ pub(super) fn run(job: Job) -> Result<Ran, Failed> {
     };
     let finished = agent.now().max(started);
     let basis = Basis { request: &lending.request, loan: &lending.allocation, lineage };
-    let passport = passports(agent, lending).into_iter().find(|passport| basis.admits(passport).is_ok());
-    let passport = passport.ok_or_else(|| {
+    let admitted = passports(agent, lending).into_iter().find(|admitted| basis.admits(&admitted.passport).is_ok());
+    let admitted = admitted.ok_or_else(|| {
         Failed::after(
             refuse("passport", "passport of this enclave")
                 .expected(format!("one that holds at {finished} and satisfies the task"))
@@ -155,14 +157,14 @@ pub(super) fn run(job: Job) -> Result<Ran, Failed> {
         }),
         dissent: ended.used.dissent,
         monitor: ended.monitor,
-        prev: [lending.allocation.digest(), passport.digest(), lineage.leaf().digest(), call.digest()]
+        prev: [lending.allocation.digest(), admitted.digest(), lineage.leaf().digest(), call.digest()]
             .into_iter()
             .chain(ended.used.answers)
             .collect(),
     };
     let report = dsse::sign(report, &*agent.bench.identity);
     let behind = ended.used.attached.into_iter().chain(ended.used.loans).collect();
-    Ok(Ran { report, behind, output: completed.then_some(ended.output) })
+    Ok(Ran { report, admitted, behind, output: completed.then_some(ended.output) })
 }
 
 fn execute(

@@ -20,7 +20,7 @@ use legation_keys::Entropy;
 use legation_net::{
     Channel, OsEntropy, Sender,
     delegation::{Answered, QuestionKey, Submitted, ToBorrower, ToLent},
-    message::Lending,
+    message::{Lending, Peer},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -128,6 +128,10 @@ struct Server {
     outputs: VecDeque<(Digest, Bytes)>,
     /// The last passport that there was.
     passport: Arc<Signed<Passport>>,
+    /// Those that answers rest on which may be asked for again, the one that was used last at the end.
+    rested: VecDeque<Admitted>,
+    /// By which the borrower was told last that it is answered, on the newest channel.
+    told: Option<Digest>,
     began: Instant,
 }
 
@@ -140,7 +144,7 @@ pub(super) fn serve(
     heard: mpsc::Receiver<Event>,
     ended: watch::Receiver<bool>,
 ) -> bool {
-    let Some(passport) = answer::passports(agent, &lending).into_iter().next() else {
+    let Some(Admitted { passport, .. }) = answer::passports(agent, &lending).into_iter().next() else {
         return false;
     };
     let server = Server {
@@ -159,6 +163,8 @@ pub(super) fn serve(
         handed: Arc::default(),
         outputs: VecDeque::new(),
         passport,
+        rested: VecDeque::new(),
+        told: None,
         began: Instant::now(),
     };
     tokio::spawn(server.serve(heard, ended));
@@ -247,7 +253,7 @@ impl Server {
             // A loan that is over needs no more to know.
             let _ = events.send(Event::Closed(number)).await;
         });
-        self.line = Some(out);
+        (self.line, self.told) = (Some(out), None);
         self.nothing_comes();
         let mut challenge = [0; 32];
         OsEntropy.fill(&mut challenge);
@@ -389,7 +395,7 @@ impl Server {
 
     /// Tells the machine, and does what it says.
     fn step(&mut self, event: DelegateEvent) {
-        if let Some(passport) = answer::passports(&self.agent, &self.lending).into_iter().next() {
+        if let Some(Admitted { passport, .. }) = answer::passports(&self.agent, &self.lending).into_iter().next() {
             self.passport = passport;
         }
         let mut events = VecDeque::from([event]);
@@ -447,6 +453,7 @@ impl Server {
                 let Some(answer) = report.answer else { return };
                 let call = answer.call;
                 self.forget(&call);
+                self.tell_passport(report.prev.get(1).copied());
                 let kept = self.outputs.iter().find(|(of, _)| *of == call).map(|(_, output)| output.clone());
                 match (answer.output, kept) {
                     (None, _) => Out::word(ToBorrower::Answered(Box::new(Answered { report, behind, stream: None }))),
@@ -473,6 +480,18 @@ impl Server {
             }
         };
         self.put(out);
+    }
+
+    /// Says by which passport the next answer is given, unless the borrower heard that on this channel last: it knows the one that the
+    /// manager named, and this enclave may have others since, or of other verifiers.
+    fn tell_passport(&mut self, digest: Option<Digest>) {
+        if self.told == digest {
+            return;
+        }
+        let Some(admitted) = self.rested.iter().find(|admitted| Some(admitted.digest()) == digest) else { return };
+        let (passport, appointment) = ((*admitted.passport).clone(), (*admitted.appointment).clone());
+        self.told = digest;
+        self.put(Out::word(ToBorrower::Passport(Box::new(Peer { passport, appointment }))));
     }
 
     /// Puts something on the borrower's channel. One that takes no more ends: its borrower does not read. What was not said then is
@@ -590,7 +609,7 @@ impl Server {
         self.idle();
         match result {
             Err(Failed { why, ran }) => self.step(DelegateEvent::Failed { call, ran, why }),
-            Ok(Ran { report, behind, output }) => {
+            Ok(Ran { report, admitted, behind, output }) => {
                 if let Some(monitored) = report.monitor {
                     self.agent.tell(Status::Monitored { lease: self.lease(), monitored });
                 }
@@ -600,6 +619,12 @@ impl Server {
                 let most = OUTPUTS_KEPT.min(self.memory());
                 while self.outputs.len() > ANSWERS_MAX || (self.outputs.len() > 1 && self.kept() > most) {
                     self.outputs.pop_front();
+                }
+                self.rested.retain(|known| known.digest() != admitted.digest());
+                self.rested.push_back(admitted);
+                // No more answers than these may be asked for again.
+                if self.rested.len() > ANSWERS_MAX {
+                    self.rested.pop_front();
                 }
                 self.step(DelegateEvent::Ran { report: Box::new(report), behind });
             }

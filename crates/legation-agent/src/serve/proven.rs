@@ -87,12 +87,6 @@ pub(super) async fn run(job: answer::Job, stop: &Cancel) -> Result<Ran, Failed> 
     }
     let estimate: Estimate = estimate.map_err(Failed::after)?;
     let claim = ExecutionClaim::of(&ran.report, &call.args, lending.request.created).map_err(Failed::after)?;
-    let named = ran.report.prev.get(1);
-    let mut passports = answer::passports(&agent, &lending).into_iter();
-    let Some(passport) = passports.find(|passport| Some(&passport.digest()) == named) else {
-        let why = refuse("passport", "passport of this enclave").expected("the one that the answer names").got("none");
-        return Err(Failed::after(why));
-    };
     agent.books().proving();
     prover.enqueue(Work {
         task: call.task,
@@ -102,7 +96,7 @@ pub(super) async fn run(job: answer::Job, stop: &Cancel) -> Result<Ran, Failed> 
         claim,
         estimate,
         lineage,
-        passport,
+        passport: ran.admitted.passport.clone(),
         _place: place,
     });
     Ok(ran)

@@ -95,7 +95,7 @@ struct World {
     manager: Manager,
     asker: Conn,
     others: Vec<(Running, Conn, String)>,
-    _agent: Running,
+    agent: Running,
     nonce: u64,
     /// What requests say of their data.
     data: DataTerms,
@@ -119,11 +119,23 @@ impl World {
             lent.push((running, manager.admit().await, address));
         }
         let data = DataTerms::default();
-        Self { manager, asker, others: lent, _agent: agent, nonce: 0, data, statements: Vec::new() }
+        Self { manager, asker, others: lent, agent, nonce: 0, data, statements: Vec::new() }
     }
 
     fn passport(&self, other: usize) -> Signed<Passport> {
         self.others[other].1.passport().clone()
+    }
+
+    /// One of the others attests anew, to another verifier, whose passport lasts so long.
+    async fn judged_anew(&mut self, other: usize, seconds: u64) -> Signed<Passport> {
+        self.manager.another_judges(seconds);
+        let conn = &mut self.others[other].1;
+        conn.say(&ToAgent::Reattest { why: "another manager leads".into() }).await;
+        assert!(matches!(conn.next(&mut self.manager).await, ToManager::AskChallenge));
+        self.manager.attest(conn).await.unwrap();
+        let fresh = self.passport(other);
+        self.others[other].0.sees(|s| matches!(s, Status::Attested { until, .. } if *until == fresh.expires)).await;
+        fresh
     }
 
     /// Offers a fragment that calls `callee` so often.
@@ -158,17 +170,28 @@ impl World {
 
     /// What both sides of a loan are told.
     fn loan(&mut self, asking: &Asking, other: usize, terms: &LoanTerms) -> (Lending, Lending) {
-        let (borrower, lent) = (self.asker.passport().clone(), self.passport(other));
-        let own = &asking.offer.allocation;
-        let both = self.manager.lend(&asking.request, own, &borrower, &lent, terms.demand);
+        let named = self.passport(other);
+        self.loan_by(asking, &named, terms)
+    }
+
+    /// The same, where this passport of the enclave that is lent is named.
+    fn loan_by(&mut self, asking: &Asking, named: &Signed<Passport>, terms: &LoanTerms) -> (Lending, Lending) {
+        let (borrower, own) = (self.asker.passport().clone(), &asking.offer.allocation);
+        let both = self.manager.lend(&asking.request, own, &borrower, named, terms.demand);
         self.statements.push(both.0.allocation.envelope().clone());
         both
     }
 
     /// Lends one of the others, as is asked next.
     async fn lend(&mut self, asking: &Asking, other: usize) -> Signed<Allocation> {
+        let named = self.passport(other);
+        self.lend_by(asking, other, &named).await
+    }
+
+    /// The same, where this passport of it is named.
+    async fn lend_by(&mut self, asking: &Asking, other: usize, named: &Signed<Passport>) -> Signed<Allocation> {
         let (ask, terms) = self.wish().await;
-        let (told, lent) = self.loan(asking, other, &terms);
+        let (told, lent) = self.loan_by(asking, named, &terms);
         self.others[other].1.say(&ToAgent::Lend(Box::new(lent))).await;
         let allocation = told.allocation.clone();
         self.asker.say(&ToAgent::Lent { ask: Some(ask), loan: Box::new(told) }).await;
@@ -188,13 +211,13 @@ impl World {
         statements.extend(reported.attached.iter().cloned());
         statements.extend([
             self.manager.appointment.envelope().clone(),
-            self.manager.verifier().envelope().clone(),
             asking.request.envelope().clone(),
             asking.offer.allocation.envelope().clone(),
             asking.offer.grants[0].envelope().clone(),
             self.asker.passport().envelope().clone(),
             reported.report.envelope().clone(),
         ]);
+        statements.extend(self.manager.verifiers().iter().map(|verifier| verifier.envelope().clone()));
         statements.extend(self.others.iter().map(|(_, conn, _)| conn.passport().envelope().clone()));
         let receipt = Receipt::assemble(
             task(&asking.request),
@@ -385,4 +408,32 @@ async fn what_cannot_be_had_is_said_to_the_module() {
     let reported = world.report(&asking).await;
     assert_eq!(reported.report.outcome, Outcome::Failed { reason: "exit-23".into() });
     assert!(open(&world.manager, &reported).1.unwrap().contains("loan.nobody"));
+}
+
+/// A delegate that attested again, to another verifier, is lent by its first passport or by the second, which lasts so long.
+async fn is_believed(seconds: u64, by_the_first: bool) {
+    let mut world = World::new(1).await;
+    let first = world.passport(0);
+    let second = world.judged_anew(0, seconds).await;
+    assert_ne!(first.prev, second.prev);
+    let asking = world.ask(&caller("{}"), &echo_after(1), 3, b"still me", Assurance::Attested).await;
+    world.lend_by(&asking, 0, if by_the_first { &first } else { &second }).await;
+    let reported = world.report(&asking).await;
+    assert_eq!(open(&world.manager, &reported).0.as_deref(), Some(&b"still me"[..]));
+    let answers = attached::<Report>(&reported);
+    assert_eq!(answers.len(), 3);
+    assert!(answers.iter().all(|answer| answer.prev[1] == second.digest()), "by the freshest");
+    assert!(!world.agent.saw(|s| matches!(s, Status::Distrusted { .. })));
+    world.receipt(&asking, &reported).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegate_that_another_verifier_judged_since_it_was_named_is_believed() {
+    is_believed(1200, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegate_that_shows_another_passport_than_was_named_is_believed() {
+    // Its first lives longer, so that is what it shows on channels.
+    is_believed(60, false).await;
 }

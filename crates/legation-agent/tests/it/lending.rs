@@ -1,17 +1,17 @@
 //! Loans are judged by both sides, each for itself: what the manager says is its word and no more.
 
-use legation_agent::lending::{Standing, judge_lend, judge_lent};
+use legation_agent::lending::{Standing, judge_later, judge_lend, judge_lent};
 use legation_core::{
     Digest, EnclaveId, FragmentIndex, LeaseId, Millicores, Milligpus, Millis, Revocable, Revocation, RevocationEpoch,
     Revoked, Seq, Signed, TenantId, Term, UnixTime,
-    claims::Capacity,
+    claims::{Attested, Capacity},
     statement::{Allocation, Appointment, Assurance, LoanRef, Office, Passport, Request, Scope},
     swarm::SeatDemand,
     unit::Bytes,
 };
 use legation_net::message::{Lending, Peer};
 
-use crate::world::{self, ENCLAVE, OPERATOR, STRANGER, UPSTREAM, sign};
+use crate::world::{self, ENCLAVE, OPERATOR, SECOND, STRANGER, UPSTREAM, sign};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const INDEX: FragmentIndex = FragmentIndex(0);
@@ -130,11 +130,7 @@ fn a_loan_holds_for_both_sides_or_for_neither() {
         ),
         ("over", |p| p.loan = Box::new(|l| Allocation { until: NOW, ..l }), "loan.dates"),
         ("not yet", |p| p.loan = Box::new(|l| Allocation { from: NOW.plus(1000), ..l }), "loan.dates"),
-        (
-            "a verifier of others",
-            |p| p.verifier.scope = Some(Scope { tenants: Some(vec![TenantId::new("bank").unwrap()]), kinds: None }),
-            "loan.verifier",
-        ),
+        ("a verifier of others", |p| p.verifier.scope = Some(of_bank()), "loan.verifier"),
         ("an unappointed verifier", |p| p.verifier.operator = world::key(STRANGER), "passport.operator"),
     ];
     for (name, spoil, check) in both {
@@ -174,6 +170,47 @@ fn each_side_looks_at_the_other() {
     };
     assert_eq!(judged(parts(), &revoke(Revocable::Enclave(id(UPSTREAM)))), [refused("revocation"), Ok(())]);
     assert_eq!(judged(parts(), &revoke(Revocable::Enclave(id(ENCLAVE)))), [Ok(()), refused("revocation")]);
+}
+
+#[test]
+fn another_passport_of_who_is_lent_counts_if_it_could_have_been_named() {
+    let (_, told, _) = told(parts());
+    let (named, tenant) = (&told.other.passport, &told.request.tenant);
+    let operators = [world::key(OPERATOR)];
+    let judged = |spoil: fn(&mut Appointment, &mut Passport), revoked: &Revoked| {
+        let mut verifier = Appointment { key: world::key(SECOND), ..world::appointment(Office::Verifier, NOW) };
+        let mut passport = Passport { verifier: verifier.key, ..named.predicate().clone() };
+        spoil(&mut verifier, &mut passport);
+        let appointment = sign(verifier);
+        let passport = sign(Passport { prev: vec![appointment.digest()], ..passport });
+        let identity = id(ENCLAVE);
+        let standing = Standing { identity, operators: &operators, revoked, obeyed: Term(3), now: NOW.plus(5) };
+        judge_later(&Peer { passport, appointment }, named, tenant, &standing).map_err(|why| why.check)
+    };
+    let none = Revoked::default();
+    assert_eq!(judged(|_, _| {}, &none), Ok(()));
+    type Spoil = fn(&mut Appointment, &mut Passport);
+    let cases: &[(&str, Spoil, &str)] = &[
+        ("another operator's verifier", |a, _| a.operator = world::key(STRANGER), "passport.operator"),
+        ("a manager", |a, _| a.office = Office::Manager, "passport.office"),
+        ("a verifier of others", |a, _| a.scope = Some(of_bank()), "loan.verifier"),
+        ("a passport that is over", |_, p| p.expires = NOW, "passport.dates"),
+        ("another enclave", |_, p| p.enclave = world::key(STRANGER), "call.peer"),
+        ("another chip", |_, p| p.claims.chip = Attested::hardware("02".repeat(64)), "call.peer"),
+        ("another slot", |_, p| p.configuration.slot = 7, "call.peer"),
+        ("another key to seal to", |_, p| p.sealing = world::sealing(STRANGER).public().clone(), "call.peer"),
+    ];
+    for (name, spoil, check) in cases {
+        assert_eq!(judged(*spoil, &none), Err((*check).to_owned()), "{name}");
+    }
+    let what = Revocable::Verifier(world::key(SECOND).id());
+    let revocation = Revocation { what, epoch: RevocationEpoch(1), at: NOW, why: String::new() };
+    let revoked: Revoked = [revocation].into_iter().collect();
+    assert_eq!(judged(|_, _| {}, &revoked), Err("revocation".to_owned()));
+}
+
+fn of_bank() -> Scope {
+    Scope { tenants: Some(vec![TenantId::new("bank").unwrap()]), kinds: None }
 }
 
 #[test]

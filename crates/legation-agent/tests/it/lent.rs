@@ -109,7 +109,10 @@ impl World {
         let endpoint = Endpoint::new(signer, Role::Agent, credential, Arc::new(judge), Arc::new(now)).unwrap();
         for _ in 0..100 {
             match endpoint.connect(&*self.address, Some(&self.conn.passport().enclave)).await {
-                Ok(channel) => return Talk { channel, streams: BTreeMap::new(), module: self.module.clone() },
+                Ok(channel) => {
+                    let (streams, told) = (BTreeMap::new(), Vec::new());
+                    return Talk { channel, streams, module: self.module.clone(), told };
+                }
                 // It begins to listen as it starts.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -169,6 +172,8 @@ struct Talk {
     channel: Channel,
     streams: BTreeMap<StreamId, Vec<u8>>,
     module: Vec<u8>,
+    /// By which passports answers were said to be given.
+    told: Vec<Digest>,
 }
 
 impl Talk {
@@ -201,6 +206,7 @@ impl Talk {
                         let module = bytes::Bytes::from(self.module.clone());
                         self.channel.sender().send_data(StreamId(stream), module, true).await.unwrap();
                     }
+                    ToBorrower::Passport(peer) => self.told.push(peer.passport.digest()),
                     other => return Some(other),
                 },
             }
@@ -278,14 +284,18 @@ async fn a_call_is_run_once_and_answered_as_often_as_it_is_asked() {
     let lineage = Lineage::of(&world.request, &world.grants[0].digest(), find).unwrap();
     let basis = Basis { request: &world.request, loan: &world.loan, lineage: &lineage };
     check_answer(&basis, &call, world.conn.passport(), &report).unwrap();
+    let named = world.conn.passport().digest();
+    assert_eq!(talk.told, [named], "before the answer");
 
     // Again on this channel, and on another: the same report, by the same execution.
     talk.submit(&call, &key, 2, b"say it again").await;
     assert_eq!(talk.answer().await, (report.clone(), output.clone()));
+    assert_eq!(talk.told, [named], "once on each channel");
     let (mut other, fresh) = world.session().await;
     assert_ne!(fresh, challenge);
     other.submit(&call, &key, 1, b"say it again").await;
     assert_eq!(other.answer().await, (report, output));
+    assert_eq!(other.told, [named]);
 
     // The module is kept from here on: what a call takes.
     let started = Instant::now();
@@ -294,6 +304,7 @@ async fn a_call_is_run_once_and_answered_as_often_as_it_is_asked() {
         other.submit(&call, &key, number, b"fast").await;
         assert_eq!(other.answer().await.1, b"fast");
     }
+    assert_eq!(other.told, [named]);
     eprintln!("a call at a warm delegate takes {:?}", started.elapsed() / 100);
 }
 

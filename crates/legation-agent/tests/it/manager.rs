@@ -28,7 +28,7 @@ use legation_net::{
 };
 use tokio::{task::JoinHandle, time::timeout};
 
-use crate::world::{self, CLIENT, MANAGER, OPERATOR, Secret, VERIFIER, now, sign};
+use crate::world::{self, CLIENT, MANAGER, OPERATOR, SECOND, Secret, now, sign};
 
 /// Objects announced and not complete that a manager admits.
 const STORES_MAX: usize = 64;
@@ -148,7 +148,8 @@ impl Appraiser for Listed {
 pub(crate) struct Manager {
     listener: Listener,
     pub(crate) appointment: Signed<Appointment>,
-    verifier: Signed<Appointment>,
+    /// Appointments of verifiers, the one that judges at the end.
+    verifiers: Vec<Signed<Appointment>>,
     judge: Judge,
     policy: Listed,
     anchors: Anchors,
@@ -197,7 +198,7 @@ impl Manager {
         Self {
             listener,
             appointment,
-            verifier: sign(world::appointment(Office::Verifier, now())),
+            verifiers: vec![sign(world::appointment(Office::Verifier, now()))],
             judge: Judge::new(Roots::new(&anchors).unwrap()),
             policy,
             anchors,
@@ -244,15 +245,16 @@ impl Manager {
         let nonce = Digest::of(&self.nonces.to_be_bytes());
         conn.say(&ToAgent::Challenge { nonce }).await;
         let ToManager::Evidence(evidence) = conn.next(self).await else { panic!("no evidence") };
-        let signer = world::identity(VERIFIER);
+        let appointment = self.verifier().clone();
+        let signer = world::holder(appointment.key);
         let verifier =
-            Verifier { signer: &signer, appointment: &self.verifier, judge: &self.judge, policy: &self.policy };
+            Verifier { signer: &signer, appointment: &appointment, judge: &self.judge, policy: &self.policy };
         match admit(&verifier, &evidence, &Shelf::empty(), &nonce, now()) {
             Ok(passport) => {
                 self.evidence.push(*evidence);
                 conn.passport = Some(passport.clone());
-                let appointment = Box::new(self.verifier.clone());
-                conn.say(&ToAgent::Admitted { passport: Box::new(passport), appointment }).await;
+                let (passport, appointment) = (Box::new(passport), Box::new(appointment));
+                conn.say(&ToAgent::Admitted { passport, appointment }).await;
                 Ok(())
             }
             Err(why) => {
@@ -275,8 +277,27 @@ impl Manager {
         self.evidence.clone()
     }
 
+    /// The appointment of the verifier that judges.
     pub(crate) fn verifier(&self) -> &Signed<Appointment> {
-        &self.verifier
+        self.verifiers.last().unwrap()
+    }
+
+    /// Those of all that ever did.
+    pub(crate) fn verifiers(&self) -> &[Signed<Appointment>] {
+        &self.verifiers
+    }
+
+    /// Another verifier of the same operator judges from here on; its passports last so long.
+    pub(crate) fn another_judges(&mut self, seconds: u64) {
+        let key = world::key(SECOND);
+        self.verifiers.push(sign(Appointment { key, ..world::appointment(Office::Verifier, now()) }));
+        self.passports_last(seconds);
+    }
+
+    /// The enclave of a passport, with what makes it believable.
+    fn peer(&self, passport: &Signed<Passport>) -> Peer {
+        let appointment = self.verifiers.iter().find(|appointment| passport.prev == [appointment.digest()]);
+        Peer { passport: passport.clone(), appointment: appointment.unwrap().clone() }
     }
 
     /// Offers a fragment, with the owner's grant and the keys of the objects it reads.
@@ -336,7 +357,7 @@ impl Manager {
             appointment: self.appointment.clone(),
             request: request.clone(),
             borrower: own.clone(),
-            other: Peer { passport: other.clone(), appointment: self.verifier.clone() },
+            other: self.peer(other),
         };
         (lending(lent), lending(borrower))
     }

@@ -28,6 +28,8 @@ pub(crate) const VERIFIER: u8 = 3;
 pub(crate) const CLIENT: u8 = 4;
 pub(crate) const ENCLAVE: u8 = 5;
 pub(crate) const UPSTREAM: u8 = 6;
+/// Another verifier.
+pub(crate) const SECOND: u8 = 8;
 pub(crate) const STRANGER: u8 = 9;
 
 pub(crate) fn identity(seed: u8) -> IdentityKey {
@@ -84,10 +86,14 @@ pub(crate) fn appointment(office: Office, at: UnixTime) -> Appointment {
     }
 }
 
+/// The key of this world of which this is the public half.
+pub(crate) fn holder(key: PublicKey) -> IdentityKey {
+    (1..=STRANGER).map(identity).find(|k| k.public_key() == key).unwrap()
+}
+
 /// Signs with the key that the statement names, whichever of this world that is.
 pub(crate) fn sign<P: dsse::Predicate>(predicate: P) -> Signed<P> {
-    let signer = predicate.signer();
-    let signer = (1..=STRANGER).map(identity).find(|k| k.public_key() == signer).unwrap();
+    let signer = holder(predicate.signer());
     dsse::sign(predicate, &signer)
 }
 

@@ -65,6 +65,8 @@ pub const BEHIND_MAX: usize = 4096;
 pub const RESEND: Millis = Millis(2_000);
 /// And so often, before the delegate is given back.
 pub const RESENDS_MAX: u8 = 3;
+/// An enclave without room is asked nothing for [`RESEND`], and twice as long each time that it still has none, up to this.
+pub const REST_MAX: Millis = Millis(32_000);
 /// A delegate without a session, though it may have channels, is given back after so long.
 pub const AWAY: Millis = Millis(5_000);
 /// An answer may come so much later than the time of the call.

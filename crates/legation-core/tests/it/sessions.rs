@@ -508,6 +508,30 @@ fn an_enclave_without_room_is_asked_again_and_another_is_wanted_meanwhile() {
 }
 
 #[test]
+fn an_enclave_without_room_is_asked_as_long_as_there_is_time_and_ever_more_seldom() {
+    let mut desk = Desk::new();
+    let question = question("one of many", Assurance::Attested, 3_600_000);
+    let mut asked = sent(desk.ask(DelegatorEvent::Ask { job: JobId(1), question }, 0));
+    let (mut ms, mut pauses) = (0, Vec::new());
+    for turn in 0..45 {
+        let [ToDelegate::Submit(call)] = asked.as_slice() else { panic!("{turn}: {asked:?}") };
+        let call = call.digest();
+        // Forty times it takes the call before it says so.
+        if turn < 40 {
+            assert_eq!(desk.answer(ToDelegator::Accepted { call }, None, ms), []);
+        }
+        let why = Rejection::new(BUSY, "calls that wait");
+        assert_eq!(desk.answer(ToDelegator::Refused { call, ran: false, why }, None, ms), []);
+        let Some(Millis(next)) = desk.delegator.next_timeout() else { panic!("nothing is waited for") };
+        pauses.push(next - ms);
+        ms = next;
+        asked = sent(desk.ask(DelegatorEvent::Tick, ms));
+    }
+    assert_eq!(pauses[..40], [2_000; 40]);
+    assert_eq!(pauses[40..], [4_000, 8_000, 16_000, 32_000, 32_000]);
+}
+
+#[test]
 fn what_an_enclave_says_of_itself_is_no_verdict_on_the_question() {
     let mut desk = Desk::new();
     let lease = desk.lease();
@@ -593,6 +617,34 @@ fn answers_that_do_not_verify_are_not_taken() {
         actions.iter().any(|a| matches!(a, DelegatorAction::Distrust { why, .. } if why.check == "revocation")),
         "{actions:?}"
     );
+}
+
+#[test]
+fn an_answer_may_rest_on_any_of_the_passports_that_came_last() {
+    for (again, counts) in [(true, true), (false, false)] {
+        let mut desk = Desk::new();
+        let (name, loan, named) = desk.stage.lent[0].clone();
+        // Of other verifiers, or of the same by another appointment.
+        let another = |appointment: &str| {
+            let passport = Passport { prev: vec![digest(appointment)], ..named.predicate().clone() };
+            dsse::sign(passport, &Party::new("verifier"))
+        };
+        let used = another("first");
+        let mut come = vec![used.clone(), another("second"), another("third"), another("fourth")];
+        come.extend(again.then(|| used.clone()));
+        come.push(another("fifth"));
+        for passport in come {
+            let (lease, passport) = (loan.lease, Box::new(passport));
+            assert_eq!(desk.ask(DelegatorEvent::Renewed { loan: lease, passport }, 0), []);
+        }
+        let call = desk.call(1, 0);
+        let good = report(&(name, loan, used), &call, "result", (time(20), time(21)));
+        let report = dsse::sign(good, &Party::new(name));
+        let answered = ToDelegator::Answered { report, behind: Vec::new() };
+        let actions = desk.answer(answered, Some(committed("result")), 1_000);
+        let done = actions.iter().any(|action| matches!(action, DelegatorAction::Done { .. }));
+        assert_eq!(done, counts, "{actions:?}");
+    }
 }
 
 #[test]

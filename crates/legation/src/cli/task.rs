@@ -1,27 +1,26 @@
 //! `legation run` and `legation task`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use legation::{
-    run::{Job, LIFE_SECONDS, Part, PartInput, Runner, parse_requirement, parse_usd},
+    run::{Job, LIFE_SECONDS, Outcome, Part, PartInput, Runner, parse_requirement, parse_usd},
     verify::{ProverProgram, without_bad},
 };
 use legation_agent::offer::OUTPUT_BYTES_MAX;
 use legation_core::{
-    Bytes as Size, Fuel, Millicores, Milligpus, Millis, Receipt, Requirement,
+    Bytes as Size, Fuel, Millicores, Milligpus, Millis, Receipt, Requirement, TaskId,
     dsse::Envelope,
     statement::Request,
     swarm::{SPECULATE_DEFAULT, SeatDemand, SwarmTerms},
     task::{Demand, Direction},
 };
 use legation_pool::{FragmentView, Phase, TaskState, TaskView, Wait, Waiting};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Context, Exit, Failure, account, delegate::Delegate, estimate, find_task, progress, say, table::table, tell,
-    wishes::Wishes,
+    Context, Exit, Failure, account, delegate::Delegate, estimate, find_task, interrupts::Interrupts, progress, say,
+    table::table, tell, wishes::Wishes,
 };
 
 /// Most memory that can be asked for, in MiB: what 32 address bits of a module reach, and room for more to come.
@@ -238,21 +237,60 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Failure> {
         return estimate::print(context, &runner.estimate(&job).await?);
     }
     // Before there is a task: whoever interrupts from now on gives it up.
-    let mut interrupts =
-        signal(SignalKind::interrupt()).map_err(|e| Failure::new(Exit::Failure, format!("signals: {e}")))?;
-    let submitted = runner.submit(job, &[]).await?;
-    let (task, request) = (submitted.task, submitted.request.clone());
-    keep_request(context, &request)?;
-    let bar = progress();
-    let outcome = tokio::select! {
-        outcome = runner.follow(submitted, |view| bar.set_message(summary(view))) => outcome,
-        _ = interrupts.recv() => {
-            bar.finish_and_clear();
-            runner.client.cancel(task).await?;
-            return Err(Failure::new(Exit::Refused, format!("task {} was cancelled", task.short())));
+    let mut interrupts = Interrupts::new()?;
+    let mut submitting = pin!(runner.submit(job, &[]));
+    let (submitted, interrupted) = match interrupts.unless(submitting.as_mut()).await {
+        Some(done) => (done?, false),
+        None => {
+            tell("the task is cancelled once the manager has it; interrupt again to leave at once");
+            let left = || Failure::new(Exit::Refused, "interrupted; `legation task list` says whether there is a task");
+            (interrupts.unless(submitting).await.ok_or_else(left)??, true)
         }
     };
+    let task = submitted.task;
+    let kept = keep_request(context, &submitted.request);
+    if interrupted || kept.is_err() {
+        give_up(&runner, task, &mut interrupts).await?;
+        kept?;
+        return Err(cancelled(task));
+    }
+    let bar = progress();
+    let followed = interrupts.unless(runner.follow(submitted, |view| bar.set_message(summary(view)))).await;
     bar.finish_and_clear();
+    let Some(outcome) = followed else {
+        give_up(&runner, task, &mut interrupts).await?;
+        return Err(cancelled(task));
+    };
+    let left = || {
+        let how = format!("interrupted; `legation task receipt {}` gets the receipt", task.short());
+        Err(Failure::new(Exit::Refused, how))
+    };
+    interrupts.unless(deliver(context, &args, &runner, task, outcome)).await.unwrap_or_else(left)
+}
+
+/// Cancels a task, unless whoever waits for that leaves at once.
+async fn give_up(runner: &Runner, task: TaskId, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    match interrupts.unless(runner.client.cancel(task)).await {
+        Some(done) => Ok(done.map(drop)?),
+        None => {
+            let how = format!("interrupted; `legation task cancel {}` ends the task", task.short());
+            Err(Failure::new(Exit::Refused, how))
+        }
+    }
+}
+
+fn cancelled(task: TaskId) -> Failure {
+    Failure::new(Exit::Refused, format!("task {} was cancelled", task.short()))
+}
+
+/// Writes what came of a task: receipt and results.
+async fn deliver(
+    context: &Context,
+    args: &Run,
+    runner: &Runner,
+    task: TaskId,
+    outcome: Result<Outcome, Failure>,
+) -> Result<Exit, Failure> {
     if let Err(failure) = &outcome
         && failure.exit != Exit::Unreachable
     {

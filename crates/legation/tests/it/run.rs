@@ -1,9 +1,14 @@
 //! `legation run`: bytes in, bytes out, a receipt; and what it says when that cannot be.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use legation_pool::TaskState;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    time::timeout,
+};
 
 use crate::{
     slow,
@@ -211,6 +216,61 @@ async fn without_an_enclave_in_time_there_are_reasons() {
     // What no enclave ever was cheap enough for is not waited for.
     let args = ["run", &echo, "--budget", "0.000001", "--time", "3000"];
     world.legation(&args).await.ended(3, &["request.budget", "0.000001 usd", "raise the budget"]);
+}
+
+/// A door to the manager that lets everything through but a submission, which waits for `open`.
+async fn door(manager: String, (asked, open): (Arc<Notify>, Arc<Notify>)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (manager, asked, open) = (TcpStream::connect(&manager).await.unwrap(), asked.clone(), open.clone());
+            tokio::spawn(async move {
+                let ((mut from, mut to_client), (mut answers, mut to)) = (client.into_split(), manager.into_split());
+                tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to_client).await });
+                let mut read = vec![0; 1 << 16];
+                while let Ok(n @ 1..) = from.read(&mut read).await {
+                    if read[..n].starts_with(b"POST /v1/tasks?") {
+                        asked.notify_one();
+                        open.notified().await;
+                    }
+                    to.write_all(&read[..n]).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn ctrl_c_is_heard_while_a_task_is_submitted() {
+    let world = World::started(&["aurora"]).await;
+    let spins = wasm(&world, "spins.wasm", SPINS);
+    let (asked, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let address = door(world.home().config.api.to_string(), (asked.clone(), open.clone())).await;
+    let toml = world.deployment().client.join("client.toml");
+    edit(&toml, |config: &mut toml::Table| drop(config.insert("api".to_owned(), address.into())));
+
+    for again in [false, true] {
+        let mut run = spawn(&world.root, Some(&world.deployment().client), &["run", &spins, "--fuel", "1000000000"]);
+        timeout(SOON, asked.notified()).await.unwrap();
+        signal(run.id().unwrap(), "INT").await;
+        // It waits for the manager's word, and would follow no task.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(run.try_wait().unwrap().is_none(), "it ended at the first interrupt");
+        match again {
+            true => {
+                signal(run.id().unwrap(), "INT").await;
+                finish(run).await.ended(3, &["interrupt again", "legation task list"]);
+            }
+            false => {
+                open.notify_one();
+                finish(run).await.ended(3, &["interrupt again", "was cancelled"]);
+            }
+        }
+        let tasks = world.client().tasks(None).await.unwrap().tasks;
+        assert!(tasks.iter().all(|task| task.state == TaskState::Cancelled) && tasks.len() == 1, "{tasks:?}");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ use tokio::time::{Duration, Instant};
 
 use super::{Driver, LINES_MAX, STUCK};
 
+/// Check of a refusal by a manager that did not look for an enclave.
+const ASKED_TOO_OFTEN: &str = "loan.busy";
 /// The manager may refuse so many loans for a question in a row before it fails with the manager's reason.
 const REFUSALS_MAX: u32 = 8;
 /// So many enclaves may be of no use, one after the other, before others are asked for one at a time, each [`STUCK`] after the last.
@@ -53,7 +55,8 @@ impl Driver {
         let lost = self.wishes.values().map(|wish| wish.since + WISH).min();
         let refused = self.jobs.values().filter_map(|job| job.patience.until()).filter(after).min();
         let slow = self.slow().map(|since| since + STUCK).filter(|at| after(at) && !self.lacks().is_empty());
-        [lost, refused, slow].into_iter().flatten().min()
+        let way = self.made_way.map(|since| since + STUCK).filter(after);
+        [lost, refused, slow, way].into_iter().flatten().min()
     }
 
     /// Wishes that nobody answered.
@@ -71,19 +74,21 @@ impl Driver {
     pub(super) fn refused(&mut self, ask: u64, why: Rejection) {
         let Some(Wish { job: id, .. }) = self.wishes.remove(&ask) else { return };
         tracing::debug!(%why, "no enclave is lent");
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.patience.last = Some(Instant::now());
+        // Nobody looked whether there is one.
+        if why.check == ASKED_TOO_OFTEN {
+            return self.step(DelegatorEvent::Tick);
+        }
+        job.patience.refusals = job.patience.refusals.saturating_add(1);
         // What no question can use takes room and budget that the next may need.
         if let Some(loan) = self.machine.spare() {
             self.part(loan, true);
             self.step(DelegatorEvent::Gone(loan));
         }
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.patience.last = Some(Instant::now());
-        // Nobody looked whether there is one.
-        if why.check != "loan.busy" {
-            job.patience.refusals = job.patience.refusals.saturating_add(1);
-        }
+        let Some(job) = self.jobs.get(&id) else { return };
         let often = job.patience.refusals >= REFUSALS_MAX && !self.machine.hopes(id);
-        // Who could prove it counted what that takes, and nobody else could.
+        // Who could prove it counted what that takes, and there is nobody else.
         let dear = self.machine.too_dear(id).cloned();
         match dear.or_else(|| often.then_some(why)) {
             Some(why) => self.fail(id, why),
@@ -146,6 +151,8 @@ impl Driver {
             wants = self.machine.one_more();
         }
         let room = LINES_MAX.saturating_sub(self.loans.len()).saturating_sub(self.wishes.len());
+        // The manager may look for one of them only: not always for the one that was asked first.
+        wants.sort_by_key(|want| self.jobs.get(&want.job).map_or(0, |job| job.patience.refusals));
         // What was of no use each time is not asked for each time at once.
         let most = match self.slow() {
             None => room,
@@ -201,8 +208,11 @@ impl Driver {
         demand.time = demand.time.min(Millis(seconds.saturating_mul(1000)));
         // Who is away, or has said nothing yet, may come (back): meanwhile another is asked for elsewhere.
         let away = self.loans.values().filter(|loaned| !loaned.ready).map(|loaned| loaned.enclave);
-        let shunned: BTreeSet<EnclaveId> = self.avoid.iter().copied().chain(away).chain(want.not).collect();
-        let exclude = shunned.into_iter().take(EXCLUDED_MAX).collect();
+        // There is room for so many; what is so now goes before what was once.
+        let mut exclude: BTreeSet<EnclaveId> = away.chain(want.not).take(EXCLUDED_MAX).collect();
+        let room = EXCLUDED_MAX.saturating_sub(exclude.len());
+        exclude.extend(self.avoid.iter().take(room));
+        let exclude = exclude.into_iter().collect();
         let proven = question.assurance == Assurance::Proven;
         let (require, in_turn) = (question.require.clone(), self.under.in_turn());
         Some(LoanTerms { demand, require, apart: want.apart, exclude, proven, in_turn, seconds })

@@ -3,21 +3,25 @@
 use std::sync::Arc;
 
 use legation_core::{
-    EnclaveId, Fuel, LeaseId, Rejection,
+    EnclaveId, Fuel, LeaseId, Rejection, TenantId,
     claims::{Attested, Role},
     delegation::session::{ToDelegate, ToDelegator},
     dsse,
-    statement::{Answer, Usage},
+    statement::{Answer, Appointment, Office, Scope, Usage},
     unit::Bytes,
 };
 use legation_net::{
     AnchoredJudge, Bounds, Channel, Credential, Endpoint, Incoming, Listener, StreamId,
     delegation::{Answered, Submitted, ToBorrower, ToLent},
+    message::Peer,
 };
 use tokio::time::timeout;
 
 use super::*;
-use crate::{manager::PATIENCE, world::OPERATOR};
+use crate::{
+    manager::PATIENCE,
+    world::{OPERATOR, SECOND, STRANGER},
+};
 
 const THREE: Assurance = Assurance::Replicated { k: 3, diverse: Diversity::Chip };
 
@@ -85,6 +89,11 @@ impl Played {
 
     /// The answer to a call that wrote this, on a stream.
     fn answer(&self, submitted: &Submitted, output: &[u8], stream: u64) -> ToBorrower {
+        self.answer_by(self.passport.digest(), submitted, output, stream)
+    }
+
+    /// The same, by the passport with this digest.
+    fn answer_by(&self, passport: Digest, submitted: &Submitted, output: &[u8], stream: u64) -> ToBorrower {
         let call = &submitted.call;
         let report = Report {
             enclave: world::key(self.seed),
@@ -107,7 +116,7 @@ impl Played {
             }),
             dissent: Vec::new(),
             monitor: None,
-            prev: vec![self.loan().digest(), self.passport.digest(), call.prev[1], call.digest()],
+            prev: vec![self.loan().digest(), passport, call.prev[1], call.digest()],
         };
         let report = dsse::sign(report, &world::identity(self.seed));
         ToBorrower::Answered(Box::new(Answered { report, behind: Vec::new(), stream: Some(stream) }))
@@ -278,4 +287,51 @@ async fn a_module_is_given_again_to_an_enclave_that_lost_it_and_not_for_ever() {
         other = world.asker.next(&mut world.manager) => panic!("{other:?}"),
     };
     assert_eq!(given, 8);
+}
+
+fn of_bank() -> Scope {
+    Scope { tenants: Some(vec![TenantId::new("bank").unwrap()]), kinds: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_counts_by_a_passport_that_is_said_and_could_have_been_named() {
+    type Change = fn(&mut Appointment, &mut Passport);
+    let same: Change = |_, _| {};
+    let cases: [(&str, bool, Change, bool); 7] = [
+        ("another verifier's", true, same, true),
+        ("one of which nothing is said", false, same, false),
+        ("of a verifier of others", true, |a, _| a.scope = Some(of_bank()), false),
+        ("of a verifier that nobody appointed", true, |a, _| a.operator = world::key(STRANGER), false),
+        ("on another chip", true, |_, p| p.claims.chip = Attested::hardware("99".repeat(64)), false),
+        ("with another key", true, |_, p| p.sealing = world::sealing(STRANGER).public().clone(), false),
+        ("that is over", true, |_, p| p.expires = now().minus(1), false),
+    ];
+    for (name, said, change, counts) in cases {
+        let mut world = World::new(0).await;
+        let asking = world.ask(&caller("{}"), &echo_after(1), 1, b"by which", Assurance::Attested).await;
+        let mut one = Played::new(&world, 21).await;
+        one.lent(&mut world, &asking).await;
+        let mut channel = one.ready().await;
+        let call = submitted(&mut channel).await;
+        let mut verifier = Appointment { key: world::key(SECOND), ..world::appointment(Office::Verifier, now()) };
+        let mut passport = Passport { verifier: verifier.key, ..one.passport.predicate().clone() };
+        change(&mut verifier, &mut passport);
+        let appointment = sign(verifier);
+        let passport = sign(Passport { prev: vec![appointment.digest()], ..passport });
+        let answer = one.answer_by(passport.digest(), &call, b"by this one", 1);
+        if said {
+            let word = ToBorrower::Passport(Box::new(Peer { passport, appointment }));
+            channel.sender().send_control(&word).await.unwrap();
+        }
+        channel.sender().send_control(&answer).await.unwrap();
+        data(&channel, 1, b"by this one").await;
+        if counts {
+            let reported = world.report(&asking).await;
+            assert_eq!(open(&world.manager, &reported).0.as_deref(), Some(&b"by this one"[..]), "{name}");
+        } else {
+            let (loan, why) = given_back(&mut world).await;
+            assert_eq!((loan, why.check.as_str()), (one.loan().lease, "delegator.passport"), "{name}");
+        }
+        world.agent.shutdown.now();
+    }
 }

@@ -299,6 +299,9 @@ impl Delegator {
                 // Said again it buys no more time.
                 if let Some((_, attempt)) = self.attempt(lease, call).filter(|(_, attempt)| !attempt.accepted) {
                     (attempt.accepted, attempt.sent) = (true, now.ms);
+                    if let Some(loan) = self.loans.get_mut(&lease) {
+                        loan.rested();
+                    }
                 }
             }
             ToDelegator::Refused { call, ran, why } => match self.attempt(lease, call).map(|(job, _)| job) {
@@ -375,7 +378,11 @@ impl Delegator {
         // Said once, it may be so; an enclave that always says it is of no use.
         let stale = why.check == STALE_CHALLENGE && job.stale.insert(enclave);
         if why.check == BUSY {
-            loan.rests = Some(after(now.ms, RESEND));
+            loan.rest(now.ms);
+            // Nothing was tried.
+            if !ran {
+                job.made = job.made.saturating_sub(1);
+            }
         } else if !stale {
             job.tried.insert(enclave);
         }

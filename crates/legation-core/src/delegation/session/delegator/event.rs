@@ -62,7 +62,7 @@ pub enum DelegatorEvent {
         /// The passport that the manager named, judged.
         passport: Box<Signed<Passport>>,
     },
-    /// The enclave showed a newer passport, judged and held against the one that was named.
+    /// The enclave showed a newer passport, or says that it answers by another; judged, and held against the one that was named.
     Renewed {
         /// The loan.
         loan: LeaseId,

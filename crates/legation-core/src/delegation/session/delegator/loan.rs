@@ -8,7 +8,7 @@ use crate::{
     delegation::{
         CallDemand, Lineage, Sum,
         call::cost,
-        session::{ANSWERS_MAX, AWAY, RESEND, ToDelegate, after},
+        session::{ANSWERS_MAX, AWAY, RESEND, REST_MAX, ToDelegate, after},
     },
     digest::Digest,
     dsse::Signed,
@@ -95,6 +95,8 @@ pub(super) struct Loan {
     pub(super) busy: Option<JobId>,
     /// Until when it is asked nothing, as it had no room.
     pub(super) rests: Option<Millis>,
+    /// For how long it rests the next time.
+    rest: Millis,
     pub(super) distrusted: bool,
     /// What its calls used, or may use.
     pub(super) spent: Sum,
@@ -102,7 +104,7 @@ pub(super) struct Loan {
     owed: VecDeque<(Digest, Sum)>,
     /// Whether something ran of which there is no report: what it handed on nobody says.
     unseen: bool,
-    /// The newest last.
+    /// The one that came last at the end.
     passports: Vec<Signed<Passport>>,
 }
 
@@ -122,6 +124,7 @@ impl Loan {
             last: 0,
             busy: None,
             rests: None,
+            rest: RESEND,
             distrusted: false,
             spent: Sum::ZERO,
             owed: VecDeque::new(),
@@ -140,6 +143,17 @@ impl Loan {
         self.busy.is_none() && self.rests.is_none() && !self.distrusted
     }
 
+    /// It has no room now.
+    pub(super) fn rest(&mut self, now: Millis) {
+        self.rests = Some(after(now, self.rest));
+        self.rest = after(self.rest, self.rest).min(REST_MAX);
+    }
+
+    /// It had room.
+    pub(super) fn rested(&mut self) {
+        self.rest = RESEND;
+    }
+
     /// It has rested long enough, perhaps.
     pub(super) fn wake(&mut self, now: Millis) {
         self.rests = self.rests.filter(|until| *until > now);
@@ -156,12 +170,15 @@ impl Loan {
     }
 
     pub(super) fn renew(&mut self, passport: Signed<Passport>) {
-        if passport.enclave_id() == self.face.enclave && self.passport(Some(&passport.digest())).is_none() {
-            if self.passports.len() >= PASSPORTS_MAX {
-                self.passports.remove(0);
-            }
-            self.passports.push(passport);
+        if passport.enclave_id() != self.face.enclave {
+            return;
         }
+        // One that is known already is the newest from here on, and the last to make way.
+        self.passports.retain(|known| known.digest() != passport.digest());
+        if self.passports.len() >= PASSPORTS_MAX {
+            self.passports.remove(0);
+        }
+        self.passports.push(passport);
     }
 
     pub(super) fn passport(&self, digest: Option<&Digest>) -> Option<&Signed<Passport>> {

@@ -55,7 +55,7 @@ impl Delegator {
     pub fn hopes(&self, job: JobId) -> bool {
         self.jobs.get(&job).is_some_and(|job| {
             let beside = self.faces(job);
-            !beside.is_empty() || self.loans.values().any(|loan| !loan.distrusted && fits(loan, job, &beside))
+            !job.attempts.is_empty() || self.loans.values().any(|loan| !loan.distrusted && fits(loan, job, &beside))
         })
     }
 
