@@ -46,7 +46,14 @@ impl Repository {
     }
 }
 
-/// The cargo that runs us, or the one on PATH.
+/// The cargo that runs us, or the one on PATH; without what cargo says of the package that it runs. Build scripts that look at that
+/// would run again after every build by hand, and half of everything would compile again.
 fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
 }

