@@ -11,11 +11,11 @@ export LC_ALL=C
 
 [ $# = 2 ] || [ $# = 3 ] || { echo "usage: $0 RECEIPT ANCHORS [AMD-CERTIFICATES.pem]" >&2; exit 2; }
 receipt=$1 anchors=$2 amd=${3:-}
-for tool in openssl jq sha256sum base64 od cmp; do
+for tool in openssl jq sha256sum base64 od cmp stat; do
     command -v "$tool" >/dev/null || { echo "$0: needs $tool" >&2; exit 2; }
 done
 for file in "$receipt" "$anchors" ${amd:+"$amd"}; do
-    [ -r "$file" ] || { echo "$0: cannot read $file" >&2; exit 2; }
+    [ -f "$file" ] && [ -r "$file" ] || { echo "$0: cannot read $file, or it is no plain file" >&2; exit 2; }
 done
 
 tmp=$(mktemp -d)
@@ -36,6 +36,12 @@ unhex() { # hexadecimal digits to bytes
 decode() { # TEXT FILE: base64 in its one spelling
     base64 -d <<<"$1" >"$2" 2>/dev/null && [ "$(base64 -w0 "$2")" = "$1" ]
 }
+
+# --- 0. Its size: nothing here would end on a file without one, nor soon on a huge one. --------------------------------------------
+bytes=$(stat -L -c %s "$receipt")
+[ "$bytes" -le 67108864 ] || invalid "it has $bytes bytes, and may have at most 67108864"
+bytes=$(stat -L -c %s "$anchors")
+[ "$bytes" -le 4194304 ] || invalid "the anchors have $bytes bytes, and may have at most 4194304"
 
 # --- 1. The file: one spelling, so that a change of any byte is a change of content. -----------------------------------------
 jq -c . "$anchors" >/dev/null 2>&1 || invalid "the anchors are not JSON"

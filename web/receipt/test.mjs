@@ -1,9 +1,13 @@
 // node --test web/receipt/test.mjs: the page's check against vectors/, against published evidence of real machines where it lies beside
 // the repository, and against the platform's own cryptography. What is not there is skipped, and said loudly.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import crypto from "node:crypto";
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { SCRIPTS, legation, tree, verify } from "./check.mjs";
 
@@ -365,6 +369,31 @@ describe("what is no vector", () => {
     for (const anchors of [{ development: [root] }, { tpm }]) {
       assert.equal((await answer(anchors, false)).verdict, "valid-but-development");
       assert.equal((await answer(anchors, true)).why.check, "receipt.anchor");
+    }
+  });
+
+  test("what is too large is refused unread", () => {
+    const folder = mkdtempSync(join(tmpdir(), "legation-"));
+    try {
+      const [large, small, list] = ["large", "small", "list"].map((name) => join(folder, name));
+      for (const path of [large, small, list]) writeFileSync(path, "{}");
+      // A gigabyte that takes no room.
+      truncateSync(large, 1 << 30);
+      truncateSync(list, (4 << 20) + 1);
+      const run = (...paths) => {
+        const ended = spawnSync(process.execPath, [fileURLToPath(here("check.mjs")), ...paths], { encoding: "utf8", timeout: 60_000 });
+        return [ended.status, ended.stdout.trimEnd()];
+      };
+      const invalid = "receipt INVALID at the file: receipt.size: size of the receipt; expected at most 67108864 bytes; got 1073741824 bytes";
+      assert.deepEqual(run(large, small), [6, invalid]);
+      const [code, said] = run(small, list);
+      assert.equal(code, 2);
+      assert.match(said, /anchors\.size: size of the anchors; expected at most 4194304 bytes; got 4194305 bytes/);
+      for (const paths of [[small], [small, folder], [small, join(folder, "absent")], [small, small, small, small]]) {
+        assert.equal(run(...paths)[0], 2, paths.join(" "));
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
     }
   });
 

@@ -10,8 +10,8 @@
 //!
 //! Without the toolchain, 1 and 2 are still checked; 3 to 5 are skipped with one loud line.
 //!
-//! The guests in Python and JavaScript are built beside these ([`page`]): with other tools, not to the same bytes each time, and too
-//! large to be committed.
+//! The guests in Rust, Python and JavaScript are built beside these ([`page`]): with other tools, not to the same bytes everywhere, and not
+//! committed.
 
 use std::fs;
 use std::io::Write;

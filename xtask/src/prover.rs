@@ -44,7 +44,7 @@ pub(crate) enum Prover {
     },
     /// Builds `legation-prover` for this processor
     Build,
-    /// Tests the program, and proves and refuses executions: minutes, and about 8 GB of memory
+    /// Tests the program, and proves and refuses executions: minutes, and about 6 GB of memory
     Test,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn run(repository: &Repository, what: &Prover) -> Result<()> {
 }
 
 /// What a proof takes of memory, in KiB, and some to spare.
-const MEMORY_MIN: u64 = 11 << 20;
+const MEMORY_MIN: u64 = 8 << 20;
 
 /// Builds all of it, holds what readers pin against the committed pin, and has real processes prove one small execution.
 ///
@@ -107,7 +107,7 @@ fn guest(repository: &Repository, check: bool) -> Result<()> {
     let pinned = made.join("PINNED.json");
     process::run(
         Command::new(&prover).arg("keygen").arg("--keys").arg(&keys),
-        "the keys could not be made; they need about 8 GB of memory",
+        "the keys could not be made; they need about 6 GB of memory",
     )?;
     process::run(
         Command::new(&prover)

@@ -308,8 +308,9 @@ impl Prover {
             }
             // So the prover says that it is too dear (docs/proven.md has its exit codes).
             (Some(4), Ok(Answer { estimate, refused, .. })) => {
-                let words = refused.map(|why| cut(&why)).unwrap_or_default();
-                too_dear(estimate.map_or(words, figures), limits)
+                let words = refused.map(|why| cut(&why));
+                let said: Vec<_> = estimate.map(figures).into_iter().chain(words).collect();
+                too_dear(said.join(": "), limits)
             }
             (_, Ok(Answer { error: Some(error), .. })) => unable("dry execution of the call", error),
             (code, _) => unable("dry execution of the call", format!("the prover ended with {code:?}: {said}")),

@@ -5,9 +5,9 @@
 //!   | Session: describe -------------------------->|
 //!   |<------------------------- Session: challenge |
 //!   | Submit, then the input on its stream ------->|
-//!   |<-------------------------- Session: accepted |
 //!   |<------------------- Fetch (a module it lacks)|
 //!   | data of that stream, or Missing ------------>|
+//!   |<-- Session: accepted (if it takes a while)   |
 //!   |<------------ Passport (what it answers by)   |
 //!   |<------ Answered, then the output on a stream |
 //! ```

@@ -376,6 +376,13 @@ pub enum LeaseEnd {
         /// Its reason.
         why: Rejection,
     },
+    /// The enclave's report rests on what another said that was lent to it, and that cannot count: the borrower could not know.
+    Misled {
+        /// Who was lent.
+        by: EnclaveId,
+        /// What is wrong.
+        why: Rejection,
+    },
     /// The enclave was revoked, or what proved it.
     Revoked,
     /// The enclave's proof is over or was taken back.
@@ -430,7 +437,7 @@ impl LeaseEnd {
             Self::Expired | Self::EnclaveLost { .. } | Self::Refused { .. } | Self::Revoked | Self::NotJoined => true,
             // One that lapsed is passed over until it proves itself anew, and then no worse than before.
             Self::NotGranted | Self::Lapsed { .. } | Self::Preempted { .. } | Self::TaskEnded => false,
-            Self::Superseded | Self::FailedCopy { .. } | Self::Dissolved { .. } => false,
+            Self::Superseded | Self::FailedCopy { .. } | Self::Dissolved { .. } | Self::Misled { .. } => false,
             Self::GrantRevoked | Self::GivenBack | Self::Unfit { .. } | Self::BorrowerEnded => false,
         }
     }
@@ -443,6 +450,7 @@ impl std::fmt::Display for LeaseEnd {
             Self::NotGranted => f.write_str("the client did not grant in time"),
             Self::EnclaveLost { why } => write!(f, "the enclave was lost ({why})"),
             Self::Refused { why } => write!(f, "the enclave refused: {why}"),
+            Self::Misled { by, why } => write!(f, "it was misled by {}, which was lent to it: {why}", by.short()),
             Self::Revoked => f.write_str("the enclave was revoked"),
             Self::Lapsed { why } => write!(f, "the enclave is no longer proven ({})", why.check),
             Self::Preempted { by, tenant, priority } => {

@@ -133,6 +133,12 @@ impl Pool {
                 let fragment = lease(*id)?.fragment;
                 let alone = matches!(why, LeaseEnd::FailedCopy { .. }) && !self.is_repeated(fragment);
                 unless(!alone, "a lease fails beside another, which is not there")?;
+                if let LeaseEnd::Misled { by, .. } = why {
+                    let lending = self.tasks.get(&fragment.task).and_then(|task| task.lending.as_deref());
+                    let lent =
+                        lending.is_some_and(|l| l.kept.values().any(|loan| loan.root == *id && loan.enclave == *by));
+                    unless(lent, "a lease is misled by one that was not lent to it")?;
+                }
                 let task = self.tasks.get(&fragment.task);
                 task.map(|_| ()).ok_or_else(|| unknown(format!("the task of {id}")))
             }

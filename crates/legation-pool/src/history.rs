@@ -25,7 +25,7 @@
 //! 11. room is booked for one swarm at once, which waits; nobody else is promised it beyond the time from which it is booked, and no
 //!     booking outlives its swarm's wait or task (`history.booking`);
 //! 12. an enclave is lent to one that works then, for no longer than that, counted by one, and given back before; what it cost is
-//!     within the task's budget (`history.loan`);
+//!     within the task's budget; who misled a borrower was lent to it (`history.loan`);
 //! 13. revocations are counted by one (`history.revocation`);
 //! 14. a proof is of an answer behind a report that was taken, which was to be proven, by the enclave that answered, once
 //!     (`history.proof`).
@@ -251,8 +251,9 @@ impl HistoryFacts {
                 }
             }
             Event::Lent { allocation, .. } => self.lent(allocation, allocation.digest(), term),
-            Event::LeaseEnded { lease, charged, .. } => {
+            Event::LeaseEnded { lease, why, charged } => {
                 let freed = self.free(*lease, "history.ended")?;
+                self.misled(*lease, why)?;
                 self.paid(&freed, *charged)
             }
             Event::Reported { report, charged, attached, .. } => {

@@ -230,8 +230,14 @@ impl Pool {
         Some(lease)
     }
 
-    pub(crate) fn absorb_lease_ended(&mut self, id: LeaseId, why: &LeaseEnd, seq: legation_core::Seq) -> Option<()> {
+    pub(crate) fn absorb_lease_ended(
+        &mut self,
+        id: LeaseId,
+        why: &LeaseEnd,
+        (seq, now): (legation_core::Seq, UnixTime),
+    ) -> Option<()> {
         let lease = self.free(id)?;
+        self.note_misled((lease.fragment.task, id), why, now);
         self.forget_loans(lease.fragment.task, id);
         let task = self.tasks.get_mut(&lease.fragment.task)?;
         let live = task.state == TaskState::Live;
@@ -242,6 +248,9 @@ impl Pool {
         }
         if let Some(attempt) = state.attempts.iter_mut().rev().find(|a| a.lease == id) {
             attempt.ended = Some(why.clone());
+        }
+        if let (LeaseEnd::Misled { by, .. }, Some(lending)) = (why, task.lending.as_deref_mut()) {
+            lending.liars.insert(*by);
         }
         // While it is repeated, the other lease goes on.
         if let Some(copy) = state.copy.take() {
@@ -287,6 +296,8 @@ impl Pool {
             LeaseEnd::Lapsed { why } => why.check == LAPSED,
             LeaseEnd::Preempted { .. } | LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. } => true,
             LeaseEnd::GrantRevoked => true,
+            // Who misled it does so once in a task.
+            LeaseEnd::Misled { .. } => true,
             _ => false,
         };
         let tried = state.attempts.iter().filter(|a| !a.ended.as_ref().is_some_and(blameless)).count();

@@ -146,6 +146,9 @@ pub struct Lending {
     pub given: u32,
     /// Who was of no use, and to whom: the enclave that was lent, then the borrower that said so.
     pub(crate) unfit: BTreeSet<(EnclaveId, EnclaveId)>,
+    /// Who misled a borrower, by what it signed: lent to nobody of the task again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) liars: BTreeSet<EnclaveId>,
 }
 
 impl Lending {
@@ -368,16 +371,17 @@ impl Pool {
         Ok(asking.of(self, &basis.above, beside))
     }
 
-    /// Enclaves that were of no use to a borrower, as it said; and those that others of its task said so of.
+    /// Enclaves that were of no use to a borrower, as it said, or that misled any of its task; and those that others of its task said so of.
     fn of_no_use(&self, basis: &Basis) -> (BTreeSet<EnclaveId>, BTreeSet<EnclaveId>) {
         let lending = self.tasks.get(&basis.task).and_then(|task| task.lending.as_deref());
+        let liars = lending.into_iter().flat_map(|lending| &lending.liars).copied();
         let said = lending.into_iter().flat_map(|lending| &lending.unfit);
         let borrower = basis.above.first();
         let (own, others): (Vec<_>, Vec<_>) = said.partition(|(_, by)| Some(by) == borrower);
         let lent = |said: Vec<&(EnclaveId, EnclaveId)>| -> BTreeSet<EnclaveId> {
             said.into_iter().map(|(lent, _)| *lent).collect()
         };
-        (lent(own), lent(others))
+        (lent(own).into_iter().chain(liars).collect(), lent(others))
     }
 
     /// The best enclave that could be lent now: where there is one that nobody of the task found of no use, one of those.

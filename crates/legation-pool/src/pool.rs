@@ -374,7 +374,9 @@ impl Pool {
                 self.absorb_claimed(*fragment, *enclave, victims, *until)?;
             }
             Event::Unclaimed { fragment, .. } => self.give_up_claim(*fragment),
-            Event::LeaseEnded { lease, why, charged: None } => self.absorb_lease_ended(*lease, why, record.seq)?,
+            Event::LeaseEnded { lease, why, charged: None } => {
+                self.absorb_lease_ended(*lease, why, (record.seq, now))?;
+            }
             Event::LeaseEnded { lease, why, charged: Some(charged) } => {
                 self.absorb_loan_ended(*lease, why, *charged, now)?;
             }

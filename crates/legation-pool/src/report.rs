@@ -57,7 +57,8 @@ fn bad(claim: &str) -> Rejection {
 }
 
 impl Pool {
-    /// What an enclave says it did. A report that does not hold together costs the enclave the lease.
+    /// What an enclave says it did. A report that does not hold together costs the enclave the lease; where another misled it, that
+    /// one is not lent again for the task.
     pub(crate) fn reported(
         &mut self,
         enclave: EnclaveId,
@@ -69,7 +70,11 @@ impl Pool {
     ) -> Result<(), Rejection> {
         self.held_by(report.lease, enclave)?;
         if let Err(why) = self.check_report(enclave, &report, aggregate.as_ref(), &keys, &attached, env.now) {
-            return self.end_lease(report.lease, LeaseEnd::Refused { why: cut_rejection(&why) }, env, out);
+            let by = self.misled_by(&report, &attached, &why);
+            let why = cut_rejection(&why);
+            let end = by
+                .map_or_else(|| LeaseEnd::Refused { why: why.clone() }, |by| LeaseEnd::Misled { by, why: why.clone() });
+            return self.end_lease(report.lease, end, env, out);
         }
         let (task, outcome, fragment) = (report.task, report.outcome.clone(), report.fragment);
         let conspicuous = self.conspicuous(&report, &attached.envelopes);
@@ -124,10 +129,11 @@ impl Pool {
         let upstream = spec.upstream().filter_map(|up| task.done(up)).map(|done| done.report.digest()).collect();
         let case = Case { report, lease, task, spec, upstream, revoked: &self.revoked, now };
         let answers = case.rests_well(self.known(enclave)?)?;
-        self.check_answers(task, report, &answers, attached)?;
         case.stays_within()?;
         case.aggregates(aggregate)?;
-        case.leaves(keys)
+        case.leaves(keys)?;
+        // Last what others signed: nobody hides a fault of its own behind theirs.
+        self.check_answers(task, report, &answers, attached)
     }
 
     pub(crate) fn absorb_reported(

@@ -12,7 +12,9 @@
 //!    (`rank.rs`), less and less as time passes, and end nothing that runs. What tasks of one tenant can bring about is bounded.
 //! 4. Marks are the machine's: they go over to whatever boots on its slot of its chip. What is found of an enclave that is gone by
 //!    then is, too.
-//! 5. Where the operator says so, an enclave is cordoned at its n-th report with an alarm ([`Limits::alarms_max`](crate::Limits)), or
+//! 5. Who misled a borrower (`report/answers.rs`) has a hint by the record that ends that borrower's lease: what it signed may rest on
+//!    another's lie, which it could not tell either.
+//! 6. Where the operator says so, an enclave is cordoned at its n-th report with an alarm ([`Limits::alarms_max`](crate::Limits)), or
 //!    dissent ([`Limits::dissents_max`](crate::Limits)). Whoever lifts the cordon forgives everything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     apply::Change,
     enclave::Enclave,
+    event::LeaseEnd,
     pool::{Env, Pool},
 };
 
@@ -154,17 +157,33 @@ impl Pool {
                 enclave.alarmed();
             }
         }
-        let Some(tenant) = self.tasks.get(&report.task).map(|task| task.request.tenant.clone()) else { return };
         for (enclave, (lease, conduct)) in marks {
-            let place = self.slot_lent(report.task, lease);
-            if let Some(id) = self.bearer(enclave, place) {
-                if let Some(bearer) = self.enclaves.get_mut(&id) {
-                    bearer.note(&tenant, conduct, now);
-                }
-                self.reindex_room(id);
-            } else if let Some(place) = place {
-                self.memory.note((enclave, place), (&tenant, conduct), (self.seq, now));
+            self.mark(report.task, (enclave, lease), conduct, now);
+        }
+    }
+
+    /// Notes who misled the enclave of a lease that ended so. Its loans must be known yet.
+    pub(crate) fn note_misled(&mut self, (task, of): (TaskId, LeaseId), why: &LeaseEnd, now: UnixTime) {
+        let LeaseEnd::Misled { by, .. } = why else { return };
+        let lending = self.tasks.get(&task).and_then(|task| task.lending.as_deref());
+        let mut kept = lending.into_iter().flat_map(|lending| &lending.kept);
+        let loan = kept.find(|(_, loan)| loan.root == of && loan.enclave == *by).map(|(id, _)| *id);
+        if let Some(loan) = loan {
+            self.mark(task, (*by, loan), Conduct::Hint, now);
+        }
+    }
+
+    /// Notes what an enclave did under a lease or a loan of a task.
+    fn mark(&mut self, task: TaskId, (enclave, lease): (EnclaveId, LeaseId), conduct: Conduct, now: UnixTime) {
+        let Some(tenant) = self.tasks.get(&task).map(|task| task.request.tenant.clone()) else { return };
+        let place = self.slot_lent(task, lease);
+        if let Some(id) = self.bearer(enclave, place) {
+            if let Some(bearer) = self.enclaves.get_mut(&id) {
+                bearer.note(&tenant, conduct, now);
             }
+            self.reindex_room(id);
+        } else if let Some(place) = place {
+            self.memory.note((enclave, place), (&tenant, conduct), (self.seq, now));
         }
     }
 

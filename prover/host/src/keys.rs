@@ -5,6 +5,7 @@ use std::{
     fs,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -12,15 +13,18 @@ use legation_core::Digest;
 use openvm_sdk::{
     Sdk,
     config::{AggregationSystemParams, AppConfig},
+    keygen::AppProvingKey,
 };
+use openvm_sdk_config::SdkVmConfig;
 use openvm_stark_sdk::config::app_params_with_100_bits_security;
 
 /// Release of the proof system.
 pub const OPENVM: &str = "2.0.2";
 /// Release of the interpreter in the program.
 pub const WASMI: &str = "2.0.0";
-/// Logarithm of the height of the stacked trace where none is said: the largest for which 100 bits are proven.
-pub const DEFAULT_STACKED_HEIGHT: usize = 24;
+/// Logarithm of the height of the stacked trace where none is said. A commitment is filled up to a multiple of it, so that 24 is
+/// slower; under 20 proofs are half as large again (measured).
+pub const DEFAULT_STACKED_HEIGHT: usize = 22;
 /// Those that may be chosen. Lower takes less memory for a segment, and cuts long executions into more segments.
 pub const STACKED_HEIGHTS: RangeInclusive<usize> = 20..=24;
 
@@ -114,12 +118,16 @@ impl KeyFiles {
         self.verifying_key().map(|key| Digest::of(&key))
     }
 
-    /// The proof system, ready to prove.
-    pub(crate) fn load(&self) -> Result<Sdk> {
+    /// The proof system, ready to prove in segments that it reckons to take at most `segment_memory` bytes.
+    pub(crate) fn load(&self, segment_memory: usize) -> Result<Sdk> {
         self.stacked_height()?;
         let path = self.proving();
         let bytes = fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        let key = bitcode::deserialize(&bytes).with_context(|| format!("{} is no proving key", path.display()))?;
+        let mut key: AppProvingKey<SdkVmConfig> =
+            bitcode::deserialize(&bytes).with_context(|| format!("{} is no proving key", path.display()))?;
+        // No part of the key: it says where executions are cut, and a proof is good wherever that is.
+        let vm = Arc::get_mut(&mut key.app_vm_pk).context("the proving key is in use")?;
+        vm.vm_config.system.config.set_segmentation_max_memory(segment_memory);
         Sdk::builder()
             .app_pk(key)
             .agg_params(AggregationSystemParams::default())

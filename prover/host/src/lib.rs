@@ -12,4 +12,4 @@ mod prover;
 pub use estimate::{DEFAULT_RATE, Estimate, Limits, RATE_FILE, SETUP_SECONDS};
 pub use job::{Job, JobFile, JobInput, commit};
 pub use keys::{DEFAULT_STACKED_HEIGHT, KeyFiles, OPENVM, STACKED_HEIGHTS, WASMI};
-pub use prover::{Counted, Proof, Prover};
+pub use prover::{Counted, Proof, Prover, SEGMENT_MEMORY};

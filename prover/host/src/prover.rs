@@ -11,6 +11,9 @@ use crate::{Estimate, Job, KeyFiles, estimate};
 
 /// Memory of the machine that is proven, in bytes.
 const MACHINE_MEMORY: u32 = 1 << 29;
+/// What the proof system may reckon that a segment takes, in bytes. It takes two and a half times that (measured), and by the proof
+/// system's own default of 15 GiB more than most machines have.
+pub const SEGMENT_MEMORY: usize = 2 << 30;
 
 /// The program and its keys, ready.
 pub struct Prover {
@@ -43,9 +46,17 @@ impl Prover {
     /// # Errors
     /// There are no keys, or `elf` is no program for the machine.
     pub fn open(keys: &KeyFiles, elf: &[u8]) -> Result<Self> {
+        Self::with_segments(keys, elf, SEGMENT_MEMORY)
+    }
+
+    /// The same, with segments of another size: of what the proof system reckons to take at most `memory` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_segments(keys: &KeyFiles, elf: &[u8], memory: usize) -> Result<Self> {
         let elf =
             Elf::decode(elf, MACHINE_MEMORY).map_err(|why| anyhow!("the program is none for this machine: {why}"))?;
-        Ok(Self { sdk: keys.load()?, elf, keys: keys.clone() })
+        Ok(Self { sdk: keys.load(memory)?, elf, keys: keys.clone() })
     }
 
     /// Executes without proving: what is made public, and how many instructions it takes.
@@ -60,7 +71,8 @@ impl Prover {
             .context("the execution does not end well, so there is nothing to prove")?;
         let instructions = segments.iter().map(|segment| segment.num_insns).sum();
         let rate = estimate::rate(self.keys.folder());
-        Ok(Counted { public, estimate: Estimate::of(instructions, segments.len(), rate) })
+        let bytes = segments.len().saturating_mul(estimate::segment_bytes(self.keys.stacked_height()?));
+        Ok(Counted { public, estimate: Estimate::of(instructions, segments.len(), bytes, rate) })
     }
 
     /// Holds what a dry execution made public against the claim of its job.

@@ -1,5 +1,6 @@
-//! The page `docs/write-a-task.md`: its commands are run as it shows them, language by language, so that they stay true; its Rust that hands
-//! a part on is built, too; and the guests in Python and JavaScript are, by the same commands as the page's own tasks.
+//! The page `docs/write-a-task.md`: its commands are run as it shows them, language by language, so that they stay true; and the guests in
+//! Rust, Python and JavaScript are built by the same commands as the page's own tasks. That in Rust takes in the page's Rust that hands a
+//! part on, so that this is run, too.
 //!
 //! It is no proof that the tasks do what they should: that the tests of the engine say, of the guests that lie in
 //! `target/guests/components` afterwards. These are too large to be committed, and no two builds are the same bytes.
@@ -12,7 +13,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,7 +47,7 @@ struct Language {
     heading: &'static str,
     /// In this order: what follows a need that is not met is not installed.
     needs: &'static [Need],
-    /// Its guest, which lies in `guests`: source, and what it is built to.
+    /// Its guest, which lies in `guests` and is built from there: source, and what it is built to. [`RUST`] is built by the page's script.
     guest: Option<(&'static str, &'static str)>,
 }
 
@@ -93,9 +94,10 @@ const LANGUAGES: [Language; 4] = [
     },
 ];
 
-/// Where the page shows Rust that hands a part on, and a program around it.
+/// Where the page shows Rust that hands a part on.
 const HANDS_ON: &str = "Hand a part on";
-const ASKS: &str = "fn main() {\n    println!(\"{:?}\", delegate(&[0; 32], b\"\", \"\"));\n}";
+/// The guest around that: its source, which lies in `guests`, and what it is built to.
+const RUST: (&str, &str) = ("rust/split.rs", "rust.wasm");
 
 /// What a section comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,12 +117,9 @@ pub(super) fn run(root: &Path) -> Result<()> {
     for language in &LANGUAGES {
         let mut steps = steps(&page, language.heading)?;
         if language.heading == "Rust" {
-            let asks = snippet(&page, HANDS_ON, "rust")?;
-            let build = &steps.build;
-            writeln!(
-                steps.script,
-                "mkdir -p src/bin\ncat > src/bin/asks.rs <<'{END}'\n{asks}\n{ASKS}\n{END}\n{build}"
-            )?;
+            let source = root.join("guests").join(RUST.0);
+            let guest = fs::read_to_string(&source).with_context(|| format!("failed to read {}", source.display()))?;
+            steps.script += &with_guest(&page, &guest, &steps.build, &built(root)?.join(RUST.1))?;
         }
         if let Some(lack) = language.needs.iter().find(|need| !have(need)) {
             process::skipped(&format!("{PAGE}, {}: {} is not here", language.heading, lack.what));
@@ -131,6 +130,22 @@ pub(super) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where the guests that are not committed go.
+fn built(root: &Path) -> Result<PathBuf> {
+    let folder = root.join("target").join("guests").join("components");
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// What follows the page's commands for Rust: builds the guest, beside the page's Rust that hands a part on, and keeps it as `wasm`.
+fn with_guest(page: &str, guest: &str, build: &str, wasm: &Path) -> Result<String> {
+    let delegate = snippet(page, HANDS_ON, "rust")?;
+    let file = |name: &str, text: &str| format!("cat > src/bin/split/{name} <<'{END}'\n{}\n{END}\n", text.trim_end());
+    let (delegate, main) = (file("delegate.rs", &delegate), file("main.rs", guest));
+    let keep = format!("cp target/wasm32-wasip1/release/split.wasm '{}'", wasm.display());
+    Ok(format!("mkdir -p src/bin/split\n{delegate}{main}{build}\n{keep}\n"))
+}
+
 /// Is it here, or can be installed? That it could not is said by whoever asks.
 fn have(need: &Need) -> bool {
     let here = || process::output(Command::new("sh").args(["-c", need.check])).is_ok();
@@ -138,7 +153,6 @@ fn have(need: &Need) -> bool {
 }
 
 fn follow(root: &Path, language: &Language, steps: &Steps) -> Result<()> {
-    let built = root.join("target").join("guests").join("components");
     let Some((source, wasm)) = language.guest else {
         // Elsewhere: `cargo new` would make what lies in a workspace a member of it.
         let folder = std::env::temp_dir().join(format!("legation-page-{}-{}", language.heading, std::process::id()));
@@ -148,6 +162,7 @@ fn follow(root: &Path, language: &Language, steps: &Steps) -> Result<()> {
         return said(language, done?);
     };
     let inputs = inputs(root, source, &steps.script)?;
+    let built = built(root)?;
     let (stamp, wasm) = (built.join(format!("{wasm}.inputs")), built.join(wasm));
     if wasm.exists() && fs::read_to_string(&stamp).is_ok_and(|built_from| built_from == inputs) {
         println!("guests: {} is built from what is here", wasm.display());
@@ -155,9 +170,7 @@ fn follow(root: &Path, language: &Language, steps: &Steps) -> Result<()> {
     }
     // The tools stay: fetching them takes longer than building.
     let folder = root.join("target").join("guests").join("page").join(language.heading);
-    for folder in [&folder, &built] {
-        fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
-    }
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let link = folder.join("guests");
     if !link.exists() {
         symlink(root.join("guests"), &link).with_context(|| format!("failed to link {}", link.display()))?;
@@ -298,6 +311,19 @@ mod tests {
         let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE)).unwrap();
         let shown = snippet(&page, HANDS_ON, "rust").unwrap();
         assert!(shown.contains("fn delegate(module: &[u8; 32], input: &[u8], options: &str)"), "{shown}");
+    }
+
+    #[test]
+    fn the_guest_in_rust_is_built_around_what_the_page_shows() {
+        let page = "## Hand a part on\n```rust\nfn delegate() {}\n```\n";
+        let script = "mkdir -p src/bin/split\ncat > src/bin/split/delegate.rs <<'END OF THE FILE'\nfn delegate() {}\n\
+                      END OF THE FILE\ncat > src/bin/split/main.rs <<'END OF THE FILE'\nfn main() {}\nEND OF THE FILE\n\
+                      cargo build\ncp target/wasm32-wasip1/release/split.wasm '/x/rust.wasm'\n";
+        assert_eq!(with_guest(page, "fn main() {}\n", "cargo build", Path::new("/x/rust.wasm")).unwrap(), script);
+        assert!(with_guest("## Hand a part on\n", "", "", Path::new("")).is_err());
+        let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests");
+        let guest = fs::read_to_string(guests.join(RUST.0)).unwrap();
+        assert!(guest.contains("include!(\"delegate.rs\");") && guest.contains("delegate(&module, "), "{guest}");
     }
 
     #[test]

@@ -583,7 +583,8 @@ impl Driver {
     }
 
     /// The enclave of a loan says by which passport it answers: that one counts if the manager could have named it. Whether the pool's
-    /// journal has it, the manager alone could say; an honest enclave holds none that it has not.
+    /// journal has it, the manager alone could say; an honest enclave holds none that it has not, and another is to blame for what it
+    /// signs by one.
     fn answers_by(&mut self, loan: LeaseId, peer: Peer) {
         let Some(loaned) = self.loans.get(&loan) else { return };
         let (revoked, tenant) = (self.agent.revocations.all(), &self.under.request.tenant);

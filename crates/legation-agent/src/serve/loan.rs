@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -47,8 +48,14 @@ use crate::{
 const OUTPUTS_KEPT: u64 = 64 << 20;
 /// How often a loan that works looks at the clock and at what was revoked.
 const LOOK: Duration = Duration::from_secs(1);
+/// A call that is answered or refused so soon is not said to be taken before: nobody submits it again for
+/// [`RESEND`](legation_core::delegation::session::RESEND).
+const SOON: Duration = Duration::from_millis(100);
 /// Streams on which this side asks for modules: numbers that inputs do not have.
 const FETCHES: u64 = 1 << 32;
+
+/// What is broken where a call ends without a word.
+const EXECUTION: &str = "execution of the call";
 
 /// What happens to a loan.
 pub(super) enum Event {
@@ -120,6 +127,8 @@ struct Server {
     inflow: Inflow<Expected>,
     waiting: BTreeMap<Digest, Waiting>,
     executing: Option<Executing>,
+    /// Calls that the borrower is still to be told are taken, and when, the first at the front.
+    taken: VecDeque<(Digest, Instant)>,
     /// Whether a module is being compiled: one at a time, whoever waited for it and does not any more.
     prepares: bool,
     /// What its calls handed on so far: the grant is for all of them.
@@ -159,6 +168,7 @@ pub(super) fn serve(
         inflow: Inflow::default(),
         waiting: BTreeMap::new(),
         executing: None,
+        taken: VecDeque::new(),
         prepares: false,
         handed: Arc::default(),
         outputs: VecDeque::new(),
@@ -175,6 +185,7 @@ impl Server {
     async fn serve(mut self, mut heard: mpsc::Receiver<Event>, mut ended: watch::Receiver<bool>) {
         let lease = self.lease();
         loop {
+            self.say_taken();
             let wakes = self.wakes();
             tokio::select! {
                 // It is said, or whoever could say it is gone.
@@ -206,7 +217,8 @@ impl Server {
         let over = self.lending.allocation.until;
         let next = self.machine.next_timeout().map_or(over, |next| next.min(over));
         let due = Duration::from_secs(next.since(now)).max(Duration::from_millis(50));
-        Instant::now() + if self.executing.is_some() { due.min(LOOK) } else { due }
+        let next = Instant::now() + if self.executing.is_some() { due.min(LOOK) } else { due };
+        self.taken.front().map_or(next, |(_, at)| next.min(*at))
     }
 
     fn event(&mut self, event: Event) {
@@ -296,9 +308,10 @@ impl Server {
         }
     }
 
-    /// Nothing that was expected comes any more: its channel is gone.
+    /// Nothing that was expected comes any more: its channel is gone. Over the next each call is submitted again, and is taken then.
     fn nothing_comes(&mut self) {
         self.inflow.clear();
+        self.taken.clear();
         if let Some(executing) = self.executing.as_mut().filter(|e| matches!(e.phase, Phase::Fetches(_))) {
             executing.phase = Phase::Waits;
         }
@@ -448,11 +461,18 @@ impl Server {
 
     fn say(&mut self, said: ToDelegator) {
         let out = match said {
+            ToDelegator::Accepted { call } => {
+                if self.taken.iter().all(|(taken, _)| *taken != call) {
+                    self.taken.push_back((call, Instant::now() + SOON));
+                }
+                return;
+            }
             ToDelegator::Answered { report, behind } => {
                 // What this enclave answers with has one.
                 let Some(answer) = report.answer else { return };
                 let call = answer.call;
                 self.forget(&call);
+                self.taken.retain(|(taken, _)| *taken != call);
                 self.tell_passport(report.prev.get(1).copied());
                 let kept = self.outputs.iter().find(|(of, _)| *of == call).map(|(_, output)| output.clone());
                 match (answer.output, kept) {
@@ -475,11 +495,21 @@ impl Server {
             said => {
                 if let ToDelegator::Refused { call, .. } = &said {
                     self.forget(call);
+                    self.taken.retain(|(taken, _)| taken != call);
                 }
                 Out::word(ToBorrower::Session(Box::new(said)))
             }
         };
         self.put(out);
+    }
+
+    /// Tells the borrower what was taken a while ago, and is neither answered nor refused.
+    fn say_taken(&mut self) {
+        let now = Instant::now();
+        while let Some((call, _)) = self.taken.front().filter(|(_, at)| *at <= now).copied() {
+            self.taken.pop_front();
+            self.put(Out::word(ToBorrower::Session(Box::new(ToDelegator::Accepted { call }))));
+        }
     }
 
     /// Says by which passport the next answer is given, unless the borrower heard that on this channel last: it knows the one that the
@@ -576,11 +606,12 @@ impl Server {
         let Some(Waiting { key, input: Some(input), .. }) = self.waiting.remove(&call.digest()) else { return };
         executing.phase = Phase::Runs;
         let stop = executing.stop.clone();
+        let (digest, assurance) = (call.digest(), call.assurance);
         let job = answer::Job {
             agent: self.agent.clone(),
             lending: self.lending.clone(),
             lineage,
-            call: call.clone(),
+            call,
             key,
             module,
             input: Arc::new(input),
@@ -589,16 +620,23 @@ impl Server {
         };
         self.agent.books().calls(self.lease(), true);
         let events = self.events.clone();
-        let running = match call.assurance {
-            Assurance::Proven => tokio::spawn(async move { proven::run(job, &stop).await }),
-            Assurance::Attested | Assurance::Replicated { .. } => spawn_blocking(move || answer::run(job)),
-        };
-        tokio::spawn(async move {
-            // However it ends, it is said: else the loan would wait for it, and take calls that never run.
-            let result = running.await.unwrap_or_else(|_| Err(Failed::after(broken("execution of the call"))));
-            // A loan that is over needs no answer.
-            let _ = events.send(Event::Ran(call.digest(), Box::new(result))).await;
-        });
+        // However it ends, it is said: else the loan would wait for it, and take calls that never run. A loan that is over needs no
+        // answer.
+        match assurance {
+            Assurance::Proven => {
+                let running = tokio::spawn(async move { proven::run(job, &stop).await });
+                tokio::spawn(async move {
+                    let result = running.await.unwrap_or_else(|_| Err(Failed::after(broken(EXECUTION))));
+                    let _ = events.send(Event::Ran(digest, Box::new(result))).await;
+                });
+            }
+            // By the thread that ran it: no other has to wake for it.
+            Assurance::Attested | Assurance::Replicated { .. } => drop(spawn_blocking(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| answer::run(job)));
+                let result = result.unwrap_or_else(|_| Err(Failed::after(broken(EXECUTION))));
+                let _ = events.blocking_send(Event::Ran(digest, Box::new(result)));
+            })),
+        }
     }
 
     fn ran(&mut self, call: Digest, result: Result<Ran, Failed>) {

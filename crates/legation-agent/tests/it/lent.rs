@@ -111,7 +111,7 @@ impl World {
             match endpoint.connect(&*self.address, Some(&self.conn.passport().enclave)).await {
                 Ok(channel) => {
                     let (streams, told) = (BTreeMap::new(), Vec::new());
-                    return Talk { channel, streams, module: self.module.clone(), told };
+                    return Talk { channel, streams, module: self.module.clone(), told, taken: 0 };
                 }
                 // It begins to listen as it starts.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -174,6 +174,8 @@ struct Talk {
     module: Vec<u8>,
     /// By which passports answers were said to be given.
     told: Vec<Digest>,
+    /// How many answers were said to be on their way.
+    taken: u32,
 }
 
 impl Talk {
@@ -233,7 +235,7 @@ impl Talk {
                     }
                     return (report, self.streams.remove(&stream).unwrap_or_default());
                 }
-                ToBorrower::Session(said) if matches!(*said, ToDelegator::Accepted { .. }) => {}
+                ToBorrower::Session(said) if matches!(*said, ToDelegator::Accepted { .. }) => self.taken += 1,
                 other => panic!("expected an answer, got {other:?}"),
             }
         }
@@ -305,7 +307,33 @@ async fn a_call_is_run_once_and_answered_as_often_as_it_is_asked() {
         assert_eq!(other.answer().await.1, b"fast");
     }
     assert_eq!(other.told, [named]);
+    assert!(other.taken < 100, "what is answered at once was said to be taken each time");
     eprintln!("a call at a warm delegate takes {:?}", started.elapsed() / 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_a_while_is_said_to_be_taken() {
+    let world = World::lent().await;
+    let (mut talk, challenge) = world.session().await;
+    let key = QuestionKey::generate(&mut OsEntropy);
+    let call = signed(world.call(1, challenge, &key, b"text"));
+    talk.submit(&call, &key, 1, b"text").await;
+    // It waits for its module.
+    let (mut asked, mut taken) = (None, false);
+    let stream = loop {
+        if let (Some(stream), true) = (asked, taken) {
+            break stream;
+        }
+        let Incoming::Control(message) = talk.incoming().await.expect("the channel ended") else { continue };
+        match serde_json::from_slice(&message).unwrap() {
+            ToBorrower::Fetch { stream, .. } => asked = Some(stream),
+            ToBorrower::Session(said) => taken |= *said == ToDelegator::Accepted { call: call.digest() },
+            other => panic!("{other:?}"),
+        }
+    };
+    let module = bytes::Bytes::from(world.module.clone());
+    talk.channel.sender().send_data(StreamId(stream), module, true).await.unwrap();
+    assert_eq!(talk.answer().await.1, b"text");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@
 //!    | <-- challenge: drawn at random for this session |        (or unavailable, with the reason)
 //!    | -- submit: a call, over that challenge ------> |  number, challenge, grant, room
 //!    |      (its input follows on the channel)        |
-//!    | <------ accepted | refused, with the reason -- |
+//!    | <------ accepted | refused, with the reason -- |  (accepted: where an answer takes a while)
 //!    |                                                |  execute: input as committed, then the module
 //!    | <------------------------- answered: report -- |
 //!    |      (its output follows on the channel)       |
@@ -59,13 +59,16 @@ pub const QUESTIONS_MAX: usize = 1024;
 pub const ATTEMPTS_MAX: u32 = 32;
 /// Enclaves on whose loans a question does not fit, before it is given up: others will be no larger.
 pub const UNFIT_MAX: u32 = 3;
+/// So many calls in a row an enclave may take and then have no room for, before its loan is given back: it is paid meanwhile.
+pub const VAIN_MAX: u8 = 3;
 /// Statements that come with an answer: what its enclave handed on in turn.
 pub const BEHIND_MAX: usize = 4096;
 /// A message without an answer is sent again after so long.
 pub const RESEND: Millis = Millis(2_000);
 /// And so often, before the delegate is given back.
 pub const RESENDS_MAX: u8 = 3;
-/// An enclave without room is asked nothing for [`RESEND`], and twice as long each time that it still has none, up to this.
+/// An enclave without room is asked nothing for [`RESEND`], and twice as long each time that it still has none, up to this. Its
+/// answer alone says that it has room again: to take a call costs it nothing.
 pub const REST_MAX: Millis = Millis(32_000);
 /// A delegate without a session, though it may have channels, is given back after so long.
 pub const AWAY: Millis = Millis(5_000);
@@ -116,7 +119,7 @@ pub enum ToDelegator {
         /// Why.
         why: Rejection,
     },
-    /// It will run the call, or runs it.
+    /// It will run the call, or runs it. Of one that is answered or refused soon it need not be said.
     Accepted {
         /// The call.
         call: Digest,

@@ -14,13 +14,13 @@ use std::{
 };
 
 use legation_core::{
-    Bytes, Digest, FragmentIndex, Fuel, LeaseId, Millis, Rejection, Revocable, Revocation, RevocationEpoch, Revoked,
-    Signed, UnixTime,
+    Bytes, Digest, FragmentIndex, Fuel, LeaseId, Millis, Rejection, Requirement, Revocable, Revocation,
+    RevocationEpoch, Revoked, Signed, UnixTime,
     delegation::{
         Call,
         session::{
             ANSWERS_MAX, BUSY, Delegate, DelegateAction, DelegateEvent, Delegator, DelegatorAction, DelegatorEvent,
-            JobId, Now, PROOF_COST, QUEUE_MAX, Question, Settled, Standing, ToDelegate, ToDelegator,
+            JobId, Now, PROOF_COST, QUEUE_MAX, Question, Settled, Standing, ToDelegate, ToDelegator, VAIN_MAX,
         },
     },
     dsse,
@@ -507,28 +507,79 @@ fn an_enclave_without_room_is_asked_again_and_another_is_wanted_meanwhile() {
     assert_eq!(desk.delegator.wants(), []);
 }
 
+/// Refuses a call for want of room, after it was taken or not.
+fn no_room(desk: &mut Desk, call: &Signed<Call>, taken: bool, ms: u64) -> Vec<DelegatorAction> {
+    let digest = call.digest();
+    if taken {
+        assert_eq!(desk.answer(ToDelegator::Accepted { call: digest }, None, ms), []);
+    }
+    let why = Rejection::new(BUSY, "calls that wait");
+    desk.answer(ToDelegator::Refused { call: digest, ran: false, why }, None, ms)
+}
+
+/// The call that a question is put by again, and when.
+fn again(desk: &mut Desk) -> (Signed<Call>, u64) {
+    let Some(Millis(ms)) = desk.delegator.next_timeout() else { panic!("nothing is waited for") };
+    let asked = sent(desk.ask(DelegatorEvent::Tick, ms));
+    let [ToDelegate::Submit(call)] = asked.as_slice() else { panic!("{asked:?}") };
+    (call.clone(), ms)
+}
+
 #[test]
 fn an_enclave_without_room_is_asked_as_long_as_there_is_time_and_ever_more_seldom() {
     let mut desk = Desk::new();
     let question = question("one of many", Assurance::Attested, 3_600_000);
-    let mut asked = sent(desk.ask(DelegatorEvent::Ask { job: JobId(1), question }, 0));
-    let (mut ms, mut pauses) = (0, Vec::new());
-    for turn in 0..45 {
-        let [ToDelegate::Submit(call)] = asked.as_slice() else { panic!("{turn}: {asked:?}") };
-        let call = call.digest();
-        // Forty times it takes the call before it says so.
-        if turn < 40 {
-            assert_eq!(desk.answer(ToDelegator::Accepted { call }, None, ms), []);
-        }
-        let why = Rejection::new(BUSY, "calls that wait");
-        assert_eq!(desk.answer(ToDelegator::Refused { call, ran: false, why }, None, ms), []);
-        let Some(Millis(next)) = desk.delegator.next_timeout() else { panic!("nothing is waited for") };
-        pauses.push(next - ms);
-        ms = next;
-        asked = sent(desk.ask(DelegatorEvent::Tick, ms));
+    let asked = sent(desk.ask(DelegatorEvent::Ask { job: JobId(1), question }, 0));
+    let [ToDelegate::Submit(call)] = asked.as_slice() else { panic!("{asked:?}") };
+    let (mut call, mut ms, mut pauses) = (call.clone(), 0, Vec::new());
+    for turn in 0..8 {
+        // Twice it takes the call before it says so: that it had room is nothing that it shows.
+        let actions = no_room(&mut desk, &call, [2, 4].contains(&turn), ms);
+        assert_eq!(actions, [], "{turn}");
+        let (next, then) = again(&mut desk);
+        pauses.push(then - ms);
+        (call, ms) = (next, then);
     }
-    assert_eq!(pauses[..40], [2_000; 40]);
-    assert_eq!(pauses[40..], [4_000, 8_000, 16_000, 32_000, 32_000]);
+    assert_eq!(pauses, [2_000, 4_000, 8_000, 16_000, 32_000, 32_000, 32_000, 32_000]);
+    // An answer shows it.
+    let ran = report(&desk.stage.lent[0], &call, "result", (at(ms).date, at(ms).date));
+    let report = dsse::sign(ran, &Party::new(DELEGATES[0]));
+    let answered = ToDelegator::Answered { report, behind: Vec::new() };
+    let done = desk.answer(answered, Some(committed("result")), ms);
+    assert!(matches!(&done[..], [DelegatorAction::Done { .. }]), "{done:?}");
+    let call = desk.call(2, ms);
+    assert_eq!(no_room(&mut desk, &call, true, ms), []);
+    assert_eq!(again(&mut desk).1 - ms, 2_000);
+}
+
+#[test]
+fn an_enclave_that_takes_calls_and_has_no_room_for_them_is_given_back() {
+    // Whatever it says between: that it has no room at all, or nothing, so that it is sent the call again.
+    for between in ["nothing", "no room", "silence"] {
+        let mut desk = Desk::new();
+        let lease = desk.lease();
+        let (mut call, mut ms) = (desk.call(1, 0), 0);
+        for _ in 1..VAIN_MAX {
+            if between == "no room" {
+                assert_eq!(no_room(&mut desk, &call, false, ms), []);
+                (call, ms) = again(&mut desk);
+            }
+            if between == "silence" {
+                assert_eq!(desk.answer(ToDelegator::Accepted { call: call.digest() }, None, ms), []);
+                let (same, then) = again(&mut desk);
+                assert_eq!(same, call);
+                ms = then;
+            }
+            assert_eq!(no_room(&mut desk, &call, between != "silence", ms), []);
+            (call, ms) = again(&mut desk);
+        }
+        let actions = no_room(&mut desk, &call, true, ms);
+        assert_eq!(given_back(&actions), Some((lease, "delegator.busy")), "{between}: {actions:?}");
+        let wants = desk.delegator.wants();
+        let [want] = wants.as_slice() else { panic!("{wants:?}") };
+        assert!(want.not.contains(&desk.stage.lent[0].2.enclave_id()));
+        assert_eq!(desk.delegator.left().0, Fuel(1_000_000_000), "nothing ran");
+    }
 }
 
 #[test]
@@ -644,6 +695,73 @@ fn an_answer_may_rest_on_any_of_the_passports_that_came_last() {
         let actions = desk.answer(answered, Some(committed("result")), 1_000);
         let done = actions.iter().any(|action| matches!(action, DelegatorAction::Done { .. }));
         assert_eq!(done, counts, "{actions:?}");
+    }
+}
+
+/// Another passport of the enclave of a desk: of hardware of this generation, until then.
+fn another(desk: &Desk, appointment: &str, product: &str, expires: UnixTime) -> Signed<Passport> {
+    let named = desk.stage.lent[0].2.predicate().clone();
+    let mut passport = Passport { prev: vec![digest(appointment)], expires, ..named };
+    passport.claims.product.value = product.to_owned();
+    dsse::sign(passport, &Party::new("verifier"))
+}
+
+fn renew(desk: &mut Desk, passport: &Signed<Passport>) {
+    let (loan, passport) = (desk.lease(), Box::new(passport.clone()));
+    assert_eq!(desk.ask(DelegatorEvent::Renewed { loan, passport }, 0), []);
+}
+
+/// A question that is content with `milan` alone.
+fn demanding() -> Box<Question> {
+    let mut question = question("demanding", Assurance::Attested, 60_000);
+    question.require = Some(Requirement::parse("product == milan").unwrap());
+    question
+}
+
+#[test]
+fn an_answer_counts_by_a_passport_that_its_question_is_content_with() {
+    for (last, by, counts) in
+        [("milan", "milan", true), ("milan", "naples", false), ("naples", "milan", true), ("naples", "naples", false)]
+    {
+        let mut desk = Desk::new();
+        let (name, loan, named) = desk.stage.lent[0].clone();
+        let naples = another(&desk, "naples", "naples", named.expires);
+        renew(&mut desk, &naples);
+        if last == "milan" {
+            renew(&mut desk, &named);
+        }
+        // It may answer by either, whichever was shown last.
+        let asked = sent(desk.ask(DelegatorEvent::Ask { job: JobId(1), question: demanding() }, 0));
+        let [ToDelegate::Submit(call)] = asked.as_slice() else { panic!("{last}, {by}: {asked:?}") };
+        let by = if by == "milan" { named } else { naples };
+        let answer = report(&(name, loan, by), call, "result", (time(20), time(21)));
+        let answered = ToDelegator::Answered { report: dsse::sign(answer, &Party::new(name)), behind: Vec::new() };
+        let actions = desk.answer(answered, Some(committed("result")), 1_000);
+        let done = actions.iter().any(|action| matches!(action, DelegatorAction::Done { .. }));
+        assert_eq!(done, counts, "{last}: {actions:?}");
+        let back = given_back(&actions);
+        assert_eq!(back, (!counts).then_some((desk.lease(), "delegator.require")), "{last}: {actions:?}");
+        // What was not told what is required did not lie; another is asked.
+        assert!(!actions.iter().any(|action| matches!(action, DelegatorAction::Distrust { .. })), "{actions:?}");
+        assert_eq!(desk.delegator.wants().len(), usize::from(!counts), "{last}");
+    }
+}
+
+#[test]
+fn a_question_is_put_to_nobody_by_a_passport_that_is_over() {
+    for (ms, asks) in [(5_000, true), (15_000, false)] {
+        let mut desk = Desk::new();
+        let later = desk.stage.lent[0].2.expires;
+        // The one that was named has made way.
+        for appointment in ["first", "second", "third", "fourth"] {
+            let naples = another(&desk, appointment, "naples", later);
+            renew(&mut desk, &naples);
+        }
+        let milan = another(&desk, "fifth", "milan", time(30));
+        renew(&mut desk, &milan);
+        let asked = desk.ask(DelegatorEvent::Ask { job: JobId(1), question: demanding() }, ms);
+        assert_eq!(sent(asked).len(), usize::from(asks), "{ms}");
+        assert_eq!(desk.delegator.wants().len(), usize::from(!asks), "{ms}");
     }
 }
 

@@ -130,11 +130,11 @@ fn no_answer_comes_before_what_it_rests_on_is_durable() {
         let seen = leader.ask(taken).await.unwrap();
         assert_eq!(seen, [1]);
         assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
-        // A refusal may rest on it as well; nothing here waits for a second append.
+        // A refusal may rest on it as well; nothing here waits for a second append, because there is none.
         writer.await.unwrap().unwrap();
-        let begun = Instant::now();
+        let appends = fault.appends.load(Ordering::SeqCst);
         assert_eq!(leader.ask(taken).await.unwrap(), [1]);
-        assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
+        assert_eq!(fault.appends.load(Ordering::SeqCst), appends);
     });
 }
 
@@ -240,7 +240,11 @@ fn whoever_was_superseded_says_where_the_leader_is() {
         // It sleeps, and another claims.
         fault.away(true);
         tokio::time::sleep(Duration::from_millis(2100)).await;
-        let other = start(store.clone(), claimant("b", 1000), 1_000_000);
+        // Its term would last longer than anything here is waited for.
+        let timing = Timing { ttl: Duration::from_secs(300), ..Timing::default() };
+        let claims = claimant("b", 1000);
+        let other =
+            Leader::alone(Box::new(store.clone()), claims, Limits::default(), timing, 1_000_000, clock()).unwrap();
         fault.away(false);
         let begun = Instant::now();
         let why = loop {
@@ -263,11 +267,9 @@ fn whoever_was_superseded_says_where_the_leader_is() {
         }
         assert_eq!((view.role.as_str(), view.term, view.lag_records), ("follows", 2, 0), "{view:?}");
         assert_eq!(view.leader.unwrap().name, "b");
-        // The other goes; this one takes over at once.
-        let begun = Instant::now();
+        // The other goes, and gives its term back; this one takes over at once.
         other.stop().await;
-        apply_until_taken(&leader, 4, Duration::from_secs(5)).await;
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        apply_until_taken(&leader, 4, Duration::from_secs(30)).await;
         assert_eq!(recovered(&mut store.clone()), [1, 3, 4]);
     });
 }

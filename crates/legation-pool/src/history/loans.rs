@@ -5,6 +5,7 @@ use legation_core::{
 };
 
 use super::{HistoryFacts, LeaseFacts, bad, unless};
+use crate::event::LeaseEnd;
 
 impl HistoryFacts {
     /// A loan is for a promise that lives, of the enclave that borrows, and no longer.
@@ -74,6 +75,15 @@ impl HistoryFacts {
             under.remove(&id);
         }
         self.loans.remove(&id);
+    }
+
+    /// Who misled the enclave of a promise was lent for that.
+    pub(super) fn misled(&self, id: LeaseId, why: &LeaseEnd) -> Result<(), Rejection> {
+        let LeaseEnd::Misled { by, .. } = why else { return Ok(()) };
+        let lent = self.leases.values().any(|facts| facts.of == Some(id) && facts.enclave == *by);
+        unless(lent, || {
+            bad("history.loan", format!("who misled the enclave of {id}")).expected("one that was lent to it").got(by)
+        })
     }
 
     /// Loans are paid for when they end, and nothing else that ends without a result is.

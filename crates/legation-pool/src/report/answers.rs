@@ -15,13 +15,16 @@
 //! 7. With what came with other reports of the task, a receipt has room for it (`report.attached`).
 //! 8. The same of each answer, for answers that it rests on itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use legation_core::{
-    Digest, Envelope, LeaseId, Rejection, Seq, Signed,
+    Digest, EnclaveId, Envelope, LeaseId, Rejection, Seq, Signed,
     delegation::{
         Call, Lineage,
-        judge::{Answered, Judge, Judging, Shelf, Tally, cut},
+        judge::{Answered, HEAD, Judge, Judging, Shelf, Tally, cut},
     },
     statement::{Allocation, Grant, Passport, Report},
 };
@@ -46,6 +49,17 @@ struct Known<'a> {
     grants: BTreeMap<Digest, &'a Signed<Grant>>,
     /// The lease of the fragment.
     root: LeaseId,
+    /// Whether a loan or passport was asked for that the pool does not know, or that had ended: nobody else can tell.
+    unheard: Cell<bool>,
+}
+
+impl<'a> Known<'a> {
+    fn of(pool: &'a Pool, task: &'a Task, report: &Report, attached: &'a Attached) -> Self {
+        // Without answers nobody asks for grants.
+        let own = task.grants.iter().filter(|_| !attached.answers.is_empty());
+        let grants = own.map(|grant| (grant.digest(), grant)).collect();
+        Self { pool, task, attached, grants, root: report.lease, unheard: Cell::new(false) }
+    }
 }
 
 impl Pool {
@@ -58,13 +72,30 @@ impl Pool {
         attached: &Attached,
     ) -> Result<(), Rejection> {
         attached.check_room(task)?;
-        // Without answers nobody asks for them.
-        let own = task.grants.iter().filter(|_| !answers.is_empty());
-        let grants = own.map(|grant| (grant.digest(), grant)).collect();
-        let known = Known { pool: self, task, attached, grants, root: report.lease };
+        let known = Known::of(self, task, report, attached);
         let mut judging = Judging::new(&task.request, &known, Tally::new(Judge::Pool));
         judging.uses(report, answers)?;
         judging.finish(attached.envelopes.iter().map(Envelope::digest)).map(drop)
+    }
+
+    /// Who misled the enclave of a report that is refused: one that was lent to it, and whose own answer, signed by it, rests on a loan or a
+    /// passport that the pool does not know, or on an answer that does, however deep. Whoever borrows cannot tell.
+    pub(super) fn misled_by(&self, report: &Signed<Report>, attached: &Attached, why: &Rejection) -> Option<EnclaveId> {
+        if ![bad("loan", ""), bad("passport", "")].iter().any(|of| of.check == why.check) {
+            return None;
+        }
+        let task = self.tasks.get(&report.task)?;
+        let lending = task.lending.as_deref()?;
+        report.prev.iter().find_map(|digest| {
+            let answer = attached.answers.get(digest)?;
+            let loan = lending.loan(answer.lease).filter(|loan| loan.terms.of == report.lease)?;
+            let (lent, passport) = (answer.enclave.enclave_id() == loan.enclave, answer.prev.get(1)?);
+            let known = Known::of(self, task, report, attached);
+            let mut judging = Judging::new(&task.request, &known, Tally::new(Judge::Pool));
+            let below = answer.prev.get(HEAD..).unwrap_or_default();
+            let fails = known.passport(answer, passport).is_err() || judging.uses(answer, below).is_err();
+            (lent && fails && known.unheard.get()).then_some(loan.enclave)
+        })
     }
 
     /// What a report rests on of answers that came with it; nothing where it names loans or proofs that are not known.
@@ -123,12 +154,19 @@ impl Shelf for Known<'_> {
     fn loan(&self, answer: &Report) -> Result<&Signed<Allocation>, Rejection> {
         let lending = self.task.lending.as_deref();
         let loan = lending.and_then(|lending| lending.loan(answer.lease)).filter(|loan| loan.root == self.root);
-        let loan =
-            loan.ok_or_else(|| bad("loan", "loan behind an answer").expected("one for this lease").got(answer.lease))?;
+        // By the name of the allocation, too: one that says otherwise of the same loan was never given, and only the pool can tell.
+        let Some(loan) = loan.filter(|loan| answer.prev.first() == Some(&loan.allocation.digest())) else {
+            self.unheard.set(true);
+            return Err(bad("loan", "loan behind an answer").expected("one for this lease").got(answer.lease));
+        };
         match loan.ended {
-            Some(ended) if answer.finished > ended.plus(SKEW) => Err(bad("loan", "loan behind an answer")
-                .expected(format!("one that lived when it was finished, {}", answer.finished))
-                .got(format!("{}, which ended at {ended}", answer.lease))),
+            Some(ended) if answer.finished > ended.plus(SKEW) => {
+                // Its borrower was told: whoever is above that was not.
+                self.unheard.set(true);
+                Err(bad("loan", "loan behind an answer")
+                    .expected(format!("one that lived when it was finished, {}", answer.finished))
+                    .got(format!("{}, which ended at {ended}", answer.lease)))
+            }
             _ => Ok(&loan.allocation),
         }
     }
@@ -137,6 +175,8 @@ impl Shelf for Known<'_> {
     fn passport(&self, answer: &Report, digest: &Digest) -> Result<&Signed<Passport>, Rejection> {
         let proof = self.pool.lender_proof(self.task.id(), answer.lease, *digest);
         let (Some(passport), Some(proof)) = (self.attached.passports.get(digest), proof) else {
+            // One that is known, and was not read from the journal, is nobody's fault.
+            self.unheard.set(self.unheard.get() || proof.is_none());
             return Err(bad("passport", "passport that an answer rests on")
                 .expected("one this pool knows")
                 .got(digest));
@@ -145,6 +185,7 @@ impl Shelf for Known<'_> {
         if proof.appointment().covers_tenant(tenant) {
             return Ok(passport);
         }
+        self.unheard.set(true);
         Err(bad("passport", "verifier of the passport that an answer rests on")
             .expected(format!("one that is trusted with the work of {tenant}"))
             .got(proof.verifier().short()))

@@ -39,7 +39,7 @@ const PRIOR: u64 = 2000;
 pub(crate) enum Conduct {
     /// It signed an answer that the majority of its question contradicts.
     Dissent,
-    /// Its monitor raised an alarm, or it had a part in an answer that others contradict.
+    /// Its monitor raised an alarm, or it had a part in an answer that others contradict, or that cannot be counted.
     Hint,
 }
 

@@ -647,6 +647,7 @@ impl<'a> History<'a> {
                     LeaseEnd::Lapsed { .. } => "ended: lapsed",
                     LeaseEnd::Preempted { .. } => "ended: preempted",
                     LeaseEnd::TaskEnded => "ended: task",
+                    LeaseEnd::Misled { .. } => "ended: misled",
                     LeaseEnd::Superseded | LeaseEnd::FailedCopy { .. } => "ended: swarm",
                     LeaseEnd::NotJoined | LeaseEnd::Dissolved { .. } => "ended: swarm",
                     LeaseEnd::GrantRevoked | LeaseEnd::GivenBack => "ended: loan",

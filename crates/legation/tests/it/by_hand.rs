@@ -1,10 +1,13 @@
-//! `docs/check-receipt.sh` against receipts of `vectors/`: what it says of good ones and of lies about what was handed on.
+//! `docs/check-receipt.sh` against receipts of `vectors/`: what it says of good ones and of lies about what was handed on; what it and
+//! `docs/check-log.sh` do with files that are too large; and the steps that their pages show.
 //!
 //! The evidence in those files is made up (`"judge":"believe"`), and the script judges evidence. It is run in a copy in which that one
 //! function takes evidence at its word; everything else is the script as it is.
 
 use std::{
     fs,
+    os::unix::fs::symlink,
+    path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -62,6 +65,70 @@ const CASES: [(&str, &str, &str); 12] = [
     ("receipts-delegation-calls", "answer: with more fuel", "it used more than its call may"),
     ("receipts-delegation-calls", "vote: the dissenter is not named", "it does not name exactly those that disagreed"),
 ];
+
+/// All that the steps of a page may need: bash, openssl, jq, grep, sed, and of coreutils what is used.
+const TOOLS: [&str; 14] =
+    ["bash", "openssl", "jq", "grep", "sed", "base64", "basenc", "cat", "cut", "head", "sha256sum", "tail", "tr", "wc"];
+
+/// Follows the steps that a page shows for one envelope, in a folder with `receipt.json` and `anchors.json`, by [`TOOLS`] alone; what
+/// they print, or nothing where a tool is not here, which is said.
+pub(crate) fn followed(page: &str, folder: &Path) -> Option<String> {
+    let text = fs::read_to_string(repository(page)).unwrap();
+    let (_, steps) = text.split_once("for one envelope (here").expect("the page shows steps");
+    let (_, steps) = steps.split_once("```bash\n").expect("the steps are commands");
+    let (steps, _) = steps.split_once("```").expect("the steps end");
+    let (tools, path) = (tempfile::tempdir().unwrap(), std::env::var_os("PATH").unwrap_or_default());
+    for tool in TOOLS {
+        let Some(found) = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|file| file.is_file())
+        else {
+            eprintln!("SKIPPED: {tool} is not here, by which {page} checks a receipt");
+            return None;
+        };
+        symlink(found, tools.path().join(tool)).unwrap();
+    }
+    let mut command = Command::new(tools.path().join("bash"));
+    command.args(["-e", "-o", "pipefail", "-c", steps]).env("PATH", tools.path()).current_dir(folder);
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{page}: {status}\n{said}{wrong}");
+    Some(said)
+}
+
+#[test]
+fn the_scripts_refuse_unread_what_is_too_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, size: u64| {
+        let path = folder.path().join(name);
+        fs::File::create(&path).unwrap().set_len(size).unwrap();
+        path
+    };
+    // Files that take no room, and one without an end, which is none to them.
+    let (small, large, list) = (file("small", 0), file("large", 1 << 30), file("list", (4 << 20) + 1));
+    let endless = Path::new("/dev/zero").to_owned();
+    for (script, word) in [("docs/check-receipt.sh", "receipt INVALID"), ("docs/check-log.sh", "log INVALID")] {
+        for (receipt, anchors, code, expected) in [
+            (&large, &small, 1, "has 1073741824 bytes, and may have at most 67108864"),
+            (&small, &list, 1, "the anchors have 4194305 bytes, and may have at most 4194304"),
+            (&endless, &small, 2, "it is no plain file"),
+        ] {
+            let ended = match Command::new("bash").arg(repository(script)).args([receipt, anchors]).output() {
+                Ok(ended) => ended,
+                Err(error) => {
+                    eprintln!("SKIPPED: bash is not here: {error}");
+                    return;
+                }
+            };
+            let (said, wrong) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+            if wrong.contains(": needs ") {
+                eprintln!("SKIPPED: {wrong}");
+                return;
+            }
+            assert_eq!(ended.status.code(), Some(code), "{script}:\n{said}{wrong}");
+            let text = if code == 1 { &said } else { &wrong };
+            assert!(text.contains(expected) && (code == 2 || text.starts_with(word)), "{script}: {text}");
+        }
+    }
+}
 
 #[test]
 fn the_script_tells_good_receipts_from_those_in_which_somebody_with_a_key_lies() {

@@ -13,6 +13,7 @@ use legation_log::{Checkpoint, Fork, Tree};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
+    by_hand::followed,
     http::{Request, send},
     world::{SOON, World, eventually, guest},
 };
@@ -52,6 +53,24 @@ async fn a_receipt_is_proved_to_be_in_the_log_and_an_altered_one_is_refused() {
     }
 
     let good = Receipt::from_text(&fs::read(&receipt).unwrap()).unwrap();
+    // Step by step, as the pages show it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(&receipt, folder.path().join("receipt.json")).unwrap();
+    fs::copy(&anchors, folder.path().join("anchors.json")).unwrap();
+    let last = good.envelopes.last().unwrap().digest();
+    if let Some(said) = followed("docs/receipt.md", folder.path()) {
+        let found = said.starts_with(&last.to_string()) && good.roots.last() == Some(&last);
+        assert!(found && said.contains("Signature Verified Successfully"), "{said}");
+    }
+    if let Some(said) = followed("docs/log.md", folder.path()) {
+        let section = good.log.as_ref().unwrap();
+        let proof = section.proofs.last().unwrap().as_ref().unwrap();
+        let path: Vec<_> = proof.path.iter().map(|at| section.nodes[usize::try_from(*at).unwrap()]).collect();
+        let leaf = Digest::of(&[&[0_u8][..], &last.as_bytes()[..]].concat());
+        let ends = format!("{}\n", serde_json::json!([proof.index, path]));
+        let found = said.starts_with(&leaf.to_string()) && said.ends_with(&ends);
+        assert!(found && said.contains("Signature Verified Successfully"), "{said}");
+    }
     let mut moved = good.clone();
     moved.log.as_mut().unwrap().proofs.swap(0, 1);
     let mut altered = good.clone();

@@ -6,6 +6,7 @@ use legation_pool::TaskState;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    process::Child,
     sync::Notify,
     time::timeout,
 };
@@ -242,6 +243,19 @@ async fn door(manager: String, (asked, open): (Arc<Notify>, Arc<Notify>)) -> Str
     address
 }
 
+/// Waits until a process says these words on standard error. What it says after them is for [`finish`].
+async fn says(process: &mut Child, words: &str) {
+    let stderr = process.stderr.as_mut().unwrap();
+    let heard = async {
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(words) {
+            let read = stderr.read_buf(&mut said).await.unwrap();
+            assert!(read > 0, "it ended, and did not say `{words}` but:\n{}", String::from_utf8_lossy(&said));
+        }
+    };
+    timeout(SOON, heard).await.unwrap_or_else(|_| panic!("it did not say `{words}`"));
+}
+
 #[tokio::test]
 async fn ctrl_c_is_heard_while_a_task_is_submitted() {
     let world = World::started(&["aurora"]).await;
@@ -255,17 +269,17 @@ async fn ctrl_c_is_heard_while_a_task_is_submitted() {
         let mut run = spawn(&world.root, Some(&world.deployment().client), &["run", &spins, "--fuel", "1000000000"]);
         timeout(SOON, asked.notified()).await.unwrap();
         signal(run.id().unwrap(), "INT").await;
-        // It waits for the manager's word, and would follow no task.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // It waits for the manager's word, and would follow no task. A second interrupt before it has heard the first would be none.
+        says(&mut run, "interrupt again").await;
         assert!(run.try_wait().unwrap().is_none(), "it ended at the first interrupt");
         match again {
             true => {
                 signal(run.id().unwrap(), "INT").await;
-                finish(run).await.ended(3, &["interrupt again", "legation task list"]);
+                finish(run).await.ended(3, &["legation task list"]);
             }
             false => {
                 open.notify_one();
-                finish(run).await.ended(3, &["interrupt again", "was cancelled"]);
+                finish(run).await.ended(3, &["was cancelled"]);
             }
         }
         let tasks = world.client().tasks(None).await.unwrap().tasks;

@@ -257,7 +257,7 @@ async fn what_takes_too_much_is_refused_with_the_figures_before_it_runs() {
     world.asker.say(&ToAgent::LoanRefused { ask, why }).await;
     let reported = world.report(&asking).await;
     let log = open(&world.manager, &reported).1.unwrap();
-    for said in [PROOF_COST, "900000000 instructions, about 72010 s", "at most 20000000 instructions"] {
+    for said in [PROOF_COST, "900000000 instructions, about 72010 s: too much", "at most 20000000 instructions"] {
         assert!(log.contains(said), "{said}: {log}");
     }
     assert!(matches!(reported.report.outcome, Outcome::Failed { .. }));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     AWAY, BUSY, LOANS_MAX, Now, PROOF_COST, QUESTIONS_MAX, RESEND, RESENDS_MAX, SPENT, STALE_CHALLENGE, ToDelegate,
-    ToDelegator, UNFIT_MAX, after, refuse,
+    ToDelegator, UNFIT_MAX, VAIN_MAX, after, refuse,
 };
 use crate::{
     delegation::{
@@ -21,7 +21,7 @@ use crate::{
     receipt::SKEW,
     rejection::Rejection,
     revocation::{Revocation, Revoked},
-    statement::{Allocation, Committed, Grant, Passport, Report, Request},
+    statement::{Allocation, Assurance, Committed, Grant, Passport, Report, Request},
     time::{Millis, UnixTime},
     unit::{Fuel, MicroUsd},
 };
@@ -40,6 +40,9 @@ use job::{Attempt, Given, Job, due, submit};
 use loan::{Loan, State};
 use purse::Purse;
 
+/// Check of a refusal because an answer rests on a passport that its question is not content with.
+const REQUIRE: &str = "delegator.require";
+
 /// One execution that hands parts on.
 pub struct Delegator {
     signer: Arc<dyn Signer>,
@@ -55,6 +58,8 @@ pub struct Delegator {
     tally: Tally,
     loans: BTreeMap<LeaseId, Loan>,
     jobs: BTreeMap<JobId, Job>,
+    /// When something happened last.
+    date: UnixTime,
 }
 
 impl Delegator {
@@ -79,6 +84,7 @@ impl Delegator {
             depth,
             loans: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            date: UnixTime(0),
         }
     }
 
@@ -115,6 +121,7 @@ impl Delegator {
     /// Takes what happened; gives what is to be done, in order.
     pub fn handle(&mut self, event: DelegatorEvent, now: Now, revoked: &Revoked) -> Vec<DelegatorAction> {
         let mut out = Vec::new();
+        self.date = now.date;
         self.loans.values_mut().for_each(|loan| loan.wake(now.ms));
         match event {
             DelegatorEvent::Lent { loan, passport } => self.lent(*loan, *passport, now, revoked, &mut out),
@@ -298,10 +305,7 @@ impl Delegator {
             ToDelegator::Accepted { call } => {
                 // Said again it buys no more time.
                 if let Some((_, attempt)) = self.attempt(lease, call).filter(|(_, attempt)| !attempt.accepted) {
-                    (attempt.accepted, attempt.sent) = (true, now.ms);
-                    if let Some(loan) = self.loans.get_mut(&lease) {
-                        loan.rested();
-                    }
+                    (attempt.accepted, attempt.taken, attempt.sent) = (true, true, now.ms);
                 }
             }
             ToDelegator::Refused { call, ran, why } => match self.attempt(lease, call).map(|(job, _)| job) {
@@ -316,6 +320,8 @@ impl Delegator {
                 };
                 match self.verified((job, lease), &report, output, behind, now, revoked) {
                     Ok(behind) => self.taken((job, lease), report, behind),
+                    // No lie: what a question requires its enclave is not told.
+                    Err(why) if why.check == REQUIRE => self.give_back(lease, why, out),
                     Err(why) => self.distrust(lease, why, out),
                 }
             }
@@ -377,13 +383,17 @@ impl Delegator {
         let Some(job) = self.jobs.get_mut(&job) else { return };
         // Said once, it may be so; an enclave that always says it is of no use.
         let stale = why.check == STALE_CHALLENGE && job.stale.insert(enclave);
-        if why.check == BUSY {
+        let busy = why.check == BUSY;
+        // Whether there is room to prove a call is known only when it was this one's turn to be counted.
+        let vain = busy && attempt.taken && attempt.call.assurance != Assurance::Proven && loan.took_in_vain();
+        if busy {
             loan.rest(now.ms);
             // Nothing was tried.
             if !ran {
                 job.made = job.made.saturating_sub(1);
             }
-        } else if !stale {
+        }
+        if vain || (!busy && !stale) {
             job.tried.insert(enclave);
         }
         // Each says it of itself: who has more room may find it less dear.
@@ -394,6 +404,10 @@ impl Delegator {
         job.why = Some(why);
         if stale {
             self.describe_again(lease, now, out);
+        }
+        if vain {
+            let why = refuse("delegator.busy", "calls that the enclave took").expected("answers");
+            self.give_back(lease, why.got(format!("no room, {VAIN_MAX} times in a row")), out);
         }
     }
 
@@ -441,7 +455,8 @@ impl Delegator {
     ) -> Result<Below, Rejection> {
         let gone = || refuse("delegator.answer", "what the answer is about").expected("a call that waits").got("none");
         let loan = self.loans.get(&lease).ok_or_else(gone)?;
-        let attempt = self.jobs.get(&job).and_then(|job| job.attempts.get(&lease)).ok_or_else(gone)?;
+        let job = self.jobs.get(&job).ok_or_else(gone)?;
+        let attempt = job.attempts.get(&lease).ok_or_else(gone)?;
         let passport = loan.passport(report.prev.get(1)).ok_or_else(|| {
             refuse("delegator.passport", "passport that the answer rests on")
                 .expected("one that the enclave showed here")
@@ -465,6 +480,9 @@ impl Delegator {
                 .got("something else"));
         }
         let mut below = behind::judge((&self.request, &self.tally), &loan.lineage, report, behind, revoked)?;
+        loan.meets(job.question.require.as_ref(), passport).map_err(|why| {
+            refuse(REQUIRE, "passport that the answer rests on").expected("one that satisfies the question").got(why)
+        })?;
         below.loans.extend([loan.allocation.envelope().clone(), passport.envelope().clone()]);
         Ok(below)
     }
@@ -472,6 +490,7 @@ impl Delegator {
     fn taken(&mut self, (id, lease): (JobId, LeaseId), report: Signed<Report>, behind: Below) {
         let Some(attempt) = self.release(id, lease) else { return };
         let Some(loan) = self.loans.get_mut(&lease) else { return };
+        loan.rested();
         let used = loan.used(report.usage.fuel, report.usage.micros).least(attempt.reserved);
         let unused = attempt.reserved.minus(used);
         loan.spent = loan.spent.minus(unused);
@@ -721,7 +740,7 @@ impl Delegator {
         let basis = Basis { request: &self.request, loan: &loan.allocation, lineage: &loan.lineage };
         check_call(&basis, &call)?;
         let call = dsse::sign(call, &*self.signer);
-        Ok(Attempt { call, accepted: false, sent: now.ms, resent: 0, reserved })
+        Ok(Attempt { call, accepted: false, taken: false, sent: now.ms, resent: 0, reserved })
     }
 }
 

@@ -16,6 +16,7 @@ use legation_pool::{Attached, Record, TaskState};
 use super::*;
 
 mod ended;
+mod misled;
 mod proofs;
 mod trust;
 
@@ -161,7 +162,7 @@ impl Running {
     /// Why the first try of the fragment was not taken.
     fn why_not(&self) -> Rejection {
         match &self.world.tries(self.task, 0)[0].1 {
-            Some(LeaseEnd::Refused { why }) => why.clone(),
+            Some(LeaseEnd::Refused { why } | LeaseEnd::Misled { why, .. }) => why.clone(),
             other => panic!("taken: {other:?}"),
         }
     }

@@ -30,6 +30,10 @@ fn forged_loans_are_found() {
     let free = MicroUsd(0);
     let own = one.lease;
     let borrower = one.enclave;
+    let misled = |by| {
+        let why = LeaseEnd::Misled { by, why: Rejection::new("report.loan", "loan behind an answer") };
+        Event::LeaseEnded { lease: own, why, charged: None }
+    };
     // What is wrong, the check of the history, and whether the pool that reads it refuses it, too: it does not judge capacity.
     let cases: Vec<(&str, &str, bool, Vec<Event>)> = vec![
         ("good", "", false, vec![lent(&one, |a| a.enclave = c)]),
@@ -77,6 +81,8 @@ fn forged_loans_are_found() {
         ("ended twice", "history.ended", true, vec![ended(loan, Some(free)), ended(loan, Some(free))]),
         ("too dear", "history.budget", true, vec![ended(loan, Some(MicroUsd(u64::MAX)))]),
         ("outlived", "history.loan", true, vec![ended(own, None)]),
+        ("misled", "", false, vec![ended(loan, Some(free)), misled(b)]),
+        ("misled by another", "history.loan", true, vec![ended(loan, Some(free)), misled(c)]),
         ("a lease that is paid", "history.loan", true, vec![ended(loan, Some(free)), ended(own, Some(free))]),
     ];
     for (claim, check, by_pool, events) in cases {

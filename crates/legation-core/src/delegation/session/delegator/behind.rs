@@ -1,4 +1,8 @@
 //! What comes behind an answer whose enclave handed parts on in turn.
+//!
+//! Everything that statements say to each other is judged here. Not whether the pool ever gave a loan, or took a passport: both come signed,
+//! by keys whose appointments nobody sends along, and a manager that began a new term has another key than the one before. Of that the
+//! pool judges, and blames whoever was lent and signed for it.
 
 use std::collections::BTreeMap;
 

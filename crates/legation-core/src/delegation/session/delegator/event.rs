@@ -35,7 +35,7 @@ pub struct Question {
     pub demand: CallDemand,
     /// How the result is assured.
     pub assurance: Assurance,
-    /// What whoever is asked must satisfy, beside what request, fragment and grants require.
+    /// What whoever is asked must satisfy, by the passport that its answer rests on, beside what request, fragment and grants require.
     pub require: Option<Requirement>,
     /// How long it may take, with retries and all.
     pub within: Millis,

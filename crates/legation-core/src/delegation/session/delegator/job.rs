@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Attempt {
     pub(super) call: Signed<Call>,
     pub(super) accepted: bool,
+    /// Whether it was ever accepted, however often it was sent.
+    pub(super) taken: bool,
     /// When it was sent last, and how often again.
     pub(super) sent: Millis,
     pub(super) resent: u8,

@@ -8,14 +8,15 @@ use crate::{
     delegation::{
         CallDemand, Lineage, Sum,
         call::cost,
-        session::{ANSWERS_MAX, AWAY, RESEND, REST_MAX, ToDelegate, after},
+        session::{ANSWERS_MAX, AWAY, RESEND, REST_MAX, ToDelegate, VAIN_MAX, after},
     },
     digest::Digest,
     dsse::Signed,
     id::{EnclaveId, ProviderId},
+    rejection::Rejection,
     requirement::{Candidate, Requirement},
     statement::{Allocation, Assurance, Diversity, Passport},
-    time::Millis,
+    time::{Millis, UnixTime},
     unit::Fuel,
 };
 
@@ -97,6 +98,8 @@ pub(super) struct Loan {
     pub(super) rests: Option<Millis>,
     /// For how long it rests the next time.
     rest: Millis,
+    /// How many calls in a row it took, and had no room for then.
+    vain: u8,
     pub(super) distrusted: bool,
     /// What its calls used, or may use.
     pub(super) spent: Sum,
@@ -125,6 +128,7 @@ impl Loan {
             busy: None,
             rests: None,
             rest: RESEND,
+            vain: 0,
             distrusted: false,
             spent: Sum::ZERO,
             owed: VecDeque::new(),
@@ -149,9 +153,15 @@ impl Loan {
         self.rest = after(self.rest, self.rest).min(REST_MAX);
     }
 
-    /// It had room.
+    /// It had room: it answered.
     pub(super) fn rested(&mut self) {
-        self.rest = RESEND;
+        (self.rest, self.vain) = (RESEND, 0);
+    }
+
+    /// It took a call, and had no room for it then: whether that was so too often.
+    pub(super) fn took_in_vain(&mut self) -> bool {
+        self.vain = self.vain.saturating_add(1);
+        self.vain >= VAIN_MAX
     }
 
     /// It has rested long enough, perhaps.
@@ -198,11 +208,17 @@ impl Loan {
         self.proves || assurance != Assurance::Proven
     }
 
-    /// Whether its enclave satisfies what a question requires.
-    pub(super) fn satisfies(&self, require: Option<&Requirement>) -> bool {
-        let Some(passport) = self.passports.last() else { return false };
+    /// Whether its enclave satisfies what a question requires, by any passport that holds: it chooses by which it answers.
+    pub(super) fn satisfies(&self, require: Option<&Requirement>, now: UnixTime) -> bool {
+        let holds = |passport: &&Signed<Passport>| now <= passport.expires;
+        let mut holding = self.passports.iter().filter(holds);
+        require.is_none() || holding.any(|passport| self.meets(require, passport).is_ok())
+    }
+
+    /// Whether a passport of its enclave is one that a question is content with.
+    pub(super) fn meets(&self, require: Option<&Requirement>, passport: &Passport) -> Result<(), Rejection> {
         let candidate = Candidate { passport, price_hour: self.allocation.price_hour };
-        require.is_none_or(|require| require.check(&candidate).is_ok())
+        require.map_or(Ok(()), |require| require.check(&candidate))
     }
 
     /// What a call with this demand may use at most.

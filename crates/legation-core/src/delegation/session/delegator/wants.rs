@@ -23,7 +23,7 @@ impl Delegator {
             let (mut beside, mut lacks) = (self.faces(job), 0_usize);
             for _ in 0..job.missing() {
                 let open = self.loans.iter().filter(|(lease, loan)| loan.is_open() && !taken.contains(*lease));
-                match open.into_iter().find(|(_, loan)| fits(loan, job, &beside)) {
+                match open.into_iter().find(|(_, loan)| self.fits(loan, job, &beside)) {
                     Some((lease, loan)) => {
                         taken.insert(*lease);
                         beside.push(&loan.face);
@@ -55,7 +55,8 @@ impl Delegator {
     pub fn hopes(&self, job: JobId) -> bool {
         self.jobs.get(&job).is_some_and(|job| {
             let beside = self.faces(job);
-            !job.attempts.is_empty() || self.loans.values().any(|loan| !loan.distrusted && fits(loan, job, &beside))
+            !job.attempts.is_empty()
+                || self.loans.values().any(|loan| !loan.distrusted && self.fits(loan, job, &beside))
         })
     }
 
@@ -68,7 +69,7 @@ impl Delegator {
     /// A loan that waits, and that no open question can use: to be given back where there is no room for another.
     pub fn spare(&self) -> Option<LeaseId> {
         let open = || self.jobs.values().filter(|job| job.missing() > 0);
-        let useless = |loan: &Loan| loan.is_free() && !open().any(|job| fits(loan, job, &self.faces(job)));
+        let useless = |loan: &Loan| loan.is_free() && !open().any(|job| self.fits(loan, job, &self.faces(job)));
         self.loans.iter().find(|(_, loan)| useless(loan)).map(|(lease, _)| *lease)
     }
 
@@ -82,16 +83,16 @@ impl Delegator {
     pub(super) fn pick(&self, job: &Job) -> Option<LeaseId> {
         let beside = self.faces(job);
         let mut free = self.loans.iter().filter(|(_, loan)| loan.is_free());
-        free.find(|(_, loan)| fits(loan, job, &beside)).map(|(lease, _)| *lease)
+        free.find(|(_, loan)| self.fits(loan, job, &beside)).map(|(lease, _)| *lease)
     }
-}
 
-/// Whether a loan is one for a question, beside those who were asked it.
-fn fits(loan: &Loan, job: &Job, beside: &[&Face]) -> bool {
-    let by = job.diverse().unwrap_or(Diversity::Chip);
-    loan.assures(job.question.assurance)
-        && !job.tried.contains(&loan.face.enclave)
-        && loan.has_room(&job.question.demand)
-        && loan.satisfies(job.question.require.as_ref())
-        && beside.iter().all(|other| loan.face.is_apart(other, by))
+    /// Whether a loan is one for a question, beside those who were asked it.
+    fn fits(&self, loan: &Loan, job: &Job, beside: &[&Face]) -> bool {
+        let by = job.diverse().unwrap_or(Diversity::Chip);
+        loan.assures(job.question.assurance)
+            && !job.tried.contains(&loan.face.enclave)
+            && loan.has_room(&job.question.demand)
+            && loan.satisfies(job.question.require.as_ref(), self.date)
+            && beside.iter().all(|other| loan.face.is_apart(other, by))
+    }
 }

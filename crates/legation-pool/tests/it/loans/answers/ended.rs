@@ -25,7 +25,7 @@ impl Running {
     }
 
     /// What came of one call, where its answer names this passport.
-    fn called_under(&self, loan: LeaseId, passport: Digest) -> Called {
+    pub(super) fn naming(&self, loan: LeaseId, passport: Digest) -> Called {
         let mut called = self.called(loan);
         let enclave = self.loan_of(loan).enclave;
         let mut said = called.answers.remove(0).predicate().clone();
@@ -95,10 +95,10 @@ fn a_loan_ends_when_a_passport_is_taken_back_that_its_answers_may_name() {
         let good = one.passport(b).digest();
         assert_ne!(good, taken_back);
         if taken {
-            let called = one.called_under(loan, good);
+            let called = one.naming(loan, good);
             one.is_taken(called);
         } else {
-            one.report(one.called_under(loan, taken_back));
+            one.report(one.naming(loan, taken_back));
             assert_eq!(one.why_not().check, "report.passport");
         }
     }
@@ -115,7 +115,7 @@ fn proofs_of_a_lender_are_kept_and_bounded() {
     }
     assert_ne!(one.passport(b).digest(), first);
     one.restored();
-    let called = one.called_under(loan, first);
+    let called = one.naming(loan, first);
     one.is_taken(called);
 
     let mut one = running([lender("b", "beta")]);
