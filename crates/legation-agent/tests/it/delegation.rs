@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use legation_agent::{Status, config::ProverConfig};
 use legation_core::{
-    Digest, FragmentIndex, Receipt, Signed,
+    Digest, FragmentIndex, LeaseId, Receipt, Rejection, Signed,
     delegation::{Call, LoanTerms},
     prefer::DataTerms,
     statement::{Allocation, Assurance, Diversity, Grant, GrantSubject, Outcome, Passport, Report, Request},
@@ -159,6 +159,9 @@ impl World {
 
     /// The next wish for a loan.
     async fn wish(&mut self) -> (u64, Box<LoanTerms>) {
+        if let Some(wish) = self.asker.wishes.pop_front() {
+            return wish;
+        }
         loop {
             match self.asker.next(&mut self.manager).await {
                 ToManager::Borrow { ask, terms, .. } => return (ask, terms),
@@ -196,6 +199,11 @@ impl World {
         let allocation = told.allocation.clone();
         self.asker.say(&ToAgent::Lent { ask: Some(ask), loan: Box::new(told) }).await;
         allocation
+    }
+
+    /// Why the borrower gives a loan back.
+    async fn given_back(&mut self, lease: LeaseId) -> Option<Rejection> {
+        self.asker.gives_back(&mut self.manager, lease).await
     }
 
     async fn report(&mut self, asking: &Asking) -> Reported {
@@ -336,15 +344,9 @@ async fn another_enclave_at_the_address_is_not_the_one_that_was_lent() {
     let asking = world.ask(&caller("{}"), &echo_after(1), 1, b"only there", Assurance::Attested).await;
     let wrong = world.lend(&asking, 1).await;
     // It is given back, and another is asked for.
-    let mut returned = false;
-    let (ask, terms) = loop {
-        match world.asker.next(&mut world.manager).await {
-            ToManager::GiveBack { loan, why } => returned |= loan == wrong.lease && why.is_some(),
-            ToManager::Borrow { ask, terms, .. } => break (ask, terms),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(returned && terms.exclude.contains(&wrong.enclave));
+    let why = world.given_back(wrong.lease).await;
+    let (ask, terms) = world.wish().await;
+    assert!(why.is_some() && terms.exclude.contains(&wrong.enclave));
     // The grants are one deep: whoever is lent may borrow nothing.
     assert_eq!(terms.in_turn, None);
     let (told, lent) = world.loan(&asking, 0, &terms);
@@ -402,7 +404,7 @@ async fn what_cannot_be_had_is_said_to_the_module() {
     let asking = world.ask(&caller("{}"), &echo_after(1), 1, b"x", Assurance::Attested).await;
     for _ in 0..8 {
         let (ask, _) = world.wish().await;
-        let why = legation_core::Rejection::new("loan.nobody", "an enclave to lend").got("none");
+        let why = Rejection::new("loan.nobody", "an enclave to lend").got("none");
         world.asker.say(&ToAgent::LoanRefused { ask, why }).await;
     }
     let reported = world.report(&asking).await;

@@ -1,8 +1,11 @@
 //! A manager for tests: real channels over real TCP, a real verifier, and a mind that each test makes up for it.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,7 @@ use legation_core::{
     Digest, FragmentIndex, LeaseId, MicroUsd, Millicores, ProviderId, Region, Rejection, Seq, Signed, TaskId, Term,
     UnixTime,
     claims::{Anchors, Evidence, Judged, Rate, Role, Shelf},
+    delegation::LoanTerms,
     encoding,
     statement::{Allocation, Appointment, Ear, Grant, GrantSubject, LoanRef, Office, Passport, Report, Request},
     swarm::SeatDemand,
@@ -104,7 +108,15 @@ pub(crate) fn start_on(chip: u8, manager: &str, address: &str, prover: Option<Pr
 
 /// An address that nobody has just now.
 pub(crate) fn free() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Below those that the system gives to connections and to listeners that do not care; another test's process begins elsewhere.
+    loop {
+        let port = 10_240 + (std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed)) % 22_016;
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn start_with(config: AgentConfig, attester: DevelopmentAttester) -> Running {
@@ -226,7 +238,14 @@ impl Manager {
     pub(crate) async fn accept(&mut self) -> Conn {
         let arrival = timeout(PATIENCE, self.listener.accept()).await.expect("nobody came").unwrap();
         let (sender, receiver) = arrival.channel.unwrap().split();
-        Conn { sender, receiver, storing: HashMap::new(), streams: HashMap::new(), passport: None }
+        Conn {
+            sender,
+            receiver,
+            storing: HashMap::new(),
+            streams: HashMap::new(),
+            wishes: VecDeque::new(),
+            passport: None,
+        }
     }
 
     /// Accepts an agent that has still to attest; until it is present.
@@ -371,6 +390,8 @@ pub(crate) struct Conn {
     storing: HashMap<u64, Digest>,
     /// Bytes come so far, by stream.
     streams: HashMap<StreamId, Vec<u8>>,
+    /// Loans it wished for while something else was waited for: it does so whenever a loan gets on slowly, as on a busy machine.
+    pub(crate) wishes: VecDeque<(u64, Box<LoanTerms>)>,
     pub(crate) passport: Option<Signed<Passport>>,
 }
 
@@ -432,6 +453,7 @@ impl Conn {
                 ToManager::Report(reported) => break *reported,
                 // What was borrowed for it is not needed any more.
                 ToManager::GiveBack { .. } => {}
+                ToManager::Borrow { ask, terms, .. } => self.wishes.push_back((ask, terms)),
                 other => panic!("expected a report, got {other:?}"),
             }
         };
@@ -449,6 +471,31 @@ impl Conn {
             }
         }
         reported
+    }
+
+    /// Why it gives `lease` back that was lent to it, before it says anything but what else it wishes for.
+    pub(crate) async fn gives_back(&mut self, manager: &mut Manager, lease: LeaseId) -> Option<Rejection> {
+        loop {
+            match self.next(manager).await {
+                ToManager::GiveBack { loan, why } if loan == lease => return why,
+                ToManager::Borrow { ask, terms, .. } => self.wishes.push_back((ask, terms)),
+                other => panic!("expected {lease} to be given back, got {other:?}"),
+            }
+        }
+    }
+
+    /// Gives it what it fetches, for as long as this is waited for: it says nothing meanwhile but what it wishes for.
+    pub(crate) async fn serves<T>(&mut self, manager: &mut Manager, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            tokio::select! {
+                got = &mut wait => return got,
+                said = self.next(manager) => match said {
+                    ToManager::Borrow { ask, terms, .. } => self.wishes.push_back((ask, terms)),
+                    other => panic!("expected nothing, got {other:?}"),
+                },
+            }
+        }
     }
 
     /// The refusal of `lease`.

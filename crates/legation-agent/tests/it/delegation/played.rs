@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use legation_core::{
-    EnclaveId, Fuel, LeaseId, Rejection, TenantId,
+    EnclaveId, Fuel, Rejection, TenantId,
     claims::{Attested, Role},
     delegation::session::{ToDelegate, ToDelegator},
     dsse,
@@ -171,14 +171,6 @@ async fn data(channel: &Channel, stream: u64, bytes: &[u8]) {
     channel.sender().send_data(StreamId(stream), bytes, true).await.unwrap();
 }
 
-/// The loan that is given back next, as of no use.
-async fn given_back(world: &mut World) -> (LeaseId, Rejection) {
-    match world.asker.next(&mut world.manager).await {
-        ToManager::GiveBack { loan, why: Some(why) } => (loan, why),
-        other => panic!("expected a loan that is given back, got {other:?}"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_sends_another_output_beside_its_answer_is_not_read() {
     let (truth, lie): (&[u8], &[u8]) = (b"what all three wrote", b"what one of them did");
@@ -235,8 +227,8 @@ async fn one_enclave_that_takes_no_calls_leaves_the_question_to_others() {
     // In the words of what could be handed to nobody.
     let why = Rejection::new("delegation.modules", "modules of a grant").got("x".repeat(100_000));
     say(&channel, ToDelegator::Unavailable { loan: refuses.loan().lease, why }).await;
-    let (loan, why) = given_back(&mut world).await;
-    assert_eq!((loan, why.check.as_str()), (refuses.loan().lease, "delegator.unavailable"));
+    let why = world.given_back(refuses.loan().lease).await.unwrap();
+    assert_eq!(why.check, "delegator.unavailable");
     assert!(why.to_string().len() < 2_000, "no more than the manager reads");
 
     let mut answers = Played::new(&world, 22).await;
@@ -260,8 +252,8 @@ async fn an_enclave_that_says_nothing_is_given_back() {
     // Another is asked for soon, and this one given back when it was waited for long enough.
     let (_, terms) = world.wish().await;
     assert!(terms.exclude.contains(&silent.enclave()));
-    let (loan, why) = given_back(&mut world).await;
-    assert_eq!((loan, why.check.as_str()), (silent.loan().lease, "delegator.silent"));
+    let why = world.given_back(silent.loan().lease).await.unwrap();
+    assert_eq!(why.check, "delegator.silent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,10 +274,7 @@ async fn a_module_is_given_again_to_an_enclave_that_lost_it_and_not_for_ever() {
         given
     };
     // The manager gives the module to whoever asks for parts.
-    let given = tokio::select! {
-        given = fetching => given,
-        other = world.asker.next(&mut world.manager) => panic!("{other:?}"),
-    };
+    let given = world.asker.serves(&mut world.manager, fetching).await;
     assert_eq!(given, 8);
 }
 
@@ -329,8 +318,8 @@ async fn an_answer_counts_by_a_passport_that_is_said_and_could_have_been_named()
             let reported = world.report(&asking).await;
             assert_eq!(open(&world.manager, &reported).0.as_deref(), Some(&b"by this one"[..]), "{name}");
         } else {
-            let (loan, why) = given_back(&mut world).await;
-            assert_eq!((loan, why.check.as_str()), (one.loan().lease, "delegator.passport"), "{name}");
+            let why = world.given_back(one.loan().lease).await.unwrap();
+            assert_eq!(why.check, "delegator.passport", "{name}");
         }
         world.agent.shutdown.now();
     }
