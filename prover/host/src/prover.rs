@@ -11,9 +11,9 @@ use crate::{Estimate, Job, KeyFiles, estimate};
 
 /// Memory of the machine that is proven, in bytes.
 const MACHINE_MEMORY: u32 = 1 << 29;
-/// What the proof system may reckon that a segment takes, in bytes. It takes two and a half times that (measured), and by the proof
+/// What the proof system may reckon that a segment takes, in bytes. It takes up to three and a half times that (measured), and by the proof
 /// system's own default of 15 GiB more than most machines have.
-pub const SEGMENT_MEMORY: usize = 2 << 30;
+pub const SEGMENT_MEMORY: usize = 3 << 29;
 
 /// The program and its keys, ready.
 pub struct Prover {

@@ -21,5 +21,7 @@ pub(super) fn measure(repository: &Repository, smoke: bool, args: &[String]) -> 
         return Err(process::Failed::new(&command, out.status, "the measurement says why above").into());
     }
     let found = serde_json::from_slice(&out.stdout).context("the measurement printed something that is not JSON")?;
-    Ok((process::shown(&command), found))
+    // As it reads in the repository, wherever that lies here.
+    let root = format!("{}/", repository.root().display());
+    Ok((process::shown(&command).replace(&root, ""), found))
 }
