@@ -11,10 +11,15 @@ use legation_core::{
     claims::{Claims, Configuration, Evidence, EvidenceJudge as _, KeyBinding, Shelf},
     statement::{Appointment, KeyAttestation, Passport},
 };
+use legation_keys::{
+    ObjectKey,
+    store::{self, Position, StripeIndex},
+};
 use legation_log::{AddCheckpoint, Consistency, Fork, Inclusion, Note, NoteKey, TilePath, cose, note, tile};
 use legation_policy::{Options, Policy, References};
 use libfuzzer_sys::fuzz_target;
 
+mod stored;
 mod world;
 
 type Target = (&'static str, fn(&[u8]));
@@ -178,6 +183,92 @@ const TARGETS: &[Target] = &[
         }
         if let Ok(proof) = serde_json::from_slice::<Consistency>(data) {
             assert!(proof.verify(&leaf, &root).is_err(), "nobody can guess a root");
+        }
+    }),
+    ("store-manifest", |data| {
+        let Ok(manifest) = store::Manifest::from_bytes(data) else { return };
+        assert_eq!(manifest.to_bytes(), data, "a manifest has one spelling");
+        let layout = manifest.layout();
+        let mut sealed = 0;
+        for position in layout.code().positions() {
+            let pieces = layout.pieces(position);
+            assert_eq!(layout.piece_len(position, StripeIndex(pieces)), None, "there are as many pieces as it says");
+            if let Some(last) = pieces.checked_sub(1).map(StripeIndex) {
+                let tail = layout.piece_len(position, last).map(|len| store::Layout::piece_offset(last).0 + len as u64);
+                assert_eq!(tail, Some(layout.fragment_len(position).0), "a fragment ends with its last piece");
+            }
+            if position.0 < layout.code().data() {
+                sealed += layout.fragment_len(position).0;
+            }
+        }
+        let tags = u64::from(layout.segments()) * legation_keys::TAG as u64;
+        assert_eq!(sealed, layout.size().0 + tags, "the data is the plaintext and its tags");
+        let stranger = ObjectKey::from_bytes([0; 32]);
+        assert!(store::Opener::new(&stranger, manifest.clone()).is_err(), "nobody can guess a commitment");
+        // Its own key opens what nobody altered, and nothing else gets further than to ask for pieces.
+        if let Ok(mut opener) = store::Opener::new(&stored::key(), manifest.clone()) {
+            assert!(matches!(opener.step(), Ok(store::Step::Want { .. })), "nothing comes out of no piece");
+        }
+        if let Ok(mut mender) = store::Mender::new(manifest, &[Position(0)]) {
+            assert!(!matches!(mender.step(), Ok(store::MendStep::Made(_))), "nothing is made of no piece");
+        }
+    }),
+    ("store-checkpoint", |data| {
+        let Ok(checkpoint) = store::Checkpoint::from_bytes(data) else { return };
+        assert_eq!(checkpoint.to_bytes(), data, "a checkpoint has one spelling");
+        let stranger = ObjectKey::from_bytes([0; 32]);
+        assert!(store::Sealer::resume(&stranger, &checkpoint).is_err(), "nobody can guess a commitment");
+        if let Ok(mut sealer) = store::Sealer::resume(&stored::key(), &checkpoint) {
+            assert!(sealer.finish().is_err(), "a put goes on with the bytes that it was interrupted at");
+        }
+    }),
+    ("store-list", |data| {
+        let (digests, rest) = data.as_chunks::<32>();
+        let mut list = store::PieceList::new();
+        digests.iter().for_each(|digest| list.push(store::PieceDigest::from_bytes(*digest)));
+        let file = &data[..data.len() - rest.len()];
+        for (page, bytes) in (0..).zip(file.chunks(32 * store::PAGE as usize)) {
+            let Ok(held) = list.page(page, bytes) else { panic!("page {page} is of this list") };
+            assert!(list.page(page, &bytes[1..]).is_err(), "a page is whole");
+            let first = page * store::PAGE;
+            for index in first..first + bytes.len() as u32 / 32 {
+                let Ok(path) = list.path(&held, index) else { panic!("piece {index} has a path") };
+                assert_eq!(store::Path::from_bytes(&path.to_bytes()), Some(path), "a path has one spelling");
+            }
+            assert!(list.path(&held, list.len()).is_err(), "the list ends");
+        }
+        // The same bytes as a page of another list.
+        if let Some((list, own)) = stored::STORED.as_ref().and_then(stored::Stored::list) {
+            assert_eq!(list.page(0, data).is_ok(), own == data, "nobody can guess a root");
+        }
+    }),
+    ("store-piece", |data| {
+        let Some(stored) = stored::STORED.as_ref() else { return };
+        let Some((&[position, stripe, digests], rest)) = data.split_first_chunk::<3>() else { return };
+        let Some((path, bytes)) = rest.split_at_checked(32 * usize::from(digests)) else { return };
+        let Some(path) = store::Path::from_bytes(path) else {
+            assert!(usize::from(digests) > store::PATH_MAX, "a path of whole digests is only refused as too long");
+            return;
+        };
+        let (position, stripe) = (Position(position), StripeIndex(stripe.into()));
+        let checked = stored.manifest.check(position, stripe, bytes, &path);
+        match &checked {
+            Ok(()) => assert_eq!(stored.piece(position, stripe), Some(bytes), "nobody can guess a root"),
+            Err(store::PieceError::Altered(altered)) => {
+                assert_eq!((altered.position, altered.stripe), (position, stripe), "who answered is named");
+            }
+            Err(store::PieceError::Unwanted { .. }) => assert_eq!(stored.piece(position, stripe), None),
+        }
+        // A reader of the last stripe believes the same, and nothing of another.
+        let Ok(mut opener) = store::Opener::range(&stored::key(), stored.manifest.clone(), stored::tail()) else {
+            panic!("the object has these bytes")
+        };
+        assert!(matches!(opener.step(), Ok(store::Step::Want { .. })));
+        let unwanted = Err(store::PieceError::Unwanted { position, stripe });
+        let expected = if stripe == stored::LAST { checked } else { unwanted };
+        assert_eq!(opener.give(position, stripe, bytes, &path), expected);
+        if let Ok(store::Step::Plain(plain)) = opener.step() {
+            assert_eq!(plain, [stored::BYTE; 100]);
         }
     }),
 ];

@@ -14,6 +14,8 @@ use legation_core::{
     },
 };
 
+use crate::stored::{STORED, Stored};
+
 /// As of when evidence is judged.
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
 /// Names a folder in which root and chip are kept from run to run, and into which seeds are written.
@@ -60,6 +62,7 @@ fn world() -> Option<World> {
         operators: Vec::new(),
         advertise: None,
         prover: None,
+        custody: None,
     };
     let binding = KeyBinding {
         role: Role::Agent,
@@ -81,15 +84,27 @@ fn world() -> Option<World> {
 
 /// Writes what a corpus begins with, where a folder for it is named.
 pub fn seed() {
-    if std::env::var("LEGATION_FUZZ_TARGET").is_ok_and(|target| target.starts_with("evidence"))
-        && let (Some(folder), Some(world)) = (kept("seeds"), WORLD.as_ref())
-    {
+    let target = std::env::var("LEGATION_FUZZ_TARGET").unwrap_or_default();
+    let seeds = match target.split('-').next() {
+        Some("evidence") => WORLD.as_ref().map(World::seeds),
+        Some("store") => STORED.as_ref().and_then(Stored::seeds),
+        _ => None,
+    };
+    if let (Some(folder), Some(seeds)) = (kept("seeds"), seeds) {
         let _ = std::fs::create_dir_all(&folder);
-        let evidence = serde_json::to_vec(&world.evidence).unwrap_or_default();
-        let claims = serde_json::to_vec(&world.judged.claims).unwrap_or_default();
-        let parts = [&world.evidence.binding, &world.evidence.configuration, &evidence, &claims];
-        for (name, bytes) in ["binding", "configuration", "evidence", "claims"].into_iter().zip(parts) {
+        for (name, bytes) in seeds {
             let _ = std::fs::write(folder.join(name), bytes);
         }
+    }
+}
+
+impl World {
+    fn seeds(&self) -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("binding", self.evidence.binding.clone()),
+            ("configuration", self.evidence.configuration.clone()),
+            ("evidence", serde_json::to_vec(&self.evidence).unwrap_or_default()),
+            ("claims", serde_json::to_vec(&self.judged.claims).unwrap_or_default()),
+        ]
     }
 }

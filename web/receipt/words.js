@@ -71,7 +71,8 @@
   const configuration = struct({
     provider: name, region: name, capacity: struct({ cpu: u64, memory: u64, slots: u32 }),
     rate: struct({ core_hour: u64, gib_hour: u64 }), slot: otherwise(u16, 0n), advertise: optional(string),
-    prover: optional(struct({ program: hash, instructions: u64 })), operators: list(key),
+    prover: optional(struct({ program: hash, instructions: u64 })),
+    custody: optional(struct({ swarm: name, alone: bool, anchors: hash })), operators: list(key),
   });
   const binding = struct({
     role: oneOf("agent", "manager"), identity: key, sealing: sealingKey, image: hash, configuration: hash, not_before: time,

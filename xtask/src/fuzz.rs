@@ -10,7 +10,7 @@ use crate::repository::Repository;
 use crate::{prerequisites, process};
 
 /// Every target of fuzz/src/main.rs.
-const TARGETS: [&str; 33] = [
+const TARGETS: [&str; 37] = [
     "snp-report",
     "snp-certificate",
     "snp-vcek",
@@ -44,6 +44,10 @@ const TARGETS: [&str; 33] = [
     "log-tile",
     "log-cose",
     "log-proof",
+    "store-manifest",
+    "store-checkpoint",
+    "store-list",
+    "store-piece",
 ];
 
 /// Instrumentation as `cargo fuzz` asks for it, without what only a nightly compiler takes.

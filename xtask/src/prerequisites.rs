@@ -19,7 +19,7 @@ struct Tool {
 const COMPILER: Tool =
     Tool { program: "cc", packages: &["gcc", "libc6-dev"], why: "cryptography and SQLite are compiled from C" };
 
-const FOR_TESTS: [Tool; 7] = [
+const FOR_TESTS: [Tool; 8] = [
     Tool { program: "openssl", packages: &["openssl"], why: "tests read our certificates and signatures with it" },
     Tool { program: "jq", packages: &["jq"], why: "tests run the documented commands, which use it" },
     Tool { program: "sqlite3", packages: &["sqlite3"], why: "tests look into the journal with it" },
@@ -27,12 +27,14 @@ const FOR_TESTS: [Tool; 7] = [
     Tool { program: "swtpm", packages: &["swtpm"], why: "tests attest with emulated TPMs" },
     Tool { program: "swtpm_setup", packages: &["swtpm-tools"], why: "it makes the emulated TPMs" },
     Tool { program: "tpm2_checkquote", packages: &["tpm2-tools"], why: "tests have it check our quotes" },
+    Tool { program: "softhsm2-util", packages: &["softhsm2"], why: "tests keep an operator's root in its token" },
 ];
 
 /// What the feature `tpm` is built with.
 const FOR_TPM: [&str; 2] = ["libtss2-dev", "pkg-config"];
 
-/// Features that every build of the workspace has here: `nitro` needs nothing, `tpm` needs libtss2, which is installed where we may.
+/// Features that every build of the workspace has here: `hsm` and `nitro` need nothing, `tpm` needs libtss2, which is installed where
+/// we may.
 /// All commands use the same, or one would compile our crates again for the other.
 pub(crate) fn features() -> &'static str {
     static FOUND: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
@@ -42,13 +44,13 @@ pub(crate) fn features() -> &'static str {
         };
         let lack = if there() { None } else { install(&FOR_TPM).err() };
         if there() {
-            return "--features=legation/nitro,legation/tpm";
+            return "--features=legation/hsm,legation/nitro,legation/tpm";
         }
         let why = lack.map_or_else(|| "it is not found after it was installed".to_owned(), |lack| format!("{lack:#}"));
         process::skipped(&format!(
             "without libtss2 everything is built without feature `tpm`, and nothing of it is tested: {why}"
         ));
-        "--features=legation/nitro"
+        "--features=legation/hsm,legation/nitro"
     })
 }
 

@@ -24,8 +24,8 @@ pub(crate) fn run(repository: &Repository, filter: Option<&str>) -> Result<()> {
     prerequisites::to_test();
     let features = prerequisites::features();
     // The binaries too, because tests start them; with the tests in one go, or their dependencies would be built with
-    // other features, twice.
-    let mut build = repository.cargo(&["build", "--workspace", "--bins", "--tests", "--examples", features]);
+    // other features, twice. No test starts an example: the lints see that they compile.
+    let mut build = repository.cargo(&["build", "--workspace", "--bins", "--tests", features]);
     process::run(&mut build, "the tests do not compile; see above")?;
 
     if !prerequisites::on_path("cargo-nextest") {
@@ -47,7 +47,7 @@ pub(crate) fn run(repository: &Repository, filter: Option<&str>) -> Result<()> {
 /// As for [`run`].
 pub(crate) fn with(repository: &Repository, filter: &str, files: &[(&str, PathBuf)]) -> Result<()> {
     let mut tests = if prerequisites::on_path("cargo-nextest") {
-        repository.cargo(&["nextest", "run", "--workspace", prerequisites::features()])
+        repository.cargo(&["nextest", "run", "--workspace", "--lib", "--bins", "--tests", prerequisites::features()])
     } else {
         repository.cargo(&["test", "--workspace", prerequisites::features()])
     };
@@ -63,8 +63,8 @@ fn nextest(repository: &Repository, target: &Path, filter: Option<&str>) -> Resu
         fs::remove_file(&record).with_context(|| format!("failed to remove {}", record.display()))?;
     }
     let color = if std::io::stderr().is_terminal() { "always" } else { "auto" };
-    let mut command = repository.cargo(&["nextest", "run", "--workspace", prerequisites::features(), "--color", color]);
-    command.args(filter).stderr(Stdio::piped());
+    let mut command = repository.cargo(&["nextest", "run", "--workspace", "--lib", "--bins", "--tests"]);
+    command.args([prerequisites::features(), "--color", color]).args(filter).stderr(Stdio::piped());
     process::announce(&command);
     let summary = run_and_keep_summary(&mut command, &mut std::io::stderr())?;
     let skips = fs::read_to_string(&record).map(|xml| skips(&xml)).unwrap_or_default();

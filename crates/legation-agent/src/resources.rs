@@ -114,6 +114,7 @@ impl Machine {
             advertise: config.advertise.clone(),
             // Known when its files were read.
             prover: None,
+            custody: None,
         })
     }
 }

@@ -25,7 +25,9 @@ mod revocation;
 mod tcb;
 
 pub use anchor::{Anchor, Anchors, DevelopmentAnchor, LogAnchor, TpmAnchor, TpmKey, WitnessAnchor};
-pub use binding::{ADVERTISE_MAX, Capacity, Configuration, KEY_BINDING_DOMAIN, KeyBinding, Prover, Rate, Role};
+pub use binding::{
+    ADVERTISE_MAX, Capacity, Configuration, Custody, KEY_BINDING_DOMAIN, KeyBinding, Prover, Rate, Role,
+};
 pub use collateral::{COLLATERAL_MAX, COLLATERAL_NAME_MAX, CollateralItem, Shelf};
 pub use evidence::{DEVICES_MAX, DeviceEvidence, DeviceKind, ENDORSEMENTS_MAX, EVIDENCE_MAX, Evidence};
 pub use kind::TeeKind;

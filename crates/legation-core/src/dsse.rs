@@ -16,7 +16,7 @@ use crate::{
     digest::Digest,
     encoding::{self, EncodingError, Text},
     id::KeyId,
-    key::{PublicKey, Signature, Signer},
+    key::{BadSignature, PublicKey, Signature, Signer},
     objects,
 };
 
@@ -150,8 +150,16 @@ fn pae(payload: &[u8]) -> Vec<u8> {
     [b"DSSEv1 28 ", PAYLOAD_TYPE.as_bytes(), b" ", length.as_bytes(), b" ", payload].concat()
 }
 
-/// Signs `predicate` as a statement.
-pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
+/// A statement that waits for its signature: for keys that may be out of reach, such as those in a hardware token, which a [`Signer`]
+/// must not be.
+pub struct Unsigned<P> {
+    payload: Vec<u8>,
+    message: Vec<u8>,
+    predicate: P,
+}
+
+/// Writes `predicate` as a statement that is to be signed.
+pub fn unsigned<P: Predicate>(predicate: P) -> Unsigned<P> {
     let statement = Statement {
         statement_type: STATEMENT_TYPE.to_owned(),
         subject: predicate.subjects(),
@@ -160,11 +168,39 @@ pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
     };
     // Our predicates are plain data with string keys: writing them to JSON cannot fail.
     let payload = serde_json::to_vec(&statement).unwrap_or_default();
-    let key = signer.public_key();
-    let signature = signer.sign(&pae(&payload));
-    let (encoded, sig) = (encoding::base64(&payload), encoding::base64(&signature.0));
-    let predicate = Arc::new(statement.predicate);
-    Signed { envelope: Envelope::new((payload, &encoded), key.id(), (signature, &sig)), predicate }
+    Unsigned { message: pae(&payload), payload, predicate: statement.predicate }
+}
+
+/// Signs `predicate` as a statement.
+pub fn sign<P: Predicate>(predicate: P, signer: &dyn Signer) -> Signed<P> {
+    let unsigned = unsigned(predicate);
+    let signature = signer.sign(&unsigned.message);
+    unsigned.with(signer.public_key().id(), signature)
+}
+
+impl<P: Predicate> Unsigned<P> {
+    /// The bytes to sign.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The statement with its signature, which is checked: it may have come a long way.
+    ///
+    /// # Errors
+    /// It is not over this statement by the key that the statement names as its signer.
+    pub fn signed(self, signature: Signature) -> Result<Signed<P>, BadSignature> {
+        let key = self.predicate.signer();
+        key.verify(&self.message, &signature)?;
+        Ok(self.with(key.id(), signature))
+    }
+}
+
+impl<P> Unsigned<P> {
+    fn with(self, key: KeyId, signature: Signature) -> Signed<P> {
+        let (encoded, sig) = (encoding::base64(&self.payload), encoding::base64(&signature.0));
+        let envelope = Envelope::new((self.payload, &encoded), key, (signature, &sig));
+        Signed { envelope, predicate: Arc::new(self.predicate) }
+    }
 }
 
 impl Envelope {

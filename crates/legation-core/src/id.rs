@@ -4,7 +4,7 @@
 //! * [`TaskId`] is the digest of the client's signed request: whoever holds the request can compute it.
 //! * [`FragmentId`] is one piece of a task; [`LeaseId`] is one promise of one enclave for one fragment.
 //! * [`ObjectId`] names a sealed object; the [`Digest`] of its ciphertext names the bytes.
-//! * [`ProviderId`], [`TenantId`], [`Region`] are names people choose: `[a-z0-9][a-z0-9-]*`, at most 63 characters.
+//! * [`ProviderId`], [`TenantId`], [`Region`], [`SwarmName`] are names people choose: `[a-z0-9][a-z0-9-]*`, at most 63 characters.
 
 use std::{fmt, str::FromStr};
 
@@ -282,4 +282,8 @@ name_id! {
 name_id! {
     /// Where the machine stands.
     Region
+}
+name_id! {
+    /// Which swarm key ([`crate::custody`]).
+    SwarmName
 }

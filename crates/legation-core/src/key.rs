@@ -27,7 +27,8 @@ pub struct Signature(pub [u8; 64]);
 #[error("signature is not by this key over these bytes")]
 pub struct BadSignature;
 
-/// What can sign with an Ed25519 key it never shows.
+/// What can sign with an Ed25519 key it never shows, and always does. A key that may be out of reach, as one in a hardware token is, is
+/// no signer: see [`crate::dsse::Unsigned`].
 pub trait Signer: Send + Sync {
     /// The public half.
     fn public_key(&self) -> PublicKey;

@@ -21,7 +21,7 @@ pub mod unit;
 pub use digest::{Digest, DigestWriter, sha512};
 pub use id::{
     EnclaveId, FragmentId, FragmentIndex, KeyId, LeaseId, ObjectId, ProviderId, Region, ReservationId, RevocationEpoch,
-    Seq, TaskId, TenantId, Term,
+    Seq, SwarmName, TaskId, TenantId, Term,
 };
 pub use key::{PublicKey, SealingPublicKey, Signature, Signer};
 pub use limits::{Allowance, Encryption};
@@ -29,6 +29,7 @@ pub use rejection::Rejection;
 pub use time::{Millis, UnixTime};
 pub use unit::{Bytes, Fuel, GpuMillis, MibMillis, MicroUsd, Millicores, Milligpus};
 pub mod claims;
+pub mod custody;
 pub mod delegation;
 pub mod dsse;
 pub mod requirement;

@@ -12,6 +12,8 @@ mod entropy;
 mod identity;
 mod object;
 mod sealing;
+pub mod store;
+pub mod swarm;
 mod text;
 
 pub use entropy::Entropy;

@@ -169,20 +169,33 @@ impl SealingKey {
                 return Err(UnwrapError::Length { part, expected, got: bytes.len() });
             }
         }
-        if is_low_order(&wrapped.encapsulated[ENCAPSULATED_LEN - X25519_LEN..]) {
+        let opened =
+            self.open_from(&wrapped.encapsulated, &wrapped.sealed, &info(used_for), wrapped.object.as_bytes())?;
+        ObjectKey::from_slice(&opened).ok_or(UnwrapError::Refused)
+    }
+
+    /// Opens what [`seal_to`] sealed to this key: checks 2 and 3 of this module, but for the lengths, which are the caller's.
+    pub(crate) fn open_from(
+        &self,
+        encapsulated: &[u8],
+        sealed: &[u8],
+        info: &[u8],
+        aad: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+        if encapsulated.last_chunk::<X25519_LEN>().is_none_or(|half| is_low_order(half)) {
             return Err(UnwrapError::Degenerate);
         }
-        let encapsulated = EncappedKey::from_bytes(&wrapped.encapsulated).map_err(|_| UnwrapError::Degenerate)?;
-        let opened = single_shot_open::<AesGcm256, HkdfSha256, XWing>(
+        let encapsulated = EncappedKey::from_bytes(encapsulated).map_err(|_| UnwrapError::Degenerate)?;
+        single_shot_open::<AesGcm256, HkdfSha256, XWing>(
             &OpModeR::Base,
             &self.private,
             &encapsulated,
-            &info(used_for),
-            &wrapped.sealed,
-            wrapped.object.as_bytes(),
+            info,
+            sealed,
+            aad,
         )
-        .map_err(|_| UnwrapError::Refused)?;
-        ObjectKey::from_slice(&Zeroizing::new(opened)).ok_or(UnwrapError::Refused)
+        .map(Zeroizing::new)
+        .map_err(|_| UnwrapError::Refused)
     }
 }
 
@@ -197,6 +210,34 @@ pub fn wrap(
     used_for: &WrapUse,
     entropy: &mut dyn Entropy,
 ) -> Result<WrappedKey, WrapError> {
+    let (encapsulated, sealed) = seal_to(recipient, &info(used_for), object.as_bytes(), key.as_bytes(), entropy)?;
+    Ok(WrappedKey { object, recipient: recipient.digest(), encapsulated, sealed })
+}
+
+/// Seals `plain` to `recipient`, bound to `info` and `aad`: the encapsulated key, and the ciphertext with its tag. Draws 64 bytes
+/// of `entropy`. No two uses may have the same `info`.
+pub(crate) fn seal_to(
+    recipient: &SealingPublicKey,
+    info: &[u8],
+    aad: &[u8],
+    plain: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<(Vec<u8>, Vec<u8>), WrapError> {
+    let public = check_recipient(recipient)?;
+    single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
+        &OpModeS::Base,
+        &public,
+        info,
+        plain,
+        aad,
+        &mut Source(entropy),
+    )
+    .map(|(encapsulated, sealed)| (encapsulated.to_bytes().to_vec(), sealed))
+    .map_err(|_| WrapError::Recipient { recipient: recipient.digest() })
+}
+
+/// The checks on wrapping: a key that hides what is sealed to it.
+pub(crate) fn check_recipient(recipient: &SealingPublicKey) -> Result<KemPublicKey, WrapError> {
     let refused = || WrapError::Recipient { recipient: recipient.digest() };
     let bytes = recipient.as_bytes();
     let hides_nothing =
@@ -204,17 +245,7 @@ pub fn wrap(
     if hides_nothing {
         return Err(refused());
     }
-    let public = KemPublicKey::from_bytes(bytes).map_err(|_| refused())?;
-    let (encapsulated, sealed) = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
-        &OpModeS::Base,
-        &public,
-        &info(used_for),
-        key.as_bytes(),
-        object.as_bytes(),
-        &mut Source(entropy),
-    )
-    .map_err(|_| refused())?;
-    Ok(WrappedKey { object, recipient: recipient.digest(), encapsulated: encapsulated.to_bytes().to_vec(), sealed })
+    KemPublicKey::from_bytes(bytes).map_err(|_| refused())
 }
 
 /// The HPKE `info` of one use.

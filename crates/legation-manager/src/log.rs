@@ -66,6 +66,9 @@ pub fn leaves(event: &Event) -> Vec<Digest> {
         Event::Proved { statement, .. } => vec![statement.digest()],
         Event::SwarmSeated { seating } => vec![seating.digest()],
         Event::SwarmJoined { membership } => vec![membership.digest()],
+        Event::CharterSet { charter, .. } => vec![charter.digest()],
+        Event::CustodyCalled { call, .. } => vec![call.digest()],
+        Event::CustodySaid { word, .. } => vec![word.digest()],
         _ => Vec::new(),
     }
 }

@@ -1,9 +1,10 @@
 //! The door: one command in, events and effects out. A table of one-line arms; each noun has its own file.
 
 use legation_core::{
-    Digest, EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, ReservationId, Revocable, Seq, Signed, Signer, TaskId,
-    TenantId, Term, UnixTime,
+    Digest, EnclaveId, KeyId, LeaseId, MicroUsd, Rejection, ReservationId, Revocable, Seq, Signed, Signer, SwarmName,
+    TaskId, TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
+    custody::{Charter, CustodyWord},
     delegation::LoanTerms,
     statement::{Aggregate, Appointment, ExecutionProof, Grant, Office, Passport, Report, Request},
     swarm::Membership,
@@ -15,6 +16,7 @@ use legation_policy::{ReferenceValue, Scope};
 use crate::{
     account::AccountTerms,
     attached::Attached,
+    custody::CHOOSE_EVERY,
     distance::RoundTrip,
     event::{Effect, Event, IdempotencyKey, RECORD_VERSION, Record},
     pool::{Env, Pool},
@@ -270,6 +272,27 @@ pub enum Command {
         /// By whom.
         author: String,
     },
+    /// The operator says what it asks of every committee of a swarm key, which is then made if there is none.
+    SetCharter {
+        /// What, signed by its root.
+        charter: Box<Signed<Charter>>,
+        /// By whom it came.
+        author: String,
+    },
+    /// The operator wants another committee of a swarm key now.
+    RotateKey {
+        /// Which swarm key.
+        swarm: SwarmName,
+        /// By whom.
+        author: String,
+    },
+    /// A custodian says its part in a ceremony.
+    SayCustody {
+        /// The enclave whose channel it came by.
+        enclave: EnclaveId,
+        /// What it says.
+        word: Box<CustodyWord>,
+    },
     /// Time passed.
     Tick,
 }
@@ -399,6 +422,9 @@ impl Pool {
                 self.set_account(tenant, terms, as_of, &author, env, out)
             }
             Command::TopUp { tenant, amount, author } => self.top_up(tenant, amount, &author, env, out),
+            Command::SetCharter { charter, author } => self.set_charter(*charter, &author, env, out),
+            Command::RotateKey { swarm, author } => self.rotate_key(&swarm, &author, env, out),
+            Command::SayCustody { enclave, word } => self.say_custody(enclave, *word, env, out),
             Command::Tick => self.tick(env, out),
         }
     }
@@ -451,7 +477,8 @@ impl Pool {
         self.expire_swarms(env, out)?;
         self.expire_loans(env, out)?;
         self.expire_leases(env, out)?;
-        self.tend_reservations(env, out)
+        self.tend_reservations(env, out)?;
+        self.tend_custody(env.now.0.is_multiple_of(CHOOSE_EVERY), env, out)
     }
 }
 

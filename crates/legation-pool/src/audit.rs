@@ -10,7 +10,8 @@
 //! 8. what makes way makes way for somebody who waits, and a place is kept for one;
 //! 9. what is booked for a swarm is of one that waits, and nobody else is promised that room from then on;
 //! 10. seats of reservations are where these say, and who sits there fits; nobody else is promised their room when they begin;
-//! 11. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
+//! 11. a ceremony hands over what its committee has, and is in force when it can be, and nobody is left out of no call;
+//! 12. deadlines, expiries, the queue, ended tasks and idempotency keys are exactly what leases and tasks say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +46,7 @@ impl Pool {
         self.audit_indexes()?;
         self.audit_claims()?;
         self.audit_reservations()?;
+        self.audit_custody()?;
         self.audit_classes()
     }
 

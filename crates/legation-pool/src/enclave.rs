@@ -245,7 +245,12 @@ impl Enclave {
     /// Whether it takes work of anybody: it is here, trusted, and kept neither back nor for somebody.
     pub(crate) fn is_open(&self) -> bool {
         let kept = self.claimed().is_some() || self.hold().is_some();
-        self.presence() == Presence::Here && self.is_trusted() && !kept
+        self.presence() == Presence::Here && self.is_trusted() && !kept && !self.is_alone()
+    }
+
+    /// Whether it is a custodian that runs no modules.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.typical().configuration.custody.as_ref().is_some_and(|custody| custody.alone)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -563,6 +568,7 @@ impl Pool {
                 .filter(|task| self.is_asked_to_join(*task, enclave))
                 .map(|task| Effect::Enlist { enclave, task }),
         );
+        self.tell_custodian(enclave, out);
         Ok(())
     }
 
@@ -659,6 +665,7 @@ fn check_passport(
     if !(1..=ADVERTISE_MAX).contains(&address) {
         return Err(bad("address of the enclave").expected(format!("1 to {ADVERTISE_MAX} bytes")).got(address));
     }
+    passport.configuration.check_custody()?;
     let digest = evidence.digest();
     if digest != passport.evidence {
         return Err(bad("evidence behind the passport").expected(passport.evidence).got(digest));

@@ -2,8 +2,9 @@
 
 use legation_core::{
     Digest, EnclaveId, Envelope, FragmentId, FragmentIndex, KeyId, LeaseId, MicroUsd, PublicKey, Rejection,
-    ReservationId, Revocation, Seq, Signed, TaskId, TenantId, Term, UnixTime,
+    ReservationId, Revocation, Seq, Signed, SwarmName, TaskId, TenantId, Term, UnixTime,
     claims::{CollateralItem, Evidence},
+    custody::{Charter, CustodyCall, CustodyWord},
     delegation::InTurn,
     prefer::Priority,
     statement::{Aggregate, Allocation, Appointment, ExecutionProof, Grant, Passport, Report, Request},
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     account::AccountTerms,
+    custody::{CallEnd, CallReason},
     distance::RoundTrip,
     meter::Metered,
     reserve::{Booking, ReservationEnd},
@@ -26,8 +28,8 @@ use crate::{
 /// are accounts, and distances. Since version 4 distances are measured, work is pushed aside, places are reserved, enclaves are
 /// cordoned by their operator, and swarms seated. Since version 5 an idle enclave that renews keeps one passport before its new one,
 /// and room is booked ahead for swarms. Since version 6 enclaves are lent to running fragments, and
-/// what they run may be proven.
-pub const RECORD_VERSION: u32 = 6;
+/// what they run may be proven. Since version 7 committees of enclaves have swarm keys.
+pub const RECORD_VERSION: u32 = 7;
 /// The oldest version that this program reads: what later ones added may be absent in it.
 pub const RECORD_VERSION_OLDEST: u32 = 2;
 
@@ -349,6 +351,47 @@ pub enum Event {
         /// What changed.
         rows: Vec<RoundTrip>,
     },
+    /// The operator said what it asks of every committee of a swarm key from now on; none of these in records before version 7.
+    CharterSet {
+        /// What.
+        charter: Box<Signed<Charter>>,
+        /// By whom it came.
+        author: String,
+    },
+    /// The operator wants another committee of a swarm key now.
+    CustodyAsked {
+        /// Which swarm key.
+        swarm: SwarmName,
+        /// By whom.
+        author: String,
+    },
+    /// Certain enclaves were called to be the next committee of a swarm key.
+    CustodyCalled {
+        /// Which swarm key.
+        swarm: SwarmName,
+        /// The call.
+        call: Box<Signed<CustodyCall>>,
+        /// Why there is to be another committee.
+        why: CallReason,
+    },
+    /// A custodian said its part in a ceremony, or an old one handed over. With the last word that it takes the new committee is in force.
+    CustodySaid {
+        /// Of which swarm key.
+        swarm: SwarmName,
+        /// What it said.
+        word: Box<CustodyWord>,
+    },
+    /// A call came to nothing.
+    CustodyEnded {
+        /// Of which swarm key.
+        swarm: SwarmName,
+        /// Digest of the call.
+        call: Digest,
+        /// Why.
+        why: CallEnd,
+        /// Whom the next attempts do without as far as they can, ascending.
+        left_out: Vec<EnclaveId>,
+    },
     /// A task came to its end.
     TaskEnded {
         /// Which.
@@ -529,6 +572,13 @@ pub enum Effect {
         /// What to tell it.
         why: Rejection,
     },
+    /// Tell a custodian to look at the boards of a swarm key: something was said, or somebody called.
+    Custody {
+        /// Whom.
+        enclave: EnclaveId,
+        /// Which swarm key.
+        swarm: SwarmName,
+    },
     /// Send the list of revocations to every agent.
     Revocations,
     /// Ask an enclave to attest again now.
@@ -586,6 +636,11 @@ impl Event {
             Self::SeatsEnded { .. } => "seats-ended",
             Self::GangBooked { .. } => "gang-booked",
             Self::GangUnbooked { .. } => "gang-unbooked",
+            Self::CharterSet { .. } => "charter-set",
+            Self::CustodyAsked { .. } => "custody-asked",
+            Self::CustodyCalled { .. } => "custody-called",
+            Self::CustodySaid { .. } => "custody-said",
+            Self::CustodyEnded { .. } => "custody-ended",
             Self::TaskEnded { .. } => "task-ended",
         }
     }

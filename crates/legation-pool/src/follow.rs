@@ -233,6 +233,26 @@ impl Pool {
             Event::AccountSet { terms, .. } => {
                 terms.validate().map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
             }
+            Event::CharterSet { charter, .. } => {
+                self.charter_may_follow(charter).map_err(|why| Corrupt::Impossible { seq, what: why.to_string() })
+            }
+            Event::CustodyAsked { swarm, .. } => {
+                self.swarm_keys.get(swarm).map(|_| ()).ok_or_else(|| unknown(format!("swarm key {swarm}")))
+            }
+            Event::CustodyCalled { swarm, call, .. } => {
+                call.members.iter().try_for_each(|member| enclave(member.enclave).map(|_| ()))?;
+                self.call_may_follow(swarm, call, at).or_else(|what| unless(false, what))
+            }
+            Event::CustodySaid { swarm, word } => {
+                let known = self.swarm_keys.get(swarm).ok_or_else(|| unknown(format!("swarm key {swarm}")))?;
+                let new = known.hears(word, at).is_ok_and(|board| board.is_some());
+                unless(new, "a word is said that no ceremony hears, or again")
+            }
+            Event::CustodyEnded { swarm, call, why, .. } => {
+                let known = self.swarm_keys.get(swarm).ok_or_else(|| unknown(format!("swarm key {swarm}")))?;
+                let ends = known.may_end(*call, *why, self.revoked.epoch(), at);
+                unless(ends, "a call comes to nothing that is not open, or goes on")
+            }
             Event::TaskEnded { task, state } => {
                 let task = live(*task)?;
                 let held = task.fragments.iter().any(|f| matches!(f.phase, Phase::Leased { .. }))

@@ -28,7 +28,9 @@
 //!     within the task's budget; who misled a borrower was lent to it (`history.loan`);
 //! 13. revocations are counted by one (`history.revocation`);
 //! 14. a proof is of an answer behind a report that was taken, which was to be proven, by the enclave that answered, once
-//!     (`history.proof`).
+//!     (`history.proof`);
+//! 15. a swarm key has charters that follow each other, each call is by who leads, of enclaves that attested and are not revoked, and
+//!     whoever follows as custodians do comes along (`history.custody`).
 //!
 //! Beside the journal, what others remember is held against it: [`HistoryFacts::check_acknowledged`] for clients,
 //! [`HistoryFacts::check_obeyed`] for agents.
@@ -37,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use legation_core::{
     Bytes, Digest, EnclaveId, FragmentId, FragmentIndex, LeaseId, MicroUsd, Millicores, Milligpus, PublicKey,
-    Rejection, Revocable, RevocationEpoch, Seq, TaskId, Term, UnixTime,
+    Rejection, Revocable, RevocationEpoch, Seq, SwarmName, TaskId, Term, UnixTime,
     claims::Capacity,
     statement::{Allocation, Outcome, Passport, Report, Request},
     swarm::{Member, Membership, Seating},
@@ -50,6 +52,7 @@ use crate::{
     task::TaskState,
 };
 
+mod custody;
 mod loans;
 mod proofs;
 
@@ -170,6 +173,7 @@ pub struct HistoryFacts {
     named: BTreeMap<(PublicKey, String), TaskId>,
     revoked: BTreeSet<Revocable>,
     revocations: RevocationEpoch,
+    swarm_keys: BTreeMap<SwarmName, custody::KeyFacts>,
 }
 
 /// Reads a whole journal, from its first record on.
@@ -266,6 +270,11 @@ impl HistoryFacts {
             Event::SwarmSeated { seating } => self.seated(seating, term),
             Event::SwarmJoined { membership } => self.joined(membership),
             Event::SeatsEnded { task, seats, .. } => self.seats_ended(*task, seats),
+            Event::CharterSet { charter, .. } => self.chartered(charter),
+            Event::CustodyAsked { swarm, .. } => self.asked_for(swarm),
+            Event::CustodyCalled { swarm, call, .. } => self.called(swarm, call, (term, record.at)),
+            Event::CustodySaid { swarm, word } => self.said(swarm, word, record.at),
+            Event::CustodyEnded { swarm, call, .. } => self.call_ended(swarm, *call, record.at),
             Event::GangBooked { booking } => self.booked(booking),
             Event::GangUnbooked { task, .. } => {
                 let ended = self.booked.take_if(|booking| booking.task == *task);

@@ -17,6 +17,7 @@ mod audit;
 mod brief;
 mod chip;
 mod classes;
+mod custody;
 mod discreet;
 mod distance;
 mod enclave;
@@ -70,6 +71,10 @@ pub use apply::{Applied, Command, DEFECT};
 pub use archive::Archive;
 pub use attached::{ATTACHED_BYTES_MAX, ATTACHED_MAX, Attached, TASK_ATTACHED_BYTES_MAX, TASK_ATTACHED_MAX};
 pub use brief::{Brief, Proof};
+pub use custody::{
+    Boards, CallEnd, CallReason, CallStage, CallView, CommitteeView, CustodyView, MemberState, MemberView,
+    SWARM_KEYS_MAX,
+};
 pub use distance::{KnownRoundTrip, REGIONS_MAX, RoundTrip, Source};
 pub use enclave::{Cordon, Enclave, Presence, Withdrawal};
 pub use estimate::{Estimate, FragmentEstimate, Outlook, Place, Wait};

@@ -7,13 +7,14 @@ use std::{
 
 use legation_core::{
     Digest, EnclaveId, FragmentId, LeaseId, PublicKey, ReservationId, RevocationEpoch, Revoked, Seq, Signed, Signer,
-    TaskId, Term, UnixTime, prefer::Priority, statement::Appointment, task::Demand,
+    SwarmName, TaskId, Term, UnixTime, prefer::Priority, statement::Appointment, task::Demand,
 };
 
 use crate::{
     account::Accounts,
     brief::{Behind, Brief, Piece},
     classes::Classes,
+    custody::SwarmKey,
     distance::Distances,
     enclave::Enclave,
     event::{Event, RECORD_VERSION, RECORD_VERSION_OLDEST, Record},
@@ -69,6 +70,10 @@ pub struct Limits {
     pub alarms_max: u32,
     /// Dissents of an enclave after which it is cordoned, those in tasks of one tenant as two at most; 0 never.
     pub dissents_max: u32,
+    /// Seconds that a ceremony has in which a swarm key is made or changes hands.
+    pub ceremony_seconds: u64,
+    /// Seconds that a custodian may be away, or unproven, before its committee is replaced by one without it.
+    pub custody_grace_seconds: u64,
     /// Whether development machines are let in where the pool's policy admits them.
     pub allow_development: bool,
 }
@@ -91,6 +96,8 @@ impl Default for Limits {
             regroup_seconds: 60,
             alarms_max: 0,
             dissents_max: 0,
+            ceremony_seconds: 120,
+            custody_grace_seconds: 120,
             allow_development: false,
         }
     }
@@ -176,6 +183,8 @@ pub struct Pool {
     pub(crate) accounts: Accounts,
     /// What past runs of modules took.
     pub(crate) history: History,
+    /// Swarm keys, and who has them.
+    pub(crate) swarm_keys: BTreeMap<SwarmName, SwarmKey>,
     /// Time of the last record.
     pub(crate) at: UnixTime,
 }
@@ -264,6 +273,7 @@ impl Pool {
             seats_at: BTreeMap::new(),
             accounts: Accounts::default(),
             history: History::default(),
+            swarm_keys: BTreeMap::new(),
             at: UnixTime(0),
         }
     }
@@ -406,6 +416,11 @@ impl Pool {
             Event::ReferenceAdded { value, .. } => self.absorb_reference(value, record.seq)?,
             Event::ReferenceExpired { name, end, .. } => self.absorb_expiry(name, *end, record.seq)?,
             Event::PolicySet { scope, text, author } => self.absorb_policy(scope, text, author, now, record.seq)?,
+            Event::CharterSet { charter, .. } => self.absorb_charter(charter),
+            Event::CustodyAsked { swarm, .. } => self.absorb_asked(swarm, now)?,
+            Event::CustodyCalled { swarm, call, why } => self.absorb_called(swarm, call, *why)?,
+            Event::CustodySaid { swarm, word } => self.absorb_said(swarm, word, now)?,
+            Event::CustodyEnded { swarm, why, left_out, .. } => self.absorb_call_ended(swarm, *why, left_out, now)?,
             Event::TaskEnded { task, state } => self.absorb_task_ended(*task, state, now)?,
         }
         Some(Vec::new())

@@ -148,6 +148,11 @@ fn may_end_claims(event: &Event) -> bool {
             | Event::LeaseEnded { .. }
             | Event::Reported { .. }
             | Event::TaskEnded { .. }
+            | Event::CharterSet { .. }
+            | Event::CustodyAsked { .. }
+            | Event::CustodyCalled { .. }
+            | Event::CustodySaid { .. }
+            | Event::CustodyEnded { .. }
     )
 }
 

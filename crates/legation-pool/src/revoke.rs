@@ -52,7 +52,8 @@ impl Pool {
             self.lapse(env, out)?;
             self.end_unproven_leases(None, &LeaseEnd::Revoked, env, out)?;
         }
-        Ok(())
+        // Who was revoked may have a share of a swarm key.
+        self.tend_custody(true, env, out)
     }
 
     fn check_revocable(&self, revocation: &Revocation) -> Result<(), Rejection> {

@@ -235,7 +235,7 @@ impl Pool {
             Presence::Draining => false,
             Presence::Away { since } => now <= since.plus(self.limits.return_seconds.saturating_mul(2)),
         };
-        reachable && enclave.is_trusted() && enclave.hold().is_none()
+        reachable && enclave.is_trusted() && enclave.hold().is_none() && !enclave.is_alone()
     }
 
     /// Seats for a reservation beside those that it has, the best first, and what else was in the way.

@@ -13,14 +13,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use legation_core::{
-    Digest, EnclaveId, FragmentId, LeaseId, ReservationId, Revocation, Revoked, Seq, Signed, TaskId, Term, UnixTime,
-    statement::Appointment,
+    Digest, EnclaveId, FragmentId, LeaseId, ReservationId, Revocation, Revoked, Seq, Signed, SwarmName, TaskId, Term,
+    UnixTime, statement::Appointment,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     account::Accounts,
     brief::Piece,
+    custody::SwarmKey,
     distance::Distances,
     enclave::Enclave,
     fair::{Clocks, Queue},
@@ -44,8 +45,9 @@ use shared::Same;
 
 /// Version of the snapshots this program writes and reads. A change of what is in one makes a new one; old snapshots are then
 /// passed over. Since version 2 proofs are in brief. Since version 3 what few enclaves have is written of those alone,
-/// and room may be booked for a swarm. Since version 4 enclaves may be lent.
-pub const SNAPSHOT_VERSION: u32 = 4;
+/// and room may be booked for a swarm. Since version 4 enclaves may be lent. Since version 5 committees of
+/// enclaves have swarm keys.
+pub const SNAPSHOT_VERSION: u32 = 5;
 
 /// Why a snapshot cannot be written or used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +95,7 @@ struct Image<'a> {
     accounts: &'a Accounts,
     clocks: Clocks,
     history: &'a History,
+    swarm_keys: &'a BTreeMap<SwarmName, SwarmKey>,
 }
 
 /// As it is read.
@@ -122,6 +125,7 @@ struct Owned {
     accounts: Accounts,
     clocks: Clocks,
     history: History,
+    swarm_keys: BTreeMap<SwarmName, SwarmKey>,
 }
 
 impl Pool {
@@ -172,6 +176,7 @@ impl Pool {
             questions: _,
             accounts,
             history,
+            swarm_keys,
             classes: _,
             at,
         } = self;
@@ -199,6 +204,7 @@ impl Pool {
             accounts,
             clocks: queue.clocks(),
             history,
+            swarm_keys,
         };
         let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
         shared::scope(|| ciborium::into_writer(&image, &mut bytes))
@@ -252,6 +258,7 @@ impl Pool {
             reservations: owned.reservations,
             accounts: owned.accounts,
             history: owned.history,
+            swarm_keys: owned.swarm_keys,
             ..Self::new(limits)
         };
         pool.index(owned.clocks);

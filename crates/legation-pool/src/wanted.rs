@@ -45,6 +45,8 @@ pub(crate) enum Refusal<'a> {
     Cordoned(&'a Rejection),
     Draining,
     Held(&'a Hold),
+    /// It is a custodian that runs no modules.
+    Custody,
     /// Others have it reserved or booked, from then.
     Reserved(UnixTime),
     /// It is no seat of the reservation that the request names.
@@ -82,6 +84,7 @@ impl Refusal<'_> {
             Self::Cordoned(why) => &why.check,
             Self::Draining => "pool.draining",
             Self::Held(_) => "pool.held",
+            Self::Custody => "pool.custody",
             Self::Reserved(_) => "place.reserved",
             Self::Seat(_) => "place.seat",
             Self::Claimed(_) => "pool.claimed",
@@ -430,6 +433,9 @@ impl<'a> Wanted<'a> {
         if let Some(hold) = enclave.hold() {
             return Err(Refusal::Held(hold));
         }
+        if enclave.is_alone() {
+            return Err(Refusal::Custody);
+        }
         if !enclave.proofs.hold_at(now) {
             return Err(Refusal::Passport);
         }
@@ -530,6 +536,7 @@ impl<'a> Wanted<'a> {
                 .expected("not cordoned by its operator")
                 .got(format!("cordoned since {}: {}", hold.since, hold.why))
                 .fix("have the operator lift it by `legation enclave uncordon`"),
+            Refusal::Custody => refuse.expected("one that runs modules").got("a custodian that runs none"),
             Refusal::Reserved(from) => refuse
                 .expected("room that nobody has reserved while the lease may last")
                 .got(format!("none from {from} on"))

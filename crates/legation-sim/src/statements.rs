@@ -79,6 +79,7 @@ impl Machine {
             operators: Vec::new(),
             advertise: random.chance(800).then(|| format!("10.0.0.{index}:7444")),
             prover: None,
+            custody: None,
         };
         Self { chip: format!("chip {index}"), configuration, production }
     }

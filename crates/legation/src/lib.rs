@@ -6,6 +6,7 @@
 //! * [`run`]: a job from modules and inputs to results and a receipt.
 //! * [`log`]: the transparency log: comparing, proving, witnessing.
 //! * [`verify`]: receipts and evidence, offline.
+//! * [`root`]: the operator's root, in a file or in a hardware security module (`hsm`, with the feature of that name).
 //! * [`setup`]: makes a deployment: roots, keys, appointments, configurations.
 //! * [`cloud`]: runs one on this machine, as processes; [`emulator`]: the emulated TPMs of one.
 //!
@@ -16,8 +17,12 @@ pub mod cloud;
 pub mod emulator;
 pub mod exit;
 pub mod home;
+#[cfg(feature = "hsm")]
+pub mod hsm;
 pub mod log;
 pub mod party;
+pub mod root;
 pub mod run;
+mod secret;
 pub mod setup;
 pub mod verify;

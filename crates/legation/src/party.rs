@@ -415,6 +415,7 @@ mod tests {
                 operators: Vec::new(),
                 advertise: None,
                 prover: None,
+                custody: None,
             },
             evidence: Digest::of(b"evidence"),
             collateral: Vec::new(),

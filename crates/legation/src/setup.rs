@@ -1,8 +1,8 @@
 //! Makes a deployment in a folder: operator's root, manager, verifier, tenant, and (in development) chips and agents.
 //!
 //! ```text
-//! DIR/operator.key                  the root that appoints: keep it offline
-//! DIR/anchors.json                  what clients and receipts trust: give it to everyone
+//! DIR/operator.key                  the root that appoints: keep it offline; or DIR/operator.hsm.toml: see [`crate::root`]
+//! DIR/anchors.json                  what clients and receipts trust: give it to everyone. Written last: with it, the rest is whole
 //! DIR/manager/manager.toml ...      start with `legation manager --config`
 //! DIR/manager/log.key               signs the transparency log; all managers of a journal have it
 //! DIR/manager-2/manager.toml ...    further managers of the same journal: see [`several_managers`]
@@ -25,7 +25,7 @@ use legation_attest::{
 use legation_core::{
     Bytes, Digest, Millicores, ProviderId, PublicKey, Region, Signer, TenantId, UnixTime,
     claims::{Anchors, Capacity, LogAnchor, TeeKind},
-    dsse, encoding,
+    encoding,
     statement::{Appointment, Office},
 };
 use legation_keys::{Entropy, IdentityKey, SealingKey};
@@ -37,6 +37,7 @@ use crate::{
     emulator::{self, Authority},
     exit::{Exit, Failure},
     home::{ClientConfig, write_secret},
+    root::{self, Root},
     run::now,
 };
 
@@ -51,6 +52,12 @@ const REFERENCES: &str = "references.json";
 /// Key of the transparency log, in the same place, and the log's name.
 const LOG_KEY: &str = "log.key";
 const LOG_ORIGIN: &str = "legation.local/log";
+
+/// What is in a deployment's folder when it is whole, and its name until then.
+const ANCHORS: &str = "anchors.json";
+const ANCHORS_PART: &str = "anchors.json.part";
+/// What else is made in a deployment's folder, beside its root and before its anchors.
+const PARTS: [&str; 5] = ["agents", "client", MANAGER, "tpm-ca", ANCHORS_PART];
 
 /// What the enclaves of a development deployment attest with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -144,7 +151,7 @@ pub fn development(root: &Path, plans: &[AgentPlan], image: &Path, now: UnixTime
     development_on(HardwareRoot::Chips, root, plans, image, now)
 }
 
-/// Makes a development deployment in `root`, which must not hold one yet, with such hardware.
+/// Makes a development deployment in `root`, which must not hold one yet, with such hardware, and the operator's root in a file.
 ///
 /// # Errors
 /// The folder is in use, the disk failed, a key or a TPM cannot be made, or programs are missing.
@@ -155,18 +162,72 @@ pub fn development_on(
     image: &Path,
     now: UnixTime,
 ) -> Result<Deployment, Failure> {
+    development_under(|folder| Root::make_file(folder, None, &mut OsEntropy), hardware, root, plans, image, now)
+}
+
+/// As [`development_on`], with an operator's root that is made in the deployment's folder, before anything rests on it. What fails on
+/// the way is removed, so that it can be tried again; of a root in a token, what describes it stays, and the next attempt takes it.
+///
+/// # Errors
+/// As [`development_on`], there is no such root, or a part of a deployment is left in the folder by somebody who was killed.
+pub fn development_under(
+    operator: impl FnOnce(&Path) -> Result<Root, Failure>,
+    hardware: HardwareRoot,
+    root: &Path,
+    plans: &[AgentPlan],
+    image: &Path,
+    now: UnixTime,
+) -> Result<Deployment, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("deployment cannot be made: {e}"));
-    if root.join("anchors.json").exists() {
+    if root.join(ANCHORS).exists() {
         let text = format!("{} holds a deployment already; use it, or choose another folder", root.display());
         return Err(Failure::new(Exit::Usage, text));
     }
-    let folder = |path: PathBuf| std::fs::create_dir_all(&path).map(|()| path).map_err(|e| failed(&e));
-    let root = folder(root.to_owned())?;
+    let left: Vec<_> = PARTS.into_iter().filter(|name| root.join(name).exists()).collect();
+    if !left.is_empty() {
+        let text = format!(
+            "{} holds a part of a deployment that was never finished: {}. Nothing rests on it: remove it, or choose another folder",
+            root.display(),
+            left.join(", "),
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    std::fs::create_dir_all(root).map_err(|e| failed(&e))?;
     let root = root.canonicalize().map_err(|e| failed(&e))?;
-    let write = |path: PathBuf, text: &str| std::fs::write(&path, text).map_err(|e| failed(&e));
+    let operator = operator(&root)?;
+    let made = fill(&operator, hardware, &root, plans, image, now);
+    if made.is_err() {
+        abandon(&root);
+    }
+    made
+}
 
-    let operator = IdentityKey::generate(&mut OsEntropy);
-    write_secret(&root.join("operator.key"), &operator.to_pem())?;
+/// Removes a deployment that its maker could not finish: all of it was made just now, and nobody was given any. What describes a
+/// root in a token stays.
+pub fn abandon(root: &Path) {
+    let gone = |name: &str| {
+        let path = root.join(name);
+        // What is not there needs no removing; what cannot be removed, the next attempt names.
+        let _gone = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    };
+    [ANCHORS, root::KEY_FILE].into_iter().chain(PARTS).for_each(gone);
+    for n in 2..=MANAGERS_MAX {
+        gone(&format!("{MANAGER}-{n}"));
+    }
+}
+
+/// Makes all of a deployment but its root.
+fn fill(
+    operator: &Root,
+    hardware: HardwareRoot,
+    root: &Path,
+    plans: &[AgentPlan],
+    image: &Path,
+    now: UnixTime,
+) -> Result<Deployment, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("deployment cannot be made: {e}"));
+    let folder = |path: PathBuf| std::fs::create_dir_all(&path).map(|()| path).map_err(|e| failed(&e));
+    let write = |path: PathBuf, text: &str| std::fs::write(&path, text).map_err(|e| failed(&e));
     let maker = match hardware {
         HardwareRoot::Chips => Maker::Chips(Box::new(DevelopmentRoot::generate("local", now).map_err(|e| failed(&e))?)),
         HardwareRoot::Tpm => Maker::Tpm(Authority::prepare(&root.join("tpm-ca"))?, emulator::Addresses::draw()),
@@ -190,7 +251,6 @@ pub fn development_on(
         quorum: 0,
     });
     let anchors_text = serde_json::to_string_pretty(&anchors).map_err(|e| failed(&e))?;
-    write(root.join("anchors.json"), &anchors_text)?;
 
     let addresses = free_addresses().map_err(|e| failed(&e))?;
     let client = folder(root.join("client"))?;
@@ -209,7 +269,7 @@ pub fn development_on(
     write_secret(&client.join("client.toml"), &toml::to_string(&config).map_err(|e| failed(&e))?)?;
 
     let manager = folder(root.join("manager"))?;
-    offices(&manager, &operator, now)?;
+    offices(&manager, operator, now)?;
     let config = ManagerConfig {
         agents: addresses.agents,
         api: addresses.api,
@@ -258,17 +318,21 @@ pub fn development_on(
         write(file.clone(), &(agent_toml(plan, addresses.agents, operator.public_key(), listen) + &equipment))?;
         agents.push((plan.name.clone(), file));
     }
+    let part = root.join(ANCHORS_PART);
+    write(part.clone(), &anchors_text)?;
+    std::fs::rename(&part, root.join(ANCHORS)).map_err(|e| failed(&e))?;
+    let root = root.to_owned();
     let managers = vec![(MANAGER.to_owned(), manager_config.clone())];
     Ok(Deployment { root, manager: manager_config, managers, agents, client, addresses })
 }
 
 /// Makes keys in a manager's folder, and the operator's appointments of them.
-fn offices(folder: &Path, operator: &IdentityKey, now: UnixTime) -> Result<(), Failure> {
+fn offices(folder: &Path, operator: &Root, now: UnixTime) -> Result<(), Failure> {
     for (name, office) in [("manager", Office::Manager), ("verifier", Office::Verifier)] {
         let key = IdentityKey::generate(&mut OsEntropy);
         write_secret(&folder.join(format!("{name}.key")), &key.to_pem())?;
         let path = folder.join(format!("{name}.appointment.json"));
-        let text = appoint(operator, key.public_key(), office, now);
+        let text = appoint(operator, key.public_key(), office, now)?;
         std::fs::write(&path, text).map_err(|e| unwritten(&path, &e))?;
     }
     Ok(())
@@ -279,10 +343,11 @@ fn unwritten(path: &Path, error: &dyn std::fmt::Display) -> Failure {
 }
 
 /// Gives a deployment with one manager, which never ran, so many with one journal in PostgreSQL: each with keys and appointments
-/// of its own, and all of them known to agents and clients. The operator's key must be in its folder.
+/// of its own, and all of them known to agents and clients. The operator's root must be in its folder, and within reach.
 ///
 /// # Errors
-/// The number or the journal will not do, the deployment has several managers, or files cannot be read or written.
+/// The number or the journal will not do, the deployment has several managers, files cannot be read or written, or the root is not
+/// within reach.
 pub fn several_managers(
     deployment: &Deployment,
     number: usize,
@@ -298,12 +363,11 @@ pub fn several_managers(
     if deployment.managers.len() > 1 {
         return Err(usage(format!("{} has several managers already", root.display())));
     }
-    let operator = root.join("operator.key");
+    let operator = Root::of(root)?;
     let read = |path: &Path| {
         let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
         text.map_err(|e| usage(format!("cannot read {}: {e}", path.display())))
     };
-    let operator = IdentityKey::from_pem(&read(&operator)?).map_err(|e| usage(format!("operator.key: {e}")))?;
     let first = root.join(MANAGER);
     let config: ManagerConfig =
         toml::from_str(&read(&first.join(MANAGER_FILE))?).map_err(|e| usage(format!("manager.toml: {e}")))?;
@@ -460,7 +524,7 @@ fn this_build(hardware: HardwareRoot, image: &Path, made: UnixTime) -> std::io::
     })
 }
 
-fn appoint(operator: &IdentityKey, key: PublicKey, office: Office, now: UnixTime) -> String {
+fn appoint(operator: &Root, key: PublicKey, office: Office, now: UnixTime) -> Result<String, Failure> {
     let appointment = Appointment {
         operator: operator.public_key(),
         key,
@@ -469,7 +533,7 @@ fn appoint(operator: &IdentityKey, key: PublicKey, office: Office, now: UnixTime
         not_before: now.minus(60),
         not_after: now.plus(APPOINTMENT_SECONDS),
     };
-    dsse::sign(appointment, operator).envelope().to_json()
+    Ok(operator.appoint(appointment)?.envelope().to_json())
 }
 
 fn agent_toml(plan: &AgentPlan, manager: SocketAddr, operator: PublicKey, listen: Option<SocketAddr>) -> String {

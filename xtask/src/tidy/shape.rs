@@ -7,13 +7,14 @@ use super::model::{Member, Model};
 use crate::metadata::Kind;
 
 /// Who may depend on whom, in the order of ARCHITECTURE.md. Development dependencies may name any crate of the product.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("legation-core", &[]),
     ("legation-attest", &["legation-core"]),
     ("legation-keys", &["legation-core"]),
     ("legation-policy", &["legation-attest", "legation-core"]),
     ("legation-log", &["legation-core"]),
     ("legation-pool", &["legation-policy", "legation-attest", "legation-core"]),
+    ("legation-privacy", &[]),
     ("legation-net", &["legation-attest", "legation-keys", "legation-core"]),
     ("legation-agent", &["legation-net", "legation-log", "legation-attest", "legation-keys", "legation-core"]),
     ("legation-verifier", &["legation-policy", "legation-attest", "legation-keys", "legation-core"]),

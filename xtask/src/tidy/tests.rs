@@ -158,6 +158,11 @@ fn manifests_inherit_from_the_workspace() {
 fn licences_are_on_the_list() {
     check("copyleft 1.0.0: its licence is AGPL-3.0-only", |m| package(m, "copyleft", "AGPL-3.0-only", &[]));
     check("serde 1.0.0: its licence is not named", |m| m.packages.get_mut("serde").unwrap().licence = None);
+    // Read was another version of it.
+    check("opendp 1.0.0: its licence is not named", |m| {
+        package(m, "opendp", "MIT", &[]);
+        m.packages.get_mut("opendp").unwrap().licence = None;
+    });
     check("legation-net 1.0.0: its licence is MIT", |m| {
         m.packages.get_mut("legation-net").unwrap().licence = Some("MIT".to_owned());
     });

@@ -106,6 +106,7 @@ pub(crate) fn configuration() -> Configuration {
         operators: vec![key(OPERATOR)],
         advertise: None,
         prover: None,
+        custody: None,
         slot: 0,
     }
 }

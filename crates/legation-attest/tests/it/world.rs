@@ -136,6 +136,7 @@ pub(crate) fn configuration() -> Configuration {
         operators: vec![Key::new(1).public_key()],
         advertise: None,
         prover: None,
+        custody: None,
     }
 }
 

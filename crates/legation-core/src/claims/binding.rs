@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::{Digest, sha512},
-    id::{ProviderId, Region},
+    id::{ProviderId, Region, SwarmName},
     key::{PublicKey, SealingPublicKey},
+    rejection::Rejection,
     time::UnixTime,
     unit::{Bytes, MicroUsd, Millicores},
 };
@@ -96,6 +97,21 @@ pub struct Configuration {
     /// proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prover: Option<Prover>,
+    /// Which swarm key it helps to keep, where its owner set it up for that ([`crate::custody`]). Without it it is never called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custody: Option<Custody>,
+}
+
+/// What makes an enclave a custodian. It is measured, so that nobody makes it one, or that of another key, while it runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Custody {
+    /// Which swarm key.
+    pub swarm: SwarmName,
+    /// Whether it runs no modules: it takes no tasks, and is not lent.
+    pub alone: bool,
+    /// SHA-256 of the anchors by which it judges the evidence of others.
+    pub anchors: Digest,
 }
 
 /// What an enclave proves executions with ([`crate::proven`]).
@@ -112,6 +128,26 @@ impl Configuration {
     /// The bytes that travel.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Whether what it says of itself as a custodian can be.
+    ///
+    /// # Errors
+    /// `custody.address`: nobody could dial it.
+    pub fn check_custody(&self) -> Result<(), Rejection> {
+        if self.custody.is_none() || self.advertise.is_some() {
+            return Ok(());
+        }
+        Err(Rejection::new("custody.address", "address of a custodian")
+            .expected("one where others reach it: they ask it for what it releases")
+            .got("none")
+            .fix("set `advertise` of the agent"))
+    }
+
+    /// Price of one hour of all that is offered: what the requirement of a charter is held against, whose members are not paid by the
+    /// fragment.
+    pub fn price_hour(&self) -> MicroUsd {
+        self.rate.per_hour(self.capacity.cpu, self.capacity.memory)
     }
 }
 

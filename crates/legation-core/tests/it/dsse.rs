@@ -49,6 +49,22 @@ fn envelope(payload: &[u8], signer: &dyn Signer) -> Envelope {
     read(&json).unwrap()
 }
 
+/// A signature that comes from elsewhere makes the same envelope, if it is one.
+#[test]
+fn a_statement_takes_the_signature_of_the_key_that_it_names_and_no_other() {
+    let sign = |name: &'static str| Party::new(name).sign(dsse::unsigned(appointment()).message());
+    let made = dsse::unsigned(appointment()).signed(sign("operator")).unwrap();
+    assert_eq!(made.envelope().to_json(), signed().envelope().to_json());
+    assert_eq!(made.envelope().open::<Appointment>().unwrap().predicate(), &appointment());
+    let mut bent = sign("operator");
+    bent.0[0] ^= 1;
+    for refused in [sign("verifier"), bent, Signature([0; 64])] {
+        assert!(dsse::unsigned(appointment()).signed(refused).is_err());
+    }
+    let other = Appointment { not_after: UnixTime(3), ..appointment() };
+    assert!(dsse::unsigned(other).signed(sign("operator")).is_err(), "a signature over another statement");
+}
+
 #[test]
 fn what_is_signed_is_the_pre_authentication_encoding() {
     // DSSE v1, protocol.md: "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body, lengths in ASCII decimal bytes.

@@ -8,6 +8,11 @@
 
 mod attenuation;
 mod bytes;
+mod custody;
+mod custody_policy;
+mod custody_random;
+mod custody_refusals;
+mod custody_return;
 mod delegated;
 mod demands;
 mod dsse;

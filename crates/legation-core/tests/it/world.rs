@@ -191,6 +191,7 @@ pub(crate) fn judged(name: &'static str, at: UnixTime) -> Judged {
         operators: vec![key("operator")],
         advertise: None,
         prover: None,
+        custody: None,
         slot: 0,
     };
     let claims = Claims {

@@ -5,6 +5,11 @@ mod identity;
 mod measure;
 mod object;
 mod sealing;
+mod store;
+mod store_read;
+mod swarm;
+mod swarm_attack;
+mod swarm_parse;
 
 use legation_core::Digest;
 use legation_keys::Entropy;

@@ -140,8 +140,8 @@ fn one_manager_at_a_time() {
 #[test]
 fn a_record_that_cannot_be_read_is_named() {
     let table = [
-        ("update journal set version = 1 where seq = 3", "version 1, and this program knows versions 2 to 6"),
-        ("update journal set version = 7 where seq = 3", "version 7, and this program knows versions 2 to 6"),
+        ("update journal set version = 1 where seq = 3", "version 1, and this program knows versions 2 to 7"),
+        ("update journal set version = 8 where seq = 3", "version 8, and this program knows versions 2 to 7"),
         ("update journal set version = -1 where seq = 3", "its version is -1"),
         ("update journal set term = -1 where seq = 3", "its term is -1"),
         ("update journal set at = -1 where seq = 3", "its time is -1"),

@@ -166,6 +166,7 @@ pub(crate) fn passport_by(operator: u8, verifier: u8, seed: u8, from: u64, until
             operators: vec![public(operator)],
             advertise: None,
             prover: None,
+            custody: None,
             slot: 0,
         },
         evidence: Digest::of(&[seed]),

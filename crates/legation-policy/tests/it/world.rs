@@ -47,6 +47,7 @@ impl Guest {
             operators: Vec::new(),
             advertise: None,
             prover: None,
+            custody: None,
         };
         let (vmpl, revocation) = (Some(Attested::hardware(0)), RevocationCheck::Checked);
         Self { claims: Claims { vmpl, revocation, ..claims }, configuration }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod archive;
+mod custody;
 mod distances;
 mod enclaves;
 mod estimates;

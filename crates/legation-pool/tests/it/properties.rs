@@ -56,6 +56,8 @@ const LIMITS: Limits = Limits {
     regroup_seconds: 60,
     alarms_max: 2,
     dissents_max: 2,
+    ceremony_seconds: 120,
+    custody_grace_seconds: 120,
     allow_development: true,
 };
 /// Verifiers, and the tenants they are trusted with: all work here is of `acme`.
@@ -567,6 +569,8 @@ impl<'a> History<'a> {
                 Effect::TaskChanged { .. } | Effect::Revocations | Effect::Enlist { .. } => {}
                 // Of loans, tests/it/loans.rs.
                 Effect::Lend { .. } | Effect::Lent { .. } | Effect::LoanEnded { .. } => {}
+                // Of swarm keys, tests/it/custody.rs.
+                Effect::Custody { .. } => {}
             }
         }
     }
@@ -690,6 +694,9 @@ impl<'a> History<'a> {
             // Of policies, tests/it/policies.rs.
             Event::ReferenceAdded { .. } | Event::ReferenceExpired { .. } | Event::PolicySet { .. } => {}
             Event::DistancesSet { .. } | Event::DistancesMeasured { .. } => {}
+            // Of swarm keys, tests/it/custody.rs.
+            Event::CharterSet { .. } | Event::CustodyAsked { .. } | Event::CustodyCalled { .. } => {}
+            Event::CustodySaid { .. } | Event::CustodyEnded { .. } => {}
         }
     }
 

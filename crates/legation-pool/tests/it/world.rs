@@ -92,6 +92,7 @@ impl Machine {
             operators: Vec::new(),
             advertise: None,
             prover: None,
+            custody: None,
         };
         let chip = format!("chip of {name}");
         Self {
@@ -650,6 +651,11 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Event::DistancesSet { rows, .. } => format!("{} distances set", rows.len()),
         Event::SwarmSeated { seating } => format!("round {} seated by {}", seating.round, seating.seats.len()),
         Event::SwarmJoined { membership } => format!("joined round {}", membership.round),
+        Event::CharterSet { charter, .. } => format!("charter {} of {}", charter.number, charter.swarm),
+        Event::CustodyAsked { .. } => "another committee asked for".to_owned(),
+        Event::CustodyCalled { call, why, .. } => format!("{} called: {why}", call.members.len()),
+        Event::CustodySaid { word, .. } => word.kind().to_string(),
+        Event::CustodyEnded { why, left_out, .. } => format!("call ended: {why}, {} left out", left_out.len()),
         Event::SeatsEnded { seats, why, .. } => format!("{} seats ended: {why}", seats.len()),
         Event::GangBooked { booking } => format!("{} seats booked", booking.enclaves.len()),
         Event::GangUnbooked { why, .. } => format!("unbooked: {why}"),
@@ -668,6 +674,7 @@ pub(crate) fn brief(applied: &Applied) -> Vec<String> {
         Effect::Close { .. } => Some("-> close".to_owned()),
         Effect::Revocations => Some("-> revocations".to_owned()),
         Effect::Reattest { .. } => Some("-> reattest".to_owned()),
+        Effect::Custody { .. } => Some("-> board".to_owned()),
         Effect::TaskChanged { .. } => None,
     };
     applied.records.iter().map(record).chain(applied.effects.iter().filter_map(effect)).collect()

@@ -153,6 +153,7 @@ fn configuration() -> Configuration {
         operators: vec![operator().public_key()],
         advertise: None,
         prover: None,
+        custody: None,
     }
 }
 

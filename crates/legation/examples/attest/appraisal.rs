@@ -108,6 +108,7 @@ fn judged(measurement: String) -> Result<Judged, legation_core::id::NameError> {
         operators: Vec::new(),
         advertise: None,
         prover: None,
+        custody: None,
     };
     let binding = KeyBinding {
         role: Role::Agent,

@@ -155,6 +155,7 @@ fn evidence(chip: &Path, image: &Path, asked: Digest) -> Result<Evidence, Failur
         operators: Vec::new(),
         advertise: None,
         prover: None,
+        custody: None,
     };
     let identity = IdentityKey::generate(&mut OsEntropy);
     let binding = KeyBinding {

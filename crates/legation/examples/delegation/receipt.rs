@@ -99,6 +99,7 @@ impl Pool {
             operators: vec![self.paper.operator.public_key()],
             advertise: None,
             prover: None,
+            custody: None,
         };
         let encoded = configuration.encode();
         let nonce = Digest::of(b"nonce");

@@ -73,6 +73,7 @@ impl People {
             operators: vec![self.operator.public_key()],
             advertise: None,
             prover: None,
+            custody: None,
         };
         let image = measurement(Digest::of(b"image"));
         let binding = key.public_key().id().to_string();

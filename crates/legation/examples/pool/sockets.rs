@@ -228,6 +228,7 @@ impl Fleet {
             operators: self.operators.clone(),
             advertise: None,
             prover: None,
+            custody: None,
         };
         let clock: legation_net::Clock = Arc::new(now);
         let judge = AnchoredJudge::new(self.operators.clone()).admit(Role::Manager);

@@ -1,10 +1,18 @@
 //! `legation init` and `legation dev`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
-use legation::{cloud::Cloud, setup::HardwareRoot};
+use legation::{
+    cloud::Cloud,
+    root::{self, Root as OperatorRoot},
+    setup::HardwareRoot,
+};
 use legation_manager::config::{JournalConfig, Store};
+use legation_net::OsEntropy;
 
 use super::{Context, Exit, Failure, progress, say, setup, tell};
 
@@ -25,6 +33,28 @@ pub(super) struct Init {
     /// File with the password of the URL's role.
     #[arg(long, value_name = "FILE", requires = "journal")]
     journal_password_file: Option<PathBuf>,
+    /// Makes the operator's root in a hardware security module instead of a file: its PKCS#11 module, such as
+    /// `/usr/lib/softhsm/libsofthsm2.so`.
+    #[arg(long, value_name = "MODULE", requires = "token")]
+    hsm: Option<PathBuf>,
+    /// Label of the module's token.
+    #[arg(long, value_name = "LABEL", requires = "hsm")]
+    token: Option<String>,
+    /// Serial number of the token, where several have the label.
+    #[arg(long, value_name = "SERIAL", requires = "hsm")]
+    token_serial: Option<String>,
+    /// File with the token's PIN, which only its owner may read; without it, the PIN is in LEGATION_HSM_PIN.
+    #[arg(long, value_name = "FILE", requires = "hsm")]
+    pin_file: Option<PathBuf>,
+    /// Label of the root's key in the token.
+    #[arg(long, value_name = "LABEL", default_value = root::KEY_LABEL, requires = "hsm")]
+    root_key: String,
+    /// Takes the key of that label that is in the token, instead of making one.
+    #[arg(long, requires = "hsm")]
+    root_exists: bool,
+    /// Seals the root's file by the passphrase in this file, which only its owner may read: at least 12 bytes, drawn by chance.
+    #[arg(long, value_name = "FILE", conflicts_with = "hsm")]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// What development enclaves attest with.
@@ -50,7 +80,11 @@ fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, format!("own program: {e}")))
 }
 
-fn make(dir: &std::path::Path, root: Root) -> Result<setup::Deployment, Failure> {
+fn make(
+    dir: &Path,
+    root: Root,
+    operator: impl FnOnce(&Path) -> Result<OperatorRoot, Failure>,
+) -> Result<setup::Deployment, Failure> {
     let (hardware, what) = match root {
         Root::Chip => (HardwareRoot::Chips, "DEVELOPMENT hardware root, chips"),
         Root::Tpm if !cfg!(feature = "tpm") => {
@@ -60,14 +94,53 @@ fn make(dir: &std::path::Path, root: Root) -> Result<setup::Deployment, Failure>
         Root::Tpm => (HardwareRoot::Tpm, "DEVELOPMENT authority, emulated TPMs"),
     };
     tell(&format!("making operator's root, {what} and keys ..."));
-    setup::development_on(hardware, dir, &setup::nine_agents(), &program()?, legation::run::now())
+    setup::development_under(operator, hardware, dir, &setup::nine_agents(), &program()?, legation::run::now())
+}
+
+fn in_file(folder: &Path) -> Result<OperatorRoot, Failure> {
+    OperatorRoot::make_file(folder, None, &mut OsEntropy)
+}
+
+/// The root where `--hsm` says, or in a file, of which people are warned.
+#[cfg(feature = "hsm")]
+fn operator(args: &Init, folder: &Path) -> Result<OperatorRoot, Failure> {
+    let (Some(module), Some(token)) = (args.hsm.clone(), args.token.clone()) else {
+        return warned(args, folder);
+    };
+    let address = legation::hsm::Address::new(module, token, args.token_serial.clone(), args.root_key.clone())?;
+    OperatorRoot::make_token(folder, &address, args.pin_file.as_deref(), args.root_exists, &mut OsEntropy)
+}
+
+#[cfg(not(feature = "hsm"))]
+fn operator(args: &Init, folder: &Path) -> Result<OperatorRoot, Failure> {
+    let named = [&args.token, &args.token_serial].into_iter().any(Option::is_some) || args.root_key != root::KEY_LABEL;
+    if args.hsm.is_some() || args.pin_file.is_some() || args.root_exists || named {
+        return Err(Failure::new(Exit::Usage, root::WITHOUT_HSM));
+    }
+    warned(args, folder)
+}
+
+fn warned(args: &Init, folder: &Path) -> Result<OperatorRoot, Failure> {
+    let made = OperatorRoot::make_file(folder, args.passphrase_file.as_deref(), &mut OsEntropy)?;
+    let (who, instead) = match args.passphrase_file {
+        Some(_) => ("sealed by a passphrase: whoever has both", ""),
+        None => ("IN THE CLEAR: whoever reads it", ", or seal it (--passphrase-file)"),
+    };
+    tell(&format!(
+        "WARNING: the operator's root is a file, {}, {who} can appoint managers and verifiers that all clients and agents of this \
+         deployment obey. Keep it offline{instead}, or make the root in a hardware security module: legation init --hsm",
+        folder.join(root::KEY_FILE).display(),
+    ));
+    Ok(made)
 }
 
 pub(super) fn init(_: &Context, args: &Init) -> Result<Exit, Failure> {
     let wanted = journal(args)?;
-    let mut made = make(&args.dir, args.root)?;
+    let mut made = make(&args.dir, args.root, |folder| operator(args, folder))?;
     if let Some(journal) = wanted {
-        made = setup::several_managers(&made, args.managers, &journal, legation::run::now())?;
+        let more = setup::several_managers(&made, args.managers, &journal, legation::run::now());
+        // One manager is not what was asked for, and the next attempt would find it.
+        made = more.inspect_err(|_| setup::abandon(&made.root))?;
     }
     let mut managers = String::new();
     for (n, (_, file)) in made.managers.iter().enumerate() {
@@ -105,7 +178,7 @@ fn journal(args: &Init) -> Result<Option<JournalConfig>, Failure> {
 
 pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {
     let fresh = !args.data.join("anchors.json").exists();
-    let deployment = if fresh { make(&args.data, args.root)? } else { setup::open(&args.data)? };
+    let deployment = if fresh { make(&args.data, args.root, in_file)? } else { setup::open(&args.data)? };
     if !fresh {
         setup::refresh_measurement(&deployment, &program()?)?;
     }

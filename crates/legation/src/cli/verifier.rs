@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use legation::home::{read_anchors, write_secret};
+use legation::{
+    home::{read_anchors, write_secret},
+    root::Root,
+};
 use legation_core::{
     Signer, TenantId, UnixTime,
     claims::TeeKind,
-    dsse, encoding,
+    encoding,
     statement::{Appointment, Office, Scope},
 };
 use legation_keys::{Entropy, IdentityKey};
@@ -50,7 +53,8 @@ struct Init {
     /// Anchor file: whom it trusts.
     #[arg(long, value_name = "FILE")]
     anchors: PathBuf,
-    /// The operator's key, to appoint the verifier at once. Without it, the operator appoints the key that is printed.
+    /// The operator's root, to appoint the verifier at once: `operator.key`, or `operator.hsm.toml` of one in a token. Without it, the
+    /// operator appoints the key that is printed.
     #[arg(long, value_name = "FILE")]
     operator: Option<PathBuf>,
     /// Tenants it is trusted by; all without any.
@@ -100,13 +104,23 @@ fn make(init: &Init) -> Result<Exit, Failure> {
     }
     let failed =
         |path: &Path, e: &dyn std::fmt::Display| Failure::new(Exit::Failure, format!("{}: {e}", path.display()));
+    let anchors = read_anchors(&init.anchors)?;
+    // A root that is out of reach leaves nothing half-made.
+    let operator = init.operator.as_deref().map(Root::read).transpose()?;
+    if let (Some(path), Some(operator)) = (&init.operator, &operator)
+        && !anchors.operators.contains(&operator.public_key())
+    {
+        let (path, anchors) = (path.display(), init.anchors.display());
+        let text = format!("{path}: not the key of an operator in {anchors}: name the root of that deployment");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let key = IdentityKey::generate(&mut OsEntropy);
+    let appointment = operator.as_ref().map(|operator| appoint(init, operator, &key)).transpose()?;
     std::fs::create_dir_all(&init.dir).map_err(|e| failed(&init.dir, &e))?;
     let write = |name: &str, text: &str| {
         let path = init.dir.join(name);
         std::fs::write(&path, text).map_err(|e| failed(&path, &e))
     };
-    let anchors = read_anchors(&init.anchors)?;
-    let key = IdentityKey::generate(&mut OsEntropy);
     write_secret(&init.dir.join("verifier.key"), &key.to_pem())?;
     let mut secret = zeroize::Zeroizing::new([0; 32]);
     OsEntropy.fill(&mut secret[..]);
@@ -116,20 +130,15 @@ fn make(init: &Init) -> Result<Exit, Failure> {
     write("anchors.json", &text)?;
     write("appraisal.cedar", POLICY)?;
     write("references.json", "[]\n")?;
-    write("verifier.toml", &configuration(init))?;
     let public = key.public_key();
-    let next = match &init.operator {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(|e| failed(path, &e))?;
-            let operator = IdentityKey::from_pem(&text).map_err(|e| failed(path, &e))?;
-            if !anchors.operators.contains(&operator.public_key()) {
-                return Err(failed(path, &"not the key of an operator in the anchor file"));
-            }
-            write("appointment.json", &appoint(init, &operator, &key))?;
+    let next = match &appointment {
+        Some(appointment) => {
+            write("appointment.json", appointment)?;
             format!("legation verifier --config {}", config.display())
         }
         None => format!("have the operator appoint key {public} and put the appointment at appointment.json"),
     };
+    write("verifier.toml", &configuration(init))?;
     say(&format!(
         "verifier in {}\n  key   {}\n  next  {next}\nReplicas share verifier.key, appointment.json and challenge.secret.",
         init.dir.display(),
@@ -138,7 +147,7 @@ fn make(init: &Init) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn appoint(init: &Init, operator: &IdentityKey, key: &IdentityKey) -> String {
+fn appoint(init: &Init, operator: &Root, key: &IdentityKey) -> Result<String, Failure> {
     let sorted = |mut kinds: Vec<TeeKind>| {
         kinds.sort_unstable();
         kinds.dedup();
@@ -157,7 +166,7 @@ fn appoint(init: &Init, operator: &IdentityKey, key: &IdentityKey) -> String {
         not_before: now.minus(60),
         not_after: now.plus(init.days.saturating_mul(86_400)),
     };
-    dsse::sign(appointment, operator).envelope().to_json()
+    Ok(operator.appoint(appointment)?.envelope().to_json())
 }
 
 /// It loads, and admits nothing.

@@ -80,6 +80,7 @@ impl Liar {
                 operators: config.operators.clone(),
                 advertise: Some(address.to_owned()),
                 prover: None,
+                custody: None,
             },
             identity: identity.clone(),
             peers,

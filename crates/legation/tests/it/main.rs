@@ -16,6 +16,8 @@ mod evidence;
 mod evidence_kinds;
 mod failover;
 mod handed;
+#[cfg(feature = "hsm")]
+mod hsm;
 mod http;
 mod judgement;
 mod liar;

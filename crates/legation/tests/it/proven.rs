@@ -149,6 +149,7 @@ impl Hands {
             operators: vec![self.operator.public_key()],
             advertise: None,
             prover: None,
+            custody: None,
         };
         let encoded = configuration.encode();
         let nonce = Digest::of(b"nonce");
