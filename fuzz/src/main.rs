@@ -7,18 +7,22 @@ use std::sync::{Arc, LazyLock};
 
 use legation_attest::{azure, dcap, nitro, nvidia, passport, report_view, snp, tpm, unverified, x509};
 use legation_core::{
-    Envelope, Receipt, Requirement, RevocationList, UnixTime,
+    Digest, Envelope, Receipt, Requirement, RevocationList, UnixTime,
     claims::{Claims, Configuration, Evidence, EvidenceJudge as _, KeyBinding, Shelf},
+    custody::{self, Ack, Charter, CustodyCall, CustodyWord, Release, ReleasePolicy, Return},
     statement::{Appointment, KeyAttestation, Passport},
 };
 use legation_keys::{
     ObjectKey,
     store::{self, Position, StripeIndex},
+    swarm,
 };
 use legation_log::{AddCheckpoint, Consistency, Fork, Inclusion, Note, NoteKey, TilePath, cose, note, tile};
 use legation_policy::{Options, Policy, References};
 use libfuzzer_sys::fuzz_target;
 
+mod held;
+mod said;
 mod stored;
 mod world;
 
@@ -270,6 +274,68 @@ const TARGETS: &[Target] = &[
         if let Ok(store::Step::Plain(plain)) = opener.step() {
             assert_eq!(plain, [stored::BYTE; 100]);
         }
+    }),
+    ("swarm-dealing", |data| {
+        let Ok(dealing) = swarm::Dealing::from_bytes(data) else { return };
+        assert_eq!(dealing.to_bytes(), data, "a dealing has one spelling");
+        assert_eq!(dealing.digest(), Digest::of(data), "its digest is that of its bytes");
+        let Some(held) = held::HELD.as_ref() else { return };
+        assert_eq!(held.is_dealt(&dealing), data == held.dealing, "nobody can guess a share");
+    }),
+    ("swarm-roster", |data| {
+        let Ok(roster) = swarm::Roster::from_bytes(data) else { return };
+        assert_eq!(roster.to_bytes(), data, "a roster has one spelling");
+        assert_eq!(roster.digest(), Digest::of(data), "its digest is that of its bytes");
+        assert_eq!(roster.members().len(), usize::from(roster.threshold().members()), "all members are named");
+        let Some(held) = held::HELD.as_ref() else { return };
+        assert_eq!(held.is_roster(&roster), data == held.roster, "shares are of one roster");
+    }),
+    ("swarm-share", |data| {
+        let Ok(share) = swarm::Share::from_bytes(data) else { return };
+        assert!(share.to_bytes()[..] == *data, "a share has one spelling");
+        let Some(held) = held::HELD.as_ref() else { return };
+        assert_eq!(held.is_share(&share), data == held.share, "nobody can guess a share");
+    }),
+    ("swarm-partial", |data| {
+        let Ok(partial) = swarm::SealedPartial::from_bytes(data) else { return };
+        assert_eq!(partial.to_bytes(), data, "a sealed partial has one spelling");
+        let Some(held) = held::HELD.as_ref() else { return };
+        assert_eq!(held.is_partial(&partial), data == held.partial, "nobody can guess a partial");
+    }),
+    ("swarm-sealed", |data| {
+        let carried = custody::SwarmSealed::from_bytes(data);
+        let Ok(sealed) = swarm::SwarmSealed::from_bytes(data) else { return };
+        assert_eq!(sealed.to_bytes()[..], *data, "a wrapped key has one spelling");
+        let Ok(carried) = carried else { panic!("who carries it reads what opens") };
+        assert_eq!((carried.key(), carried.label()), (sealed.key(), sealed.label()), "they read the same");
+        let Some(held) = held::HELD.as_ref() else { return };
+        assert_eq!(held.opens(&sealed), data == held.sealed, "nobody opens what was altered");
+    }),
+    ("custody-word", |data| {
+        let Ok(envelope) = serde_json::from_slice::<Envelope>(data) else { return };
+        let Some(said) = said::SAID.as_ref() else { return };
+        if let Ok(charter) = envelope.peek::<Charter>() {
+            let _ = (charter.validate(), charter.check_follows(&said.charter));
+            let _ = charter.check_members(&said.committee.members);
+        }
+        if let Ok(call) = envelope.peek::<CustodyCall>() {
+            let _ = call.check(&said.charter, Some(&said.committee));
+        }
+        if let Ok(back) = envelope.peek::<Return>() {
+            let _ = back.check(&said.committee);
+        }
+        let _ = (envelope.peek::<Ack>().is_ok(), envelope.peek::<Release>().map(|release| release.validate()).is_ok());
+        if let Ok(word) = CustodyWord::open(&envelope) {
+            assert!(said.has(word.envelope()), "nobody can guess a signature");
+            assert_eq!(word.digest(), envelope.digest(), "a word is its envelope");
+        }
+    }),
+    ("custody-policy", |data| {
+        let Ok(text) = std::str::from_utf8(data) else { return };
+        let Ok(policy) = ReleasePolicy::parse(text) else { return };
+        assert_eq!(policy.text(), text, "a release policy has one spelling");
+        assert_eq!(policy.digest(), Digest::of(data), "its digest is that of its text");
+        assert!(policy.validate().is_ok(), "what is read is well formed");
     }),
 ];
 

@@ -9,12 +9,14 @@ use legation_attest::{
 };
 use legation_core::{
     Bytes, Digest, MicroUsd, Millicores, ProviderId, PublicKey, Region, SealingPublicKey, UnixTime,
-    claims::{
-        Anchors, Capacity, Configuration, Evidence, EvidenceJudge as _, Judged, KeyBinding, Rate, Role, Shelf,
-    },
+    claims::{Anchors, Capacity, Configuration, Evidence, EvidenceJudge as _, Judged, KeyBinding, Rate, Role, Shelf},
 };
 
-use crate::stored::{STORED, Stored};
+use crate::{
+    held::{HELD, Held},
+    said::{SAID, Said},
+    stored::{STORED, Stored},
+};
 
 /// As of when evidence is judged.
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -76,7 +78,8 @@ fn world() -> Option<World> {
     };
     // Signed anew at every start: the signature is one of many, the rest is the same.
     let evidence = chip.evidence(&Guest::new([3; 48]), &binding, &configuration).ok()?;
-    let anchors = Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new(), logs: Vec::new() };
+    let anchors =
+        Anchors { operators: Vec::new(), development: vec![root.anchor()], tpm: Vec::new(), logs: Vec::new() };
     let judge = Judge::new(Roots::new(&anchors).ok()?);
     let judged = judge.judge(&evidence, &Shelf::empty(), NOW).ok()?;
     Some(World { judge, judged, evidence })
@@ -88,6 +91,8 @@ pub fn seed() {
     let seeds = match target.split('-').next() {
         Some("evidence") => WORLD.as_ref().map(World::seeds),
         Some("store") => STORED.as_ref().and_then(Stored::seeds),
+        Some("swarm") => HELD.as_ref().map(Held::seeds),
+        Some("custody") => SAID.as_ref().map(Said::seeds),
         _ => None,
     };
     if let (Some(folder), Some(seeds)) = (kept("seeds"), seeds) {

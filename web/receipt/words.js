@@ -1,9 +1,10 @@
-// The words of statements and evidence: crates/legation-core/src/{claims,statement,task,swarm,delegation,monitor}.rs as shapes.
+// The words of statements and evidence: crates/legation-core/src/{claims,statement,task,swarm,delegation,monitor}.rs and custody/
+// as shapes.
 // Digests, keys and names stay the texts they are written as; whole numbers are BigInts.
 "use strict";
 (() => {
   const legation = (globalThis.legation ??= {});
-  const { shape, malformed, unhex, unbase64, digest, concat } = legation;
+  const { shape, malformed, unhex, unbase64, digest, concat, utf8 } = legation;
   const { string, bool, bits, u64, i8, i32, hexOf, base64Of, bytes, name, list, set, map, oneOf } = shape;
   const { optional, otherwise, struct, tagged, adjacent } = shape;
 
@@ -144,6 +145,16 @@
     modules: list(hash), fuel: u64, budget: u64, releases: otherwise(list(object), []), assurance, require: optional(require),
   });
   const member = struct({ enclave: hash, passport: hash, lease: u64 });
+  const MEMBERS = [2n, 64n];
+  /** `t` of `n`, of whom any two sets of `t` have a member in common. */
+  const threshold = (value) => {
+    const { t, n } = struct({ t: u16, n: u16 })(value);
+    const [least, most] = MEMBERS;
+    return n >= least && n <= most && t >= 2n && t <= n && 2n * t > n ? { t, n } : malformed("no threshold");
+  };
+  const dealingRef = struct({ dealer: hash, dealing: hash });
+  const epoch = u64;
+  const generation = u64;
 
   const SPKI = unhex("302a300506032b6570032100");
   const names = new Map();
@@ -286,8 +297,84 @@
       subjects: (it) => [subject("report", it.report), subject("proof", it.proof)],
     },
   };
-  /** Statements that stand beside a receipt, and have no place among those that its roots rest on. */
-  const BESIDE = ["revocations", "execution-proof"];
+  const dealt = (it) => it.dealings.map((one) => subject("dealing", one.dealing));
+  /** What is said of a swarm key (docs/keys.md): in the manager's journal, in no receipt. */
+  const custody = {
+    charter: {
+      read: struct({
+        operator: key, swarm: name, number: u32, threshold, require, per_provider_max: u16, epoch_seconds: u64, not_after: time,
+        prev: list(hash),
+      }),
+      signer: (it) => it.operator,
+      subjects: (it) => [subject("swarm", digest(utf8(it.swarm)))],
+    },
+    "custody-call": {
+      read: struct({
+        manager: key, term: u64, charter: hash, generation, from: optional(struct({ epoch, roster: hash })), attempt: u32,
+        threshold, members: list(struct({ enclave: hash, provider: name })), removed: list(hash), revocations: u64, called: time,
+        expires: time, prev: list(hash),
+      }),
+      signer: (it) => it.manager,
+      subjects: (it) => it.members.map((one) => subject("member", one.enclave)),
+    },
+    "custody-chair": {
+      read: struct({ call: hash, enclave: key, passport: hash, sealing: sealingKey, prev: list(hash) }),
+      signer: (it) => it.enclave,
+      subjects: (it) => [subject("sealing", digest(unbase64(it.sealing)))],
+    },
+    "custody-dealing": {
+      read: struct({ ceremony: hash, dealer: key, dealing: bytes, roster: otherwise(bytes, null), prev: list(hash) }),
+      signer: (it) => it.dealer,
+      subjects: (it) => [subject("dealing", digest(it.dealing))],
+    },
+    "custody-acceptance": {
+      read: struct({ ceremony: hash, member: key, dealings: list(dealingRef), prev: list(hash) }),
+      signer: (it) => it.member,
+      subjects: dealt,
+    },
+    "custody-refusal": {
+      read: struct({
+        ceremony: hash, member: key, dealing: dealingRef, why: oneOf("unopened", "mismatch", "commitment"), prev: list(hash),
+      }),
+      signer: (it) => it.member,
+      subjects: (it) => [subject("dealing", it.dealing.dealing)],
+    },
+    "custody-confirmation": {
+      read: struct({
+        ceremony: hash, roster: hash, key: base64Of(96), epoch, member: key, dealings: list(dealingRef), prev: list(hash),
+      }),
+      signer: (it) => it.member,
+      subjects: (it) => [subject("roster", it.roster)],
+    },
+    "custody-handover": {
+      read: struct({ from: hash, to: hash, epoch, member: key, prev: list(hash) }),
+      signer: (it) => it.member,
+      subjects: (it) => [subject("roster", it.to)],
+    },
+    release: {
+      read: struct({
+        custodian: key, roster: hash, epoch, task: hash, fragment: u32, lease: u64, enclave: hash,
+        released: list(struct({ object, label: hash })), revocations: u64, at: time, prev: list(hash),
+      }),
+      signer: (it) => it.custodian,
+      subjects: (it) => it.released.map((one) => subject("label", one.label)),
+    },
+    "custody-return": {
+      read: struct({
+        enclave: key, roster: hash, index: u16, incarnation: u64, was: key, vouched: bytes, prev: list(hash),
+      }),
+      signer: (it) => it.enclave,
+      subjects: (it) => [subject("was", keyId(it.was)), subject("roster", it.roster)],
+    },
+    "custody-ack": {
+      read: struct({ member: key, roster: hash, index: u16, incarnation: u64, prev: list(hash) }),
+      signer: (it) => it.member,
+      subjects: (it) => it.prev.map((one) => subject("return", one)),
+    },
+  };
+  Object.assign(statements, custody);
+  /** Statements that have no place among those that a receipt's roots rest on: they stand beside it, or elsewhere. */
+  const BESIDE = ["revocations", "execution-proof", ...Object.keys(custody)];
   for (const [kind, statement] of Object.entries(statements)) {
     statement.type = `https://legation.dev/${kind}/v1`;
     statement.prev ??= (it) => it.prev;

@@ -10,7 +10,7 @@ use crate::repository::Repository;
 use crate::{prerequisites, process};
 
 /// Every target of fuzz/src/main.rs.
-const TARGETS: [&str; 37] = [
+const TARGETS: [&str; 44] = [
     "snp-report",
     "snp-certificate",
     "snp-vcek",
@@ -48,6 +48,13 @@ const TARGETS: [&str; 37] = [
     "store-checkpoint",
     "store-list",
     "store-piece",
+    "swarm-dealing",
+    "swarm-roster",
+    "swarm-share",
+    "swarm-partial",
+    "swarm-sealed",
+    "custody-word",
+    "custody-policy",
 ];
 
 /// Instrumentation as `cargo fuzz` asks for it, without what only a nightly compiler takes.

@@ -29,6 +29,7 @@ use crate::{
     attester::Attester,
     books::Books,
     config::AgentConfig,
+    custody::{self, CustodyError, work::Desk},
     delegations::Borrowers,
     engine::{Engine, EngineConfig, EngineError, INSTANCES_MAX},
     execution::Bench,
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The configuration asks for more than the machine has.
     #[error("machine cannot offer what is configured: {0}")]
     Capacity(Box<Rejection>),
+    /// What `[custody]` and `[state]` ask for cannot be had.
+    #[error("custodian cannot be: {0}")]
+    Custody(Box<CustodyError>),
     /// What `[prover]` names cannot be used.
     #[error("prover cannot be used: {0}")]
     Prover(Box<Rejection>),
@@ -102,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) loans: Loans,
     /// What proves executions, where that is configured.
     pub(crate) prover: Option<Arc<Prover>>,
+    /// Its part in keeping a swarm key, where that is configured.
+    pub(crate) custody: Option<Desk>,
     pub(crate) bench: Bench,
     pub(crate) memory_max: Bytes,
     pub(crate) intake: Intake,
@@ -125,10 +131,11 @@ pub(crate) struct Inner {
 }
 
 impl Agent {
-    /// Measures the machine, makes the keys of this boot and starts the engine. Nothing is connected before [`Self::run`].
+    /// Measures the machine, makes the keys of this boot, opens a custodian's state and starts the engine. Nothing is connected before
+    /// [`Self::run`].
     ///
     /// # Errors
-    /// The machine has less than the configuration offers, or engine or TLS do not start.
+    /// The machine has less than the configuration offers, state cannot be had, or engine or TLS do not start.
     pub fn start(config: AgentConfig, attester: Arc<dyn Attester>, shutdown: Shutdown) -> Result<Self, StartError> {
         let machine = Machine::measure();
         let mut configuration = machine.offer(&config).map_err(|why| StartError::Capacity(Box::new(why)))?;
@@ -142,6 +149,11 @@ impl Agent {
         let engine = Engine::new(EngineConfig { instances_max: instances, memory_max, ..EngineConfig::default() })?;
 
         let identity = Arc::new(IdentityKey::generate(&mut OsEntropy));
+        let custody = config.custody.as_ref();
+        let custody = custody.map(|custody| Desk::open(custody, config.state.as_ref(), identity.clone(), &*attester));
+        let custody = custody.transpose().map_err(|why| StartError::Custody(Box::new(why)))?;
+        let alone = config.custody.as_ref().is_some_and(|custody| custody.alone);
+        let books = if alone { Books::of_custodian(capacity) } else { Books::new(capacity) };
         let sealing = SealingKey::generate(&mut OsEntropy);
         let boot = Boot::new(identity.public_key(), sealing.public().clone(), configuration);
         let clock: Clock = Arc::new(system_time);
@@ -168,6 +180,7 @@ impl Agent {
             borrowers: Borrowers::default(),
             loans: Loans::default(),
             prover,
+            custody,
             bench: Bench { engine, identity, sealing, clock, monitor: Monitor::new(Settings::default()) },
             memory_max,
             intake: Intake::default(),
@@ -178,7 +191,7 @@ impl Agent {
             link: watch::Sender::new(None),
             progress: Notify::new(),
             leave_by: OnceLock::new(),
-            books: Mutex::new(Books::new(capacity)),
+            books: Mutex::new(books),
             passports: Mutex::default(),
             revocations,
             observer: Mutex::default(),
@@ -210,6 +223,7 @@ impl Agent {
             never = peers::listen(self.0.clone()) => match never {},
             // Dropped with this future, and with it the process that proves.
             never = prover::work(self.0.clone()) => match never {},
+            never = custody::work::work(self.0.clone()) => match never {},
         };
         self.0.loans.end_all();
         // A runtime that is dropped waits for its blocking threads: what the engine still runs is stopped.

@@ -19,6 +19,8 @@ use legation_core::{
     statement::{Appointment, KeyAttestation},
 };
 
+use crate::state::Sealer;
+
 mod certificates;
 pub mod configfs;
 pub mod detection;
@@ -55,6 +57,11 @@ pub trait Attester: Send + Sync {
 
     /// The key that a verifier must have seen activated before this evidence is worth anything, where there is one.
     fn activation(&self) -> Option<&dyn KeyActivation> {
+        None
+    }
+
+    /// What gives keys that are bound to this machine and to what this evidence says of it, where something does.
+    fn sealer(&self) -> Option<&dyn Sealer> {
         None
     }
 }

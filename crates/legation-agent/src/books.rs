@@ -111,6 +111,8 @@ pub struct Books {
     over: HashSet<LeaseId>,
     over_order: VecDeque<LeaseId>,
     draining: bool,
+    /// Of a custodian that runs no modules.
+    alone: bool,
 }
 
 impl Books {
@@ -129,7 +131,13 @@ impl Books {
             over: HashSet::new(),
             over_order: VecDeque::new(),
             draining: false,
+            alone: false,
         }
+    }
+
+    /// The same of a custodian that runs no modules: nothing is ever entered.
+    pub fn of_custodian(capacity: Capacity) -> Self {
+        Self { alone: true, ..Self::new(capacity) }
     }
 
     /// Enters a round of a swarm that this agent signed. The latest of each seat are kept, and the latest seats.
@@ -201,8 +209,14 @@ impl Books {
     /// Whether anything new may be entered at all.
     ///
     /// # Errors
-    /// Why not: this agent is being stopped, or its reports are not acknowledged.
+    /// Why not: this agent runs no modules, is being stopped, or its reports are not acknowledged.
     pub fn open(&self) -> Result<(), Rejection> {
+        if self.alone {
+            return Err(Rejection::new("custody.alone", "whether this agent takes work")
+                .expected("an agent that runs modules")
+                .got("a custodian that runs none, by its configuration")
+                .fix("nothing: the work goes to another enclave"));
+        }
         if self.draining {
             return Err(Rejection::new("agent.draining", "whether this agent takes work")
                 .expected("an agent that stays")
@@ -401,6 +415,13 @@ mod tests {
         books.end(LeaseId(3));
         books.part(LeaseId(5));
         assert!(books.idle() && books.held().is_empty() && books.is_over(LeaseId(3)) && !books.is_over(LeaseId(5)));
+    }
+
+    #[test]
+    fn a_custodian_that_is_that_alone_takes_no_work() {
+        let books = Books::of_custodian(Capacity { cpu: Millicores(1000), memory: Bytes::mib(100), slots: 2 });
+        assert_eq!(books.open().unwrap_err().check, "custody.alone");
+        assert!(books.idle());
     }
 
     #[test]

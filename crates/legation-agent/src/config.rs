@@ -41,7 +41,8 @@
 //! [drain]                                   # optional
 //! longest_s = 60
 //! ```
-//! `[prover]` is in [`prover`].
+//! `[prover]` is in [`prover`], `[custody]` in [`custody`], and `[state]`, where a custodian keeps what it needs after a restart, in
+//! [`StateConfig`].
 //! Nothing is guessed: an unknown key, a number out of range or a price that is not exact is an error that names file, key, what
 //! is expected and what to do.
 
@@ -59,10 +60,12 @@ use legation_core::{
 };
 use toml::{Table, Value};
 
-use crate::attester::detection::ORDER;
+use crate::{attester::detection::ORDER, state::StateConfig};
 
+pub mod custody;
 pub mod prover;
 
+pub use custody::CustodyConfig;
 pub use prover::ProverConfig;
 
 /// Largest configuration file, in bytes.
@@ -105,6 +108,10 @@ pub struct AgentConfig {
     pub advertise: Option<String>,
     /// What it proves executions with; nothing where it proves none.
     pub prover: Option<ProverConfig>,
+    /// Which swarm key it helps to keep; none where it is no custodian.
+    pub custody: Option<CustodyConfig>,
+    /// Where a custodian keeps what it needs after a restart; without it, a restart loses its share.
+    pub state: Option<StateConfig>,
     /// What proves what runs here.
     pub attester: AttesterConfig,
     /// Which TPM, where it is not the kernel's first.
@@ -314,6 +321,8 @@ impl AgentConfig {
         let tpm = tpm(root.section("tpm", false)?, folder)?;
         let development = development(root.section("development", false)?, folder)?;
         let prover = prover::read(root.section("prover", false)?, folder)?;
+        let custody = custody::read(root.section("custody", false)?)?;
+        let state = state(root.section("state", false)?, folder)?;
 
         let mut again = root.section("reconnect", false)?;
         let default = Reconnect::default();
@@ -341,6 +350,15 @@ impl AgentConfig {
             let expected = "`listen` and `advertise` beside it: calls come from other agents";
             return Err(root.wrong("prover", expected, "none", fix));
         }
+        if custody.is_some() && listen.is_none() {
+            let fix = "say where it listens, or remove `[custody]`";
+            let expected = "`listen` and `advertise` beside it: custodians are asked by other agents";
+            return Err(root.wrong("custody", expected, "none", fix));
+        }
+        if state.is_some() && custody.is_none() {
+            let fix = "say of which swarm key it is a custodian, or remove `[state]`";
+            return Err(root.wrong("state", "`[custody]` beside it: nobody else keeps state", "none", fix));
+        }
         if advertise.as_ref().is_some_and(|address| address.len() > ADVERTISE_MAX) {
             let expected = format!("at most {ADVERTISE_MAX} bytes");
             return Err(root.wrong("advertise", &expected, "more", "use a shorter name, or an address"));
@@ -360,6 +378,8 @@ impl AgentConfig {
             listen,
             advertise,
             prover,
+            custody,
+            state,
             attester,
             tpm,
             development,
@@ -380,6 +400,8 @@ impl AgentConfig {
             "tpm",
             "development",
             "prover",
+            "custody",
+            "state",
             "reconnect",
             "drain",
         ])?;
@@ -438,6 +460,18 @@ fn development(mut section: Section<'_>, folder: &Path) -> Result<Option<Develop
     };
     section.end(&["chip", "tpm", "tpm_chain"])?;
     Ok(found)
+}
+
+fn state(section: Section<'_>, folder: &Path) -> Result<Option<StateConfig>, ConfigError> {
+    if !section.present() {
+        return Ok(None);
+    }
+    let Section { file, table, .. } = section;
+    let read = StateConfig::read(table, folder).map_err(|got| {
+        let root = Section { file, path: "", table: Table::new() };
+        root.wrong("state", StateConfig::EXPECTED, got, "correct the section")
+    })?;
+    Ok(Some(read))
 }
 
 /// One table of the file. What was read is taken out, so that what is left is unknown.
@@ -518,6 +552,14 @@ impl<'a> Section<'a> {
             other => Err(self.wrong(key, &expected, kind(other), "put each value in quotes")),
         };
         values.iter().map(read_one).collect()
+    }
+
+    fn flag(&mut self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.table.remove(key) {
+            None => Ok(None),
+            Some(Value::Boolean(flag)) => Ok(Some(flag)),
+            Some(other) => Err(self.wrong(key, "true or false", kind(&other), "write it without quotes")),
+        }
     }
 
     fn number(&mut self, key: &str, least: u64, most: u64) -> Result<Option<u64>, ConfigError> {

@@ -11,7 +11,7 @@ use legation_core::{
     unit::Bytes,
 };
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, CustodyConfig};
 
 /// What the agent keeps for itself of the memory, at least: its own code, the engine's, and what is on the wire.
 pub const RESERVE_MIN: Bytes = Bytes::mib(128);
@@ -114,7 +114,7 @@ impl Machine {
             advertise: config.advertise.clone(),
             // Known when its files were read.
             prover: None,
-            custody: None,
+            custody: config.custody.as_ref().map(CustodyConfig::claim),
         })
     }
 }

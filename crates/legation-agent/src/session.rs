@@ -37,6 +37,7 @@ use crate::{
     agent::{Inner, random},
     assignment::{self, Offered},
     attester::AttestError,
+    custody,
     fetch::Fetches,
     intake,
     passports::Admitted,
@@ -326,6 +327,10 @@ impl Session<'_> {
             ToAgent::Revocations { list, appointment } => self.heed(&list, &appointment),
             ToAgent::Checkpoint { note, key, old, seed, path } => {
                 self.compare(Told { note: &note, key: &key, old, seed, path: &path }).await
+            }
+            ToAgent::CustodyChanged { .. } | ToAgent::Custody(_) => {
+                custody::work::hear(self.agent, message);
+                Ok(())
             }
             ToAgent::Missing { stream } => {
                 self.link.fetches.missing(stream);

@@ -1,11 +1,14 @@
 //! What an agent tells of itself as it happens: to its log, and to whoever asked to be told. Nothing here is secret.
 
 use legation_core::{
-    Bytes, Digest, EnclaveId, FragmentIndex, KeyId, LeaseId, Rejection, RevocationEpoch, Seq, TaskId, Term, UnixTime,
+    Bytes, Digest, EnclaveId, FragmentIndex, KeyId, LeaseId, Rejection, RevocationEpoch, Seq, SwarmName, TaskId, Term,
+    UnixTime,
     monitor::{Monitored, Verdict},
     statement::Outcome,
 };
 use legation_log::Fork;
+
+use crate::custody::Notice;
 
 /// Something happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -161,6 +164,13 @@ pub enum Status {
         /// Why.
         why: String,
     },
+    /// Something happened in the ceremonies of the swarm key that it helps to keep.
+    Custody {
+        /// Which swarm key.
+        swarm: SwarmName,
+        /// What.
+        notice: Notice,
+    },
     /// Takes no more work.
     Draining,
 }
@@ -204,7 +214,33 @@ impl Status {
             Self::LogUnproven { manager, why } => {
                 tracing::error!(%manager, why, "the transparency log is not shown to be the one known here");
             }
+            Self::Custody { swarm, notice } => custody_log(swarm, notice),
             Self::Draining => tracing::info!("draining"),
+        }
+    }
+}
+
+/// Who holds the key concerns whoever runs the machine, and so does what keeps this one from it.
+fn custody_log(swarm: &SwarmName, notice: &Notice) {
+    match notice {
+        Notice::Called { epoch, attempt, until } => {
+            tracing::info!(%swarm, %epoch, attempt, %until, "called to keep a swarm key");
+        }
+        Notice::Found { dealer, why } => {
+            tracing::warn!(%swarm, dealer = %dealer.short(), ?why, "a dealing of a swarm key is refused");
+        }
+        Notice::Confirmed { epoch, roster } => {
+            tracing::info!(%swarm, %epoch, roster = %roster.short(), "has stored its share, and confirms");
+        }
+        Notice::GaveOver { epoch, to } => {
+            tracing::info!(%swarm, %epoch, to = %to.short(), "has erased its share, and gives over");
+        }
+        Notice::Holds { epoch, roster, key, index } => {
+            tracing::info!(%swarm, %epoch, roster = %roster.short(), key = %key.short(), index, "keeps a swarm key");
+        }
+        Notice::Refused { why } => tracing::warn!(%swarm, %why, "takes no part in a ceremony"),
+        Notice::Unkept { why } => {
+            tracing::error!(%swarm, %why, "state of the custodian is not stored: it says nothing that rests on it");
         }
     }
 }

@@ -49,7 +49,7 @@ pub use self::{
     terms::{Epoch, Generation, MEMBERS_MAX, MEMBERS_MIN, SwarmPublicKey, Threshold, ThresholdError},
     vows::{CONFIRMED_MAX, Vows},
     words::{
-        Acceptance, Chair, Confirmation, CustodyWord, DEALING_MAX, Dealing, DealingRef, Handover, Refusal,
+        Acceptance, Chair, Confirmation, CustodyWord, DEALING_MAX, Dealing, DealingRef, Handover, ROSTER_MAX, Refusal,
         RefusalReason, WordError, WordKind,
     },
 };

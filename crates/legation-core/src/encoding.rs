@@ -194,6 +194,24 @@ pub mod b64 {
     }
 }
 
+/// `#[serde(with = "encoding::b64_option")]` for byte strings in JSON that may be absent: beside it, `default` and `skip_serializing_if`.
+pub mod b64_option {
+    use serde::{Deserializer, Serializer};
+
+    /// Writes bytes as base64; where there are none, null.
+    pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::b64::serialize(bytes, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    /// Reads canonical base64. Null is not the spelling of anything.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<u8>>, D::Error> {
+        super::b64::deserialize(d).map(Some)
+    }
+}
+
 /// `#[serde(with = "encoding::b64_list")]` for lists of byte strings in JSON.
 pub mod b64_list {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -21,6 +21,7 @@ use axum::{
     routing::{get, post, put},
 };
 use legation_core::{Digest, Rejection, TenantId};
+use legation_pool::CustodyView;
 use utoipa::OpenApi;
 
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
 pub mod accounts;
 pub mod distances;
 pub mod enclaves;
+pub mod keys;
 pub mod log;
 pub mod manager;
 mod objects;
@@ -123,6 +125,7 @@ impl Caller {
         policies::list, policies::show, policies::set, policies::versions, policies::test, policies::diff,
         distances::list, distances::set, accounts::list, accounts::show, accounts::set, accounts::top_up, accounts::default, accounts::set_default,
         reservations::create, reservations::list, reservations::show, reservations::cancel,
+        keys::list, keys::show, keys::roster, keys::set_charter, keys::rotate,
         objects::store, objects::fetch, objects::look
     ),
     modifiers(&Security)
@@ -173,6 +176,11 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/reservations", get(reservations::list).post(reservations::create))
         .route("/v1/reservations/{id}", get(reservations::show))
         .route("/v1/reservations/{id}/cancel", post(reservations::cancel))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/{swarm}", get(keys::show))
+        .route("/v1/keys/{swarm}/roster", get(keys::roster))
+        .route("/v1/keys/{swarm}/charter", put(keys::set_charter))
+        .route("/v1/keys/{swarm}/rotate", post(keys::rotate))
         .route("/v1/tasks/estimate", post(tasks::estimate))
         .route("/v1/tasks", post(tasks::submit).get(tasks::list))
         .route("/v1/tasks/{id}", get(tasks::show))
@@ -231,19 +239,28 @@ async fn otherwise(request: Request) -> Problem {
 }
 
 async fn ready(State(app): State<App>) -> Result<String, Problem> {
-    let view = app.leader.ask(legation_pool::Pool::view).await?;
+    let now = (app.clock)();
+    let (view, keys) = app.leader.ask(move |pool| (pool.view(), pool.custodies(now))).await?;
     let verifiers = app.doors.views();
     let silent: Vec<_> = verifiers.iter().filter(|v| v.silent).map(|v| v.name.as_str()).collect();
     let silent = if silent.is_empty() { String::new() } else { format!(" silent={}", silent.join(",")) };
     let (term, seq) = (view.term.0, view.seq.0);
     let here = view.enclaves_here;
-    let warnings: String = app.keeper.warnings().iter().map(|warning| format!("WARNING {warning}\n")).collect();
+    let of_key = |key: &CustodyView| {
+        let swarm = key.swarm.clone();
+        key.warnings.iter().map(move |warning| format!("WARNING swarm key `{swarm}`: {warning}\n")).collect::<String>()
+    };
+    let mut warnings: String = app.keeper.warnings().iter().map(|warning| format!("WARNING {warning}\n")).collect();
+    warnings.extend(keys.iter().map(of_key));
     Ok(format!("ok term={term} seq={seq} enclaves={here} verifiers={}{silent}\n{warnings}", verifiers.len()))
 }
 
 async fn metrics(State(app): State<App>) -> String {
     app.metrics.channels(app.effects.open());
     app.metrics.standing(&app.leader.view());
+    let now = (app.clock)();
+    // A manager that does not lead has nothing to say of them.
+    app.metrics.custody(&app.leader.ask(move |pool| pool.custodies(now)).await.unwrap_or_default());
     app.metrics.text()
 }
 

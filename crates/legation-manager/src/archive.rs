@@ -81,6 +81,19 @@ impl Archive {
         proofs.iter().map(|proof| proof.whole(&found).map(|whole| whole.passport)).collect()
     }
 
+    /// The same with the appointments of their verifiers, as they are shown to others.
+    ///
+    /// # Errors
+    /// `archive.record`, `archive.store`.
+    pub async fn peers(&self, proofs: &[Brief]) -> Result<Vec<Peer>, Rejection> {
+        let found = self.read(proofs).await?;
+        let peer = |proof: &Brief| {
+            let whole = proof.whole(&found)?;
+            Ok(Peer { passport: whole.passport, appointment: whole.appointment })
+        };
+        proofs.iter().map(peer).collect()
+    }
+
     /// A loan as one side of it is told, with the passport of the other.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use legation_core::{EnclaveId, LeaseId, Rejection, RevocationEpoch};
+use legation_core::{EnclaveId, LeaseId, Rejection, RevocationEpoch, SwarmName};
 use legation_net::message::ToAgent;
 use legation_pool::{EnlistParts, LoanParts, OfferParts};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ pub(crate) enum ToLink {
 
 /// Open channels to attested agents. The queue of a link is bounded by the leases its enclave may hold: an offer or a
 /// cancellation each, of seats a call to join. What is said of loans, and checkpoints of the log, one in two seconds, come on top, and
-/// of loans there may be many, one after the other: what bounds them is that a channel that takes nothing for long ends.
+/// of loans and of swarm keys there may be many, one after the other: what bounds them is that a channel that takes nothing for long ends.
 #[derive(Clone, Default)]
 pub(crate) struct Effects {
     links: Arc<Mutex<Links>>,
@@ -103,6 +103,11 @@ impl Effects {
 
     pub(crate) fn cancel(&self, enclave: EnclaveId, lease: LeaseId) {
         self.send(enclave, ToLink::Say(ToAgent::Cancel { lease }));
+    }
+
+    /// Tells a custodian that there is news of a swarm key; it asks for it.
+    pub(crate) fn custody(&self, enclave: EnclaveId, swarm: SwarmName) {
+        self.send(enclave, ToLink::Say(ToAgent::CustodyChanged { swarm }));
     }
 
     pub(crate) fn close(&self, enclave: EnclaveId, why: Rejection) {

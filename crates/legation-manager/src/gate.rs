@@ -41,9 +41,12 @@ use crate::{
     round_trips::RoundTrips,
 };
 
+mod custody;
 mod loans;
 mod proofs;
 mod reports;
+
+pub(crate) use custody::RefusedWords;
 
 /// Objects one agent may fetch at once.
 const FETCHES_MAX: usize = 8;
@@ -92,6 +95,8 @@ pub(crate) struct Gate {
     pub(crate) proving: Proving,
     /// Who was refused enclaves to hand calls to.
     pub(crate) borrowing: Borrowing,
+    /// Custodians whose words were refused.
+    pub(crate) refused_words: RefusedWords,
     /// The transparency log, where one is kept.
     pub(crate) log: Option<Log>,
 }
@@ -255,6 +260,7 @@ struct Connection {
     fetches: Arc<Semaphore>,
     reports: Arc<Semaphore>,
     asked_log: Arc<Semaphore>,
+    asked_custody: Arc<Semaphore>,
 }
 
 /// A store in progress.
@@ -266,8 +272,20 @@ impl Connection {
         let standing = sender.standing();
         let (fetches, reports) = (Arc::new(Semaphore::new(FETCHES_MAX)), Arc::new(Semaphore::new(REPORTS_MAX)));
         let attestation = Attestation::new(gate.clone(), sender.clone());
-        let asked_log = Arc::new(Semaphore::new(1));
-        Self { gate, number, sender, receiver, standing, attestation, present: None, fetches, reports, asked_log }
+        let (asked_log, asked_custody) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        Self {
+            gate,
+            number,
+            sender,
+            receiver,
+            standing,
+            attestation,
+            present: None,
+            fetches,
+            reports,
+            asked_log,
+            asked_custody,
+        }
     }
 
     async fn run(mut self) {
@@ -471,6 +489,21 @@ impl Connection {
             ToManager::AskLog { old, note } => {
                 self.enclave()?;
                 self.tell_log(old, note);
+                Ok(())
+            }
+            ToManager::AskCustody { swarm, open, past } => {
+                let enclave = self.enclave()?;
+                let turn = self.asked_custody.clone().acquire_owned().await;
+                let (gate, sender) = (self.gate.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    custody::tell(&gate, &sender, enclave, (swarm, [open, past])).await;
+                });
+                Ok(())
+            }
+            ToManager::Custody(word) => {
+                let enclave = self.enclave()?;
+                custody::say(&self.gate, enclave, word).await;
                 Ok(())
             }
             ToManager::Draining => {

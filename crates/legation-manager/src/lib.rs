@@ -13,6 +13,7 @@ mod attestation;
 mod borrowing;
 mod calls;
 pub mod config;
+mod custody;
 mod doors;
 mod effects;
 mod gate;

@@ -28,7 +28,7 @@ use crate::{
     config::{LogConfig, ManagerConfig},
     doors::Doors,
     effects::Effects,
-    gate::{self, Gate},
+    gate::{self, Gate, RefusedWords},
     gossip,
     journal::{Advertised, Candidate, Journal, Records},
     leader::{LeadError, Leader, Parts, Role as Standing, Seat},
@@ -242,6 +242,7 @@ impl Manager {
             round_trips: RoundTrips::default(),
             proving,
             borrowing: Borrowing::default(),
+            refused_words: RefusedWords::default(),
             log: log.clone(),
         });
         let reign =

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use legation_core::Rejection;
+use legation_pool::CustodyView;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -15,6 +16,35 @@ use crate::leader::ManagerView;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Check {
     check: String,
+}
+
+/// Which swarm key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSwarm {
+    swarm: String,
+}
+
+/// How those stand who have swarm keys, of each that somebody has.
+#[derive(Clone, Default)]
+struct Custody {
+    here: Family<OfSwarm, Gauge>,
+    margin: Family<OfSwarm, Gauge>,
+    epoch: Family<OfSwarm, Gauge>,
+    age: Family<OfSwarm, Gauge>,
+}
+
+impl Custody {
+    fn register(&self, registry: &mut Registry) {
+        let Self { here, margin, epoch, age } = self.clone();
+        registry.register("custodians_here", "Custodians of a swarm key that release", here);
+        registry.register(
+            "custody_margin",
+            "How many more may be lost before nobody can open; below 0 nobody can",
+            margin,
+        );
+        registry.register("custody_epoch", "How often a swarm key has changed hands", epoch);
+        registry.register("custody_age_seconds", "For how long the committee has been in force", age);
+    }
 }
 
 /// The numbers; cheap to clone.
@@ -32,6 +62,7 @@ pub(crate) struct Metrics {
     term: Gauge,
     lag: Gauge,
     snapshot: Gauge,
+    custody: Custody,
 }
 
 impl Default for Metrics {
@@ -60,8 +91,24 @@ impl Default for Metrics {
         registry.register("term", "The newest term it knows of", term.clone());
         registry.register("journal_lag_records", "Records it has yet to read", lag.clone());
         registry.register("journal_snapshot", "Position of the last snapshot", snapshot.clone());
+        let custody = Custody::default();
+        custody.register(&mut registry);
         let registry = Arc::new(registry);
-        Self { registry, records, batches, refusals, channels, objects, silent, heeded, leads, term, lag, snapshot }
+        Self {
+            registry,
+            records,
+            batches,
+            refusals,
+            channels,
+            objects,
+            silent,
+            heeded,
+            leads,
+            term,
+            lag,
+            snapshot,
+            custody,
+        }
     }
 }
 
@@ -86,6 +133,21 @@ impl Metrics {
         self.term.set(number(view.term));
         self.lag.set(number(view.lag_records));
         self.snapshot.set(number(view.snapshot.unwrap_or(0)));
+    }
+
+    /// The swarm keys as they are now; of one that nobody has, or that is not among them, nothing is told.
+    pub(crate) fn custody(&self, keys: &[CustodyView]) {
+        let Custody { here, margin, epoch, age } = &self.custody;
+        [here, margin, epoch, age].into_iter().for_each(Family::clear);
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for key in keys {
+            let Some(committee) = &key.committee else { continue };
+            let of = OfSwarm { swarm: key.swarm.to_string() };
+            here.get_or_create(&of).set(i64::from(committee.here));
+            margin.get_or_create(&of).set(i64::from(committee.margin));
+            epoch.get_or_create(&of).set(number(committee.epoch.0));
+            age.get_or_create(&of).set(number(committee.age));
+        }
     }
 
     pub(crate) fn silent_verifiers(&self, silent: i64) {

@@ -8,9 +8,11 @@
 //! * [`Endpoint`] opens channels, [`Listener`] accepts them, [`Channel`] is one.
 //! * [`handshake`] and [`frame`] are the protocol itself, without sockets.
 //! * [`tls`] is what is asked of TLS.
-//! * [`message`] is what agents and managers say over a channel, [`delegation`] what agents say to each other.
+//! * [`message`] is what agents and managers say over a channel, [`custody`] what of that is about swarm keys, [`delegation`] what agents
+//!   say to each other.
 
 mod channel;
+pub mod custody;
 pub mod delegation;
 mod driver;
 mod endpoint;

@@ -32,11 +32,16 @@
 //!   | data frames, then Proved again ------->|  journalled, then
 //!   |<-------- ProofTaken | ProofRefused     |
 //!   | Unproved ----------------------------->|  or there will be no proof
+//!   |<----------------------- CustodyChanged |  ceremonies of the swarm key that the agent helps to keep went on
+//!   | AskCustody --------------------------->|
+//!   |<------------------------------ Custody |  what there is of their boards, in pages
+//!   | Custody ------------------------------>|  a word of a ceremony: the board is the answer
 //! ```
 
 use legation_core::{
-    Digest, Envelope, LeaseId, Rejection, RevocationEpoch, RevocationList, Seq, Signed, TaskId, Term,
+    Digest, Envelope, LeaseId, Rejection, RevocationEpoch, RevocationList, Seq, Signed, SwarmName, TaskId, Term,
     claims::Evidence,
+    custody::CustodyWord,
     delegation::LoanTerms,
     encoding::{b64, b64_list},
     statement::{Aggregate, Allocation, Appointment, ExecutionProof, Grant, KeyAttestation, Passport, Report, Request},
@@ -44,6 +49,8 @@ use legation_core::{
     task::WrappedKey,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::custody::{CustodyNews, Seen};
 
 /// What the manager says to an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -166,6 +173,13 @@ pub enum ToAgent {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         path: Vec<Digest>,
     },
+    /// The ceremonies of a swarm key went on: ask.
+    CustodyChanged {
+        /// Which.
+        swarm: SwarmName,
+    },
+    /// What there is of them beyond what was asked with.
+    Custody(Box<CustodyNews>),
     /// The object asked for on this stream is not here.
     Missing {
         /// Stream the agent chose.
@@ -374,6 +388,19 @@ pub enum ToManager {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
+    /// What is new of the ceremonies of a swarm key? Answered by `Custody`.
+    AskCustody {
+        /// Which.
+        swarm: SwarmName,
+        /// What is known of the ceremony that is under way; nothing where none of it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        open: Option<Seen>,
+        /// What is known of the one by which the committee came into force; nothing where none of it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past: Option<Seen>,
+    },
+    /// A word of a ceremony. It is answered by the board: said again until it is seen there.
+    Custody(Box<CustodyWord>),
     /// Takes no more offers; will close when nothing runs.
     Draining,
 }

@@ -43,7 +43,7 @@ mod status;
 
 pub use ceremony::{CallEnd, CallReason};
 use ceremony::{Ceremony, Ended};
-pub use status::{Boards, CallStage, CallView, CommitteeView, CustodyView, MemberState, MemberView};
+pub use status::{Boards, CallStage, CallView, CommitteeView, CustodyView, Grounds, MemberState, MemberView};
 
 /// Swarm keys of one pool at most.
 pub const SWARM_KEYS_MAX: usize = 64;

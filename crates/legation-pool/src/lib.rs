@@ -72,7 +72,7 @@ pub use archive::Archive;
 pub use attached::{ATTACHED_BYTES_MAX, ATTACHED_MAX, Attached, TASK_ATTACHED_BYTES_MAX, TASK_ATTACHED_MAX};
 pub use brief::{Brief, Proof};
 pub use custody::{
-    Boards, CallEnd, CallReason, CallStage, CallView, CommitteeView, CustodyView, MemberState, MemberView,
+    Boards, CallEnd, CallReason, CallStage, CallView, CommitteeView, CustodyView, Grounds, MemberState, MemberView,
     SWARM_KEYS_MAX,
 };
 pub use distance::{KnownRoundTrip, REGIONS_MAX, RoundTrip, Source};

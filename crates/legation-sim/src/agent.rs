@@ -6,6 +6,7 @@
 //! Some agents lie ([`Agent::lies`]): with their own keys, which is all they have. An agent that lies still keeps its books, so that it
 //! has something to lie about.
 
+mod custody;
 mod loans;
 
 use std::{collections::BTreeMap, rc::Rc};
@@ -33,6 +34,8 @@ use crate::{
     oracle::{Acknowledged, Truth},
     statements::{self, Machine},
 };
+
+use custody::Custodian;
 
 /// How long a connection may take until the agent is present.
 const PATIENCE: Span = Span::millis(4000);
@@ -73,6 +76,8 @@ pub(crate) struct Agent {
     runs: BTreeMap<LeaseId, Run>,
     /// Loans of this enclave to others.
     lent: BTreeMap<LeaseId, Signed<Allocation>>,
+    /// Its part in custody, if its configuration says that it has one.
+    custody: Option<Custodian>,
     /// Enclaves that it asked for so far.
     asked: u64,
     passport: Option<(Signed<Passport>, Signed<Appointment>)>,
@@ -101,6 +106,7 @@ impl Agent {
             frozen: None,
             lies: false,
             books: Books::new(machine.configuration.capacity),
+            custody: machine.configuration.custody.as_ref().map(|_| Custodian::default()),
             machine,
             runs: BTreeMap::new(),
             lent: BTreeMap::new(),
@@ -134,6 +140,9 @@ impl Agent {
         if self.lies {
             self.lie_soon(ether);
         }
+        if self.custody.is_some() {
+            self.tend_custody_soon(ether);
+        }
     }
 
     /// The machine dies; it boots anew, as another enclave, after `down`.
@@ -143,12 +152,19 @@ impl Agent {
     }
 
     fn reboot(&mut self, ether: &mut Ether, down: Span, why: &str) {
+        ether.oracle.dies(self.enclave());
+        self.boots += 1;
+        self.boot = Key::new(&format!("agent {}, boot {}", self.index, self.boots), ether.plan.real);
+        self.custody = self.custody.as_ref().map(|_| Custodian::default());
+        self.halt(ether, down, why);
+    }
+
+    /// Its process ends, with all it had in memory, and starts again after `down`.
+    fn halt(&mut self, ether: &mut Ether, down: Span, why: &str) {
         ether.tell(self.node(), || format!("dies, for {down}: {why}"));
         self.up = false;
         self.frozen = None;
         self.life += 1;
-        self.boots += 1;
-        self.boot = Key::new(&format!("agent {}, boot {}", self.index, self.boots), ether.plan.real);
         self.books = Books::new(self.machine.configuration.capacity);
         self.runs.clear();
         self.lent.clear();
@@ -186,6 +202,7 @@ impl Agent {
             Timer::Borrow { lease } => self.borrow(ether, LeaseId(lease)),
             Timer::GiveBack { lease } => self.give_back(ether, LeaseId(lease)),
             Timer::Lie => self.lie(ether),
+            Timer::Custody => self.tend_custody(ether),
             _ => {}
         }
     }
@@ -203,6 +220,9 @@ impl Agent {
     }
 
     fn connect(&mut self, ether: &mut Ether) {
+        if let Some(custody) = &mut self.custody {
+            custody.waits_no_more();
+        }
         let manager = self.next % ether.plan.managers;
         let connection = ether.connect(self.node(), Node::Manager(manager));
         self.link = Some(Link { connection, manager, present: false });
@@ -315,6 +335,8 @@ impl Agent {
                     }
                 }
             }
+            Down::CustodyChanged => self.custody_changed(ether),
+            Down::Custody(news) => self.hears_of_custody(ether, news),
             Down::Say(message) => self.told(ether, message),
         }
     }

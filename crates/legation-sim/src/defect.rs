@@ -44,6 +44,10 @@ defects! {
     AcknowledgesUnwritten = "acknowledges-unwritten",
     /// A revocation is acknowledged and not applied.
     DropsRevocations = "drops-revocations",
+    /// A custodian erases its share as soon as dealings are settled, when nobody has confirmed yet.
+    ErasesTooEarly = "erases-too-early",
+    /// A custodian confirms without having its share: a member counts that holds nothing.
+    CountsAbsentMember = "counts-an-absent-member",
 }
 
 impl std::str::FromStr for Defect {

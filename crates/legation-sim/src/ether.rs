@@ -303,6 +303,13 @@ impl Ether {
             let late = self.between((Span::seconds(2), Span::seconds(14)));
             return self.after(late, Event::Arrives { from, to, message });
         }
+        // In every seed with a swarm key: what custodians are told is to count for no more than its words.
+        let custody = !self.calm && matches!(&message, Message::Down { say, .. } if say.is_custody());
+        if custody && self.random.chance(20) {
+            self.fault(Fault::CustodyLate);
+            let late = self.between((Span::seconds(1), Span::seconds(6)));
+            return self.after(late, Event::Arrives { from, to, message });
+        }
         let mut at = self.now.plus(span);
         let lane = self.lanes.entry((from, to)).or_default();
         if wild && self.random.chance(30) {
@@ -317,6 +324,11 @@ impl Ether {
             self.fault(Fault::Duplicate);
             let longest = if self.random.chance(300) { Span::seconds(12) } else { Span::millis(500) };
             let again = self.between((Span::millis(1), longest));
+            self.enter(at.plus(again), Event::Arrives { from, to, message: message.clone() });
+        }
+        if custody && self.random.chance(20) {
+            self.fault(Fault::CustodyTwice);
+            let again = self.between((Span::millis(1), Span::seconds(3)));
             self.enter(at.plus(again), Event::Arrives { from, to, message: message.clone() });
         }
         self.enter(at, Event::Arrives { from, to, message });

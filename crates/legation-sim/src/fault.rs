@@ -134,6 +134,26 @@ faults! {
     Reserve = "operator.reserve",
     /// A verifier takes a passport back.
     Withdraw = "operator.withdraw",
+    /// A custodian died in the middle of a ceremony, with its share.
+    CustodianDies = "custody.dies",
+    /// A custodian's process died in the middle of a ceremony; it says again what it kept.
+    CustodianRestarts = "custody.restarts",
+    /// A custodian did not say its part.
+    CustodianSilent = "custody.silent",
+    /// A custodian was cut off in the middle of a ceremony.
+    CustodianCutOff = "custody.cut-off",
+    /// A custodian refused a dealing that is sound.
+    CustodianSlanders = "custody.false-refusal",
+    /// A custodian dealt a share that is not the one it committed to, or of another share than its own.
+    CustodianBadShare = "custody.bad-share",
+    /// A custodian dealt twice.
+    CustodianTwoDealings = "custody.two-dealings",
+    /// A custodian confirmed two rosters.
+    CustodianTwoRosters = "custody.two-rosters",
+    /// News of a ceremony came twice.
+    CustodyTwice = "custody.news-twice",
+    /// News of a ceremony came seconds late.
+    CustodyLate = "custody.news-late",
 }
 
 /// What happened how often: faults that were injected, and what they led to.

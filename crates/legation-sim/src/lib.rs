@@ -13,6 +13,8 @@
 //! * Channels are names of connections: TLS, the handshake and passports on the wire are not run. An agent's enclave is what it says
 //!   it is, as a channel would prove.
 //! * Evidence is not judged: the verifier believes what it is shown. Nothing is sealed, wrapped or opened; modules do not run.
+//! * Custody is the product's but for the agents' part: charters, calls, boards, vows and who is called when are; shares, dealings and
+//!   rosters are toys (`toy.rs`), and nobody releases with them. Members do not judge passports of others.
 //! * Statements travel as values, so signatures are not checked on the way; in one of sixteen seeds they are made and checked when the
 //!   journal is read back.
 //! * Clocks jump and are off, but do not run at other speeds. Stopwatches (terms, patience) are right on every node.
@@ -33,6 +35,7 @@ mod plan;
 mod random;
 mod statements;
 mod store;
+mod toy;
 mod world;
 
 pub use defect::Defect;

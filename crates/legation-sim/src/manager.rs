@@ -24,7 +24,7 @@ use legation_manager::{
 };
 use legation_policy::Scope;
 use legation_pool::{
-    Applied, Command, DEFECT, Effect, EnlistParts, LoanParts, Need, OfferParts, Pool, Record, TaskState,
+    Applied, Command, DEFECT, Effect, EnlistParts, Event, LoanParts, Need, OfferParts, Pool, Record, TaskState,
 };
 
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
     ether::Ether,
     fault::Fault,
     keys::Key,
-    message::{Answer, Connection, Message, Node, Timer},
+    message::{Answer, Connection, CustodyNews, Message, Node, Timer},
     plan::Mischief,
     store::Store,
 };
@@ -112,6 +112,8 @@ enum Outcome {
     LoanEnded(EnclaveId, LeaseId, String),
     Cancel(EnclaveId, LeaseId),
     Reattest(EnclaveId, String),
+    CustodyChanged(EnclaveId),
+    CustodyNews { agent: usize, connection: Connection, news: Box<CustodyNews> },
     Close(EnclaveId, Rejection),
     Revocations(Rc<Revoked>),
     Snapshot(Box<Pool>),
@@ -562,6 +564,8 @@ impl Manager {
                 Effect::LoanEnded { enclave, loan, why } => Outcome::LoanEnded(enclave, loan, why),
                 Effect::Cancel { enclave, lease } => Outcome::Cancel(enclave, lease),
                 Effect::Reattest { enclave, why } => Outcome::Reattest(enclave, why),
+                // There is one swarm key.
+                Effect::Custody { enclave, .. } => Outcome::CustodyChanged(enclave),
                 Effect::Close { enclave, why } => Outcome::Close(enclave, why),
                 _ => continue,
             });
@@ -575,6 +579,11 @@ impl Manager {
             outcomes.push(Outcome::Snapshot(Box::new(pool.clone())));
         }
         let verdict = Ok(pool.seq());
+        for record in &records {
+            if let Event::CustodyEnded { why, .. } = &record.event {
+                ether.tally.reach(&format!("custody: a call comes to nothing: {why}"));
+            }
+        }
         self.batch.records.extend(records);
         if ether.is(Defect::OffersBeforeDurable) {
             for outcome in outcomes {

@@ -4,8 +4,9 @@
 use std::{fmt, rc::Rc};
 
 use legation_core::{
-    EnclaveId, KeyId, LeaseId, Rejection, Revocable, Revoked, Seq, Signed, TaskId, Term,
+    Digest, EnclaveId, KeyId, LeaseId, Rejection, Revocable, Revoked, Seq, Signed, TaskId, Term,
     claims::Evidence,
+    custody::{Board, Charter, Committee, CustodyCall, CustodyWord, Said},
     statement::{Grant, Request},
     task::WrappedKey,
 };
@@ -52,6 +53,37 @@ pub(crate) enum Message {
     Answer { number: u64, answer: Rc<Answer> },
 }
 
+/// How much of a board somebody knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    pub(crate) call: Digest,
+    pub(crate) words: usize,
+}
+
+impl Seen {
+    pub(crate) fn of(board: &Board) -> Self {
+        Self { call: board.call().digest(), words: board.words().len() }
+    }
+}
+
+/// A board, from one of its words on.
+#[derive(Debug)]
+pub(crate) struct BoardNews {
+    pub(crate) call: Signed<CustodyCall>,
+    /// That the call is by.
+    pub(crate) charter: Signed<Charter>,
+    pub(crate) before: Option<Committee>,
+    pub(crate) from: usize,
+    pub(crate) words: Vec<Said>,
+}
+
+/// What there is of the ceremonies beyond what was asked with. (The product's has pages, and passports of members.)
+#[derive(Debug)]
+pub(crate) struct CustodyNews {
+    pub(crate) open: Option<BoardNews>,
+    pub(crate) past: Option<BoardNews>,
+}
+
 /// What an agent says.
 #[derive(Debug)]
 pub(crate) enum Up {
@@ -59,6 +91,10 @@ pub(crate) enum Up {
     Attest { evidence: Evidence, boot: Key, machine: Machine },
     /// It is present: the enclave that its channel proves, what it still works on, and what it obeyed.
     Present { enclave: EnclaveId, running: Vec<LeaseId>, obeyed: (Term, Seq) },
+    /// What is new of the ceremonies of the swarm key, beyond what it knows of those that are open and past?
+    AskCustody { open: Option<Seen>, past: Option<Seen> },
+    /// A word of a ceremony. It is answered by the board.
+    Custody(Box<CustodyWord>),
     /// What the product's agents say otherwise.
     Say(Box<ToManager>),
 }
@@ -70,11 +106,20 @@ pub(crate) enum Down {
     Say(Box<ToAgent>),
     /// What is revoked. (The product sends a signed list; here it is the list.)
     Revocations(Rc<Revoked>),
+    /// The ceremonies of the swarm key went on: ask.
+    CustodyChanged,
+    /// The answer.
+    Custody(Box<CustodyNews>),
     /// The channel is closed.
     Close(Rejection),
 }
 
 impl Down {
+    /// Whether it is about a swarm key.
+    pub(crate) fn is_custody(&self) -> bool {
+        matches!(self, Self::CustodyChanged | Self::Custody(_))
+    }
+
     /// Whether it offers work.
     pub(crate) fn is_offer(&self) -> bool {
         matches!(self, Self::Say(message) if matches!(**message, ToAgent::Offer(_)))
@@ -136,6 +181,8 @@ pub(crate) enum Timer {
     Borrow { lease: u64 },
     /// An agent: gives an enclave back.
     GiveBack { lease: u64 },
+    /// An agent: asks how the swarm key stands.
+    Custody,
     /// An agent: lies.
     Lie,
     /// A client: looks after one of its jobs.

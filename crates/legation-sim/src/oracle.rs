@@ -19,12 +19,19 @@
 //!     cleared;
 //! 11. nobody gets room that is reserved for another, or booked for a swarm, while its lease may last; nothing new goes to whom the
 //!     operator cordoned; room is booked for one swarm at once, which waits.
+//! 12. an epoch of a swarm key has one committee in force at most; all of its members confirmed and had their shares by then, as many
+//!     as open of the committee before handed over to it, and nobody in an epoch to two; the key stays what it was. As many as open of the
+//!     shares that there are make it, fewer do not, nor do they with one of an earlier epoch. A share is erased when another committee has it
+//!     surely, no sooner.
 //!
 //! At the end
-//! 12. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
+//! 13. the store holds every record that was ever durable, byte for byte, and a pool rebuilt from them is equal to the others (in
 //!     seeds with real signatures by way of JSON, and with every signature checked);
-//! 13. when faults stop, every task ends within a bound, unless no enclave can take it.
+//! 14. when faults stop, every task ends within a bound, unless no enclave can take it;
+//! 15. and within it there is a committee in force of members that are there, unless too few are or the key is out of reach; and who is
+//!     there has erased its shares of those before.
 
+mod custody;
 mod loans;
 mod swarm;
 
@@ -38,6 +45,8 @@ use legation_core::{
     task::Demand,
 };
 use legation_pool::{AccountTerms, Booking, Event, GangBooking, LeaseEnd, Limits, Phase, Pool, Record, TaskState};
+
+pub(crate) use custody::Share;
 
 /// What it knows of an enclave.
 #[derive(Default)]
@@ -119,6 +128,7 @@ pub(crate) struct Oracle {
     /// Highest term that each boot obeyed.
     obeyed: BTreeMap<EnclaveId, Term>,
     acknowledged: Vec<Acknowledged>,
+    custody: custody::Book,
 }
 
 fn unless(fits: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -151,12 +161,14 @@ impl Oracle {
             blamed: BTreeSet::new(),
             obeyed: BTreeMap::new(),
             acknowledged: Vec::new(),
+            custody: custody::Book::default(),
         }
     }
 
-    /// A machine booted.
+    /// A machine booted, or an agent started again as the same enclave.
     pub(crate) fn booted(&mut self, enclave: EnclaveId, truth: Truth) {
         self.truth.insert(enclave, truth);
+        self.custody.lives(enclave);
     }
 
     /// The pool as the journal makes it.
@@ -169,6 +181,9 @@ impl Oracle {
         for record in batch {
             self.judge(record).map_err(|why| format!("record {}: {why}", record.seq.0))?;
             self.mirror.absorb(record).map_err(|why| format!("record {} cannot follow: {why}", record.seq.0))?;
+            if let Event::CustodySaid { .. } = &record.event {
+                self.heard_custody().map_err(|why| format!("record {}: {why}", record.seq.0))?;
+            }
             self.records.push(record.clone());
         }
         self.mirror.audit().map_err(|why| format!("the pool's own audit: {why}"))

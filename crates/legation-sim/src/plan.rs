@@ -1,6 +1,7 @@
 //! What one seed's deployment is like: who is there, what may go wrong, and how badly. Every seed takes a part of the kinds of faults
 //! alone ("swarm testing", Groce et al. 2012): where everything goes wrong at once, little is ever reached.
 
+use legation_core::custody::Threshold;
 use legation_pool::Limits;
 
 use crate::{clock::Span, defect::Defect, random::Random};
@@ -41,6 +42,73 @@ const MISCHIEF: [Mischief; 14] = [
     Mischief::VerifiersDown,
 ];
 
+/// How many hold the swarm key, and how many open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Size {
+    /// Two of three.
+    Small,
+    /// Three of five.
+    Large,
+}
+
+impl Size {
+    #[expect(clippy::expect_used, reason = "constants")]
+    pub(crate) fn threshold(self) -> Threshold {
+        let (needed, members) = match self {
+            Self::Small => (2, 3),
+            Self::Large => (3, 5),
+        };
+        Threshold::new(needed, members).expect("a threshold")
+    }
+
+    pub(crate) fn per_provider_max(self) -> u16 {
+        match self {
+            Self::Small => 1,
+            Self::Large => 2,
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Small => Self::Large,
+            Self::Large => Self::Small,
+        }
+    }
+}
+
+/// Who is there for a swarm key, and what the operator wants of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Custodians {
+    /// Of the first committee.
+    pub(crate) size: Size,
+    /// So many agents beside the others.
+    pub(crate) agents: usize,
+    pub(crate) epoch_seconds: u64,
+    /// How often the operator asks for another committee.
+    pub(crate) rotations: usize,
+    /// There is another charter, with committees of the other size.
+    pub(crate) resized: bool,
+}
+
+impl Custodians {
+    /// In every fifth seed or so. The chance is one of its own: seeds without are what they were before there were custodians.
+    fn draw(seed: u64) -> Option<Self> {
+        let mut random = Random::new(seed ^ 0x6375_7374_6f64_7900);
+        if !random.chance(190) {
+            return None;
+        }
+        let size = if random.chance(700) { Size::Small } else { Size::Large };
+        let resized = random.chance(250);
+        Some(Self {
+            size,
+            resized,
+            agents: if resized || size == Size::Large { 6 } else { 5 },
+            epoch_seconds: if random.chance(500) { 60 } else { 3600 },
+            rotations: random.below(3),
+        })
+    }
+}
+
 /// One seed's deployment.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -66,6 +134,8 @@ pub(crate) struct Plan {
     pub(crate) strict: bool,
     /// How many things the operator does.
     pub(crate) orders: usize,
+    /// There is a swarm key.
+    pub(crate) custodians: Option<Custodians>,
     /// Signatures are made and checked.
     pub(crate) real: bool,
     pub(crate) defect: Option<Defect>,
@@ -81,6 +151,8 @@ impl Plan {
             grant_seconds: 8,
             lease_margin_seconds: 6,
             return_seconds: 6,
+            ceremony_seconds: 8,
+            custody_grace_seconds: 6,
             allow_development: !strict,
             ..Limits::default()
         };
@@ -100,6 +172,7 @@ impl Plan {
             liars: if random.chance(500) { 1 + random.below(agents / 2) } else { 0 },
             strict,
             orders: if random.chance(500) { 1 + random.below(5) } else { 0 },
+            custodians: Custodians::draw(seed),
             real: seed.is_multiple_of(16),
             defect,
         }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use legation_agent::offer::Work;
 use legation_core::{
     Bytes, Digest, FragmentIndex, Fuel, LeaseId, MicroUsd, Millicores, Millis, ObjectId, ProviderId, Region,
-    Requirement, SealingPublicKey, Signed, Signer, TaskId, TenantId, UnixTime,
-    claims::{Anchor, Attested, Capacity, Claims, Configuration, Evidence, Rate, Tcb, TeeKind},
+    Requirement, SealingPublicKey, Signed, Signer, SwarmName, TaskId, TenantId, UnixTime,
+    claims::{Anchor, Attested, Capacity, Claims, Configuration, Custody, Evidence, Rate, Tcb, TeeKind},
+    custody::Charter,
     dsse::sign,
     prefer::{Preferences, Priority},
     statement::{
@@ -19,10 +20,14 @@ use legation_core::{
 use legation_net::message::Reported;
 use legation_pool::{Needs, ReservationTerms};
 
-use crate::{keys::Key, random::Random};
+use crate::{keys::Key, plan::Custodians, random::Random};
 
 /// Providers and regions of the machines.
 const PLACES: [(&str, &str); 4] = [("alpha", "eu-1"), ("alpha", "us-1"), ("bravo", "eu-1"), ("bravo", "us-1")];
+/// Those of custodians: no provider may have as many as open.
+const CUSTODY_PLACES: [(&str, &str); 3] = [("alpha", "eu-1"), ("bravo", "us-1"), ("carol", "eu-1")];
+/// The end of what an operator signs.
+const FOREVER: UnixTime = UnixTime(2_000_000_000);
 /// What requests require, from what everybody satisfies to what nobody does.
 const REQUIREMENTS: [&str; 3] = ["any", "region == \"eu-1\"", "provider == \"nobody\""];
 
@@ -49,9 +54,32 @@ pub(crate) fn appointment(operator: &Key, key: &Key, office: Office) -> Signed<A
         office,
         scope: None,
         not_before: UnixTime(1_700_000_000),
-        not_after: UnixTime(2_000_000_000),
+        not_after: FOREVER,
     };
     sign(appointment, operator)
+}
+
+/// The one swarm key there is.
+#[expect(clippy::expect_used, reason = "a constant")]
+pub(crate) fn swarm_key() -> SwarmName {
+    SwarmName::new("main").expect("a name")
+}
+
+/// What the operator asks of committees, and after `before` if that is there of ones of another size.
+pub(crate) fn charter(operator: &Key, custodians: &Custodians, before: Option<&Signed<Charter>>) -> Signed<Charter> {
+    let size = if before.is_some() { custodians.size.other() } else { custodians.size };
+    let charter = Charter {
+        operator: operator.public_key(),
+        swarm: swarm_key(),
+        number: before.map_or(1, |before| before.number + 1),
+        threshold: size.threshold(),
+        require: Requirement::any(),
+        per_provider_max: size.per_provider_max(),
+        epoch_seconds: custodians.epoch_seconds,
+        not_after: FOREVER,
+        prev: before.map(Signed::digest).into_iter().collect(),
+    };
+    sign(charter, operator)
 }
 
 /// What a machine is, boot after boot.
@@ -82,6 +110,19 @@ impl Machine {
             custody: None,
         };
         Self { chip: format!("chip {index}"), configuration, production }
+    }
+
+    /// One that takes part in custody, and does nothing else.
+    #[expect(clippy::expect_used, reason = "the names are constants of this file")]
+    pub(crate) fn custodian(index: usize, production: bool, random: &mut Random) -> Self {
+        let (provider, region) = CUSTODY_PLACES[index % CUSTODY_PLACES.len()];
+        let mut machine = Self::draw(index, production, random);
+        let configuration = &mut machine.configuration;
+        configuration.provider = ProviderId::new(provider).expect("a provider");
+        configuration.region = Region::new(region).expect("a region");
+        configuration.advertise = Some(format!("10.0.0.{index}:7444"));
+        configuration.custody = Some(Custody { swarm: swarm_key(), alone: true, anchors: digest("anchors") });
+        machine
     }
 
     pub(crate) fn evidence(&self, boot: &Key) -> Evidence {

@@ -443,6 +443,12 @@ fn brief(record: &Record) -> String {
         Event::Unproved { report, why, .. } => format!("{kind} {}: {}", report.short(), why.check),
         Event::TaskEnded { task, state } => format!("{kind} {} {state:?}", task.short()),
         Event::Submitted { request, .. } => format!("{kind} {}", TaskId::new(request.digest()).short()),
+        Event::CustodyCalled { call, why, .. } => {
+            let members: Vec<_> = call.members.iter().map(|member| member.enclave.short()).collect();
+            format!("{kind} {}, attempt {}, as {why}: {}", call.digest().short(), call.attempt, members.join(" "))
+        }
+        Event::CustodySaid { word, .. } => format!("{kind} {} of {}", word.kind(), word.speaker().enclave_id().short()),
+        Event::CustodyEnded { call, why, .. } => format!("{kind} {}: {why}", call.short()),
         _ => kind.to_owned(),
     }
 }

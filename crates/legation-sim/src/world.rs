@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use legation_core::{MicroUsd, Revocable, Signer, UnixTime, statement};
+use legation_core::{EnclaveId, MicroUsd, Revocable, Signed, Signer, UnixTime, custody::Charter, statement};
 use legation_pool::{AccountTerms, Command};
 
 use crate::{
@@ -22,8 +22,10 @@ use crate::{
     store::{Disk, Store},
 };
 
-/// How long after the end of faults every task has ended.
+/// How long after the end of faults every task has ended, and a swarm key is where it should be.
 const BOUND: Span = Span::seconds(240);
+/// How long custodians have at least, after the end of faults, to come back.
+const RETURN: Span = Span::seconds(12);
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ struct World {
     agents: Vec<Agent>,
     clients: Vec<Client>,
     verifier: Key,
+    /// What the operator asks of committees, one after the other.
+    charters: Vec<Signed<Charter>>,
     began_calm: Option<crate::clock::Instant>,
 }
 
@@ -86,9 +90,19 @@ impl World {
             agent.lies = index + plan.liars >= plan.agents;
             agent
         });
-        let agents = agents.collect();
+        let mut agents: Vec<Agent> = agents.collect();
+        let mut charters = Vec::new();
+        if let Some(custodians) = &plan.custodians {
+            for index in (plan.agents..).take(custodians.agents) {
+                let machine = Machine::custodian(index, plan.strict, random);
+                agents.push(Agent::new(index, machine, operator.public_key(), plan.real));
+            }
+            for _ in 0..1 + usize::from(custodians.resized) {
+                charters.push(statements::charter(&operator, custodians, charters.last()));
+            }
+        }
         let clients = (0..plan.clients).map(|index| Client::new(index, plan.real)).collect();
-        let mut world = Self { ether, store, managers, agents, clients, verifier, began_calm: None };
+        let mut world = Self { ether, store, managers, agents, clients, verifier, charters, began_calm: None };
         world.set_clocks();
         world.populate();
         world
@@ -160,9 +174,33 @@ impl World {
             let when = ether.between((Span::seconds(2), plan.trouble));
             self.clients[0].take(ether, Job::Bad { name: "bad".into() }, when);
         }
+        self.want_custody();
+        let ether = &mut self.ether;
         let first = ether.between(plan.pace);
         ether.after(first, Event::Mischief);
         ether.after(plan.trouble, Event::Calm);
+    }
+
+    /// The operator signs charters, and asks for another committee now and then.
+    fn want_custody(&mut self) {
+        let Self { ether, clients, charters, .. } = self;
+        let Some(custodians) = ether.plan.custodians else { return };
+        let trouble = ether.plan.trouble;
+        let author = || "operator".to_owned();
+        let mut order = |ether: &mut Ether, command, earliest: Span, latest: Span| {
+            let when = ether.between((earliest, latest));
+            let call = Rc::new(Call::Operate(Box::new(command)));
+            clients[0].take(ether, Job::Order { call, done: None }, when);
+        };
+        let mut when = (Span::millis(500), Span::seconds(4));
+        for charter in std::mem::take(charters) {
+            order(ether, Command::SetCharter { charter: Box::new(charter), author: author() }, when.0, when.1);
+            when = (Span::seconds(8), trouble);
+        }
+        for _ in 0..custodians.rotations {
+            let command = Command::RotateKey { swarm: statements::swarm_key(), author: author() };
+            order(ether, command, Span::seconds(5), trouble);
+        }
     }
 
     fn play(&mut self) {
@@ -175,8 +213,8 @@ impl World {
             let looks = matches!(event, Event::Arrives { .. });
             self.happens(event);
             if let Some(began) = self.began_calm {
-                let over = self.ether.now.since(began) > BOUND;
-                if over || (looks && self.is_quiet()) {
+                let calm = self.ether.now.since(began);
+                if calm > BOUND || (looks && self.is_quiet() && self.key_rests(calm)) {
                     break;
                 }
             }
@@ -188,6 +226,12 @@ impl World {
     fn is_quiet(&self) -> bool {
         let live = self.ether.oracle.pool().view().tasks_live;
         live == 0 && self.clients.iter().all(|c| !c.waits())
+    }
+
+    /// Whether nothing is left to do for the swarm key, after so much calm.
+    fn key_rests(&self, calm: Span) -> bool {
+        let now = Clock::default().unix(self.ether.now);
+        self.ether.plan.custodians.is_none() || (calm >= RETURN && self.ether.oracle.key_rests(now))
     }
 
     fn happens(&mut self, event: Event) {
@@ -256,6 +300,9 @@ impl World {
         if self.ether.plan.orders > 0 && self.ether.random.chance(150) {
             self.ether.plan.orders -= 1;
             self.order();
+        }
+        if self.ether.plan.custodians.is_some() && self.ether.random.chance(100) {
+            self.cut_custodian_off();
         }
         let Some(mischief) = self.ether.random.pick(&self.ether.plan.mischief.clone()).copied() else { return };
         let ether = &mut self.ether;
@@ -362,6 +409,16 @@ impl World {
             .tell(node, || format!("its clock jumps {} by {} ms", if back { "back" } else { "ahead" }, by / 1000));
     }
 
+    /// Cuts off somebody who takes part in a ceremony that is under way.
+    fn cut_custodian_off(&mut self) {
+        let called: Vec<EnclaveId> = self.ether.oracle.called();
+        let part = |agent: &Agent| agent.up && called.contains(&agent.enclave());
+        let members: Vec<usize> = (0..self.agents.len()).filter(|index| part(&self.agents[*index])).collect();
+        let Some(member) = self.ether.random.pick(&members).copied() else { return };
+        self.ether.fault(Fault::CustodianCutOff);
+        self.cut_off(BTreeSet::from([Node::Agent(member)]), false);
+    }
+
     fn partition(&mut self) {
         let nodes = self.nodes();
         let share = self.ether.random.range(100, 500);
@@ -379,6 +436,10 @@ impl World {
         }
         let one_way = self.ether.random.chance(300);
         self.ether.fault(if one_way { Fault::PartitionOneWay } else { Fault::Partition });
+        self.cut_off(island, one_way);
+    }
+
+    fn cut_off(&mut self, island: BTreeSet<Node>, one_way: bool) {
         let number = self.ether.number();
         self.ether.tell("network", || {
             let names: Vec<_> = island.iter().map(ToString::to_string).collect();
@@ -488,6 +549,12 @@ impl World {
         let now: UnixTime = Clock::default().unix(self.ether.now);
         let verdict = self.ether.oracle.stuck(now);
         self.ether.judge(verdict);
+        let verdict = self.ether.oracle.key_is_whole();
+        self.ether.judge(verdict);
+        if self.began_calm.is_some_and(|began| self.ether.now.since(began) > BOUND) {
+            let verdict = self.ether.oracle.key_is_stuck(now);
+            self.ether.judge(verdict);
+        }
         if let Some(manager) = self.managers.iter().find(|m| m.leads()) {
             let key = manager.id();
             self.ether.tell("world", || format!("ends, led by {}", key.id().short()));

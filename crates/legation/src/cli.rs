@@ -29,6 +29,7 @@ mod estimate;
 mod evidence;
 mod explain;
 mod interrupts;
+mod key;
 mod log;
 mod manager;
 mod policy;
@@ -58,6 +59,7 @@ Exit codes:
   8  the task failed in its own module
   9  receipt valid, but not as its reader demands
   10 receipt cannot be read
+  11 a swarm key is out of reach
 
 First steps: `legation dev` starts a small cloud on this machine; what it prints shows the next commands.";
 
@@ -139,6 +141,9 @@ enum Command {
     /// Policies: what enclaves must be, for the pool or for one tenant.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Swarm keys: who has them, what is asked of custodians, and what to see to before it is too late.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// The transparency log: checkpoints, proofs for receipts, witnesses.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -184,6 +189,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain { task } => explain::explain(&context, &task).await,
         Command::Reference(command) => reference::command(&context, command).await,
         Command::Policy(command) => policy::command(&context, command).await,
+        Command::Key(command) => key::command(&context, command).await,
         Command::Log(command) => log::command(&context, command).await,
         Command::Receipt(command) => receipt::command(&context, command).await,
         Command::Evidence(command) => evidence::command(&context, command),

@@ -34,6 +34,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::exit::{Exit, Failure};
 
+mod keys;
 mod log;
 mod managers;
 mod tries;

@@ -30,6 +30,8 @@ pub enum Exit {
     Unmet = 9,
     /// The receipt's file is not there or cannot be read.
     Unreadable = 10,
+    /// Of the custodians of a swarm key, fewer are here than open it.
+    OutOfReach = 11,
 }
 
 impl From<Exit> for ExitCode {

@@ -5,7 +5,7 @@
 //! * [`party`]: holders of data and keys: seal, judge enclaves, grant, open results.
 //! * [`run`]: a job from modules and inputs to results and a receipt.
 //! * [`log`]: the transparency log: comparing, proving, witnessing.
-//! * [`verify`]: receipts and evidence, offline.
+//! * [`verify`]: receipts and evidence, offline; [`custody`]: who has a swarm key.
 //! * [`root`]: the operator's root, in a file or in a hardware security module (`hsm`, with the feature of that name).
 //! * [`setup`]: makes a deployment: roots, keys, appointments, configurations.
 //! * [`cloud`]: runs one on this machine, as processes; [`emulator`]: the emulated TPMs of one.
@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod cloud;
+pub mod custody;
 pub mod emulator;
 pub mod exit;
 pub mod home;

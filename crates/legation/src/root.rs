@@ -1,4 +1,5 @@
-//! The operator's root: the key that appoints managers and verifiers, at which every receipt and agent begins.
+//! The operator's root: the key that appoints managers and verifiers and signs the charters of swarm keys, at which every receipt and
+//! agent begins.
 //!
 //! It is a file (`operator.key`, mode 0600: PEM, or sealed by a passphrase), or a key in a hardware security module, of which the
 //! deployment has a description alone (`operator.hsm.toml`): where the key is, its public half, perhaps the file with the PIN. Nothing
@@ -12,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use legation_core::{PublicKey, Signed, dsse, statement::Appointment};
+use legation_core::{Predicate, PublicKey, Signed, custody::Charter, dsse, statement::Appointment};
 use legation_keys::{Entropy, IdentityKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -214,11 +215,23 @@ impl Root {
     /// # Errors
     /// The token is gone or refuses.
     pub fn appoint(&self, appointment: Appointment) -> Result<Signed<Appointment>, Failure> {
+        self.sign(appointment)
+    }
+
+    /// Says what custodians of a swarm key must be. The charter names this root as its operator.
+    ///
+    /// # Errors
+    /// The token is gone or refuses.
+    pub fn charter(&self, charter: Charter) -> Result<Signed<Charter>, Failure> {
+        self.sign(charter)
+    }
+
+    fn sign<P: Predicate>(&self, statement: P) -> Result<Signed<P>, Failure> {
         match self {
-            Self::File(key) => Ok(dsse::sign(appointment, key)),
+            Self::File(key) => Ok(dsse::sign(statement, key)),
             #[cfg(feature = "hsm")]
             Self::Token(key) => {
-                let unsigned = dsse::unsigned(appointment);
+                let unsigned = dsse::unsigned(statement);
                 let signature = key.sign(unsigned.message())?;
                 unsigned.signed(signature).map_err(|e| Failure::new(Exit::Failure, e))
             }

@@ -115,6 +115,11 @@ const MANAGER: &str = "manager";
 /// The configuration in a manager's folder.
 const MANAGER_FILE: &str = "manager.toml";
 
+/// Providers of the small cloud.
+pub const PROVIDERS: u16 = 3;
+/// The swarm key that [`custodians`] keep.
+pub const SWARM: &str = "main";
+
 /// The nine agents of the small cloud: three providers, three regions, three prices.
 ///
 /// # Panics
@@ -410,6 +415,29 @@ pub fn several_managers(
     // Its mode stays: only its owner may read it.
     std::fs::write(&path, text).map_err(|e| unwritten(&path, &e))?;
     open(root)
+}
+
+/// Sets agents of a deployment up as custodians of the swarm key [`SWARM`], with sealed state in their own folders: those that other agents
+/// reach. Who is one already stays as it is. They run modules as before. What they are set up for is measured: where they run, they are
+/// started anew.
+///
+/// # Errors
+/// Files cannot be read or written.
+pub fn custodians(deployment: &Deployment) -> Result<(), Failure> {
+    for (_, path) in &deployment.agents {
+        let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", path.display()));
+        let mut text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(&e.message()))?;
+        if table.contains_key("custody") || !table.contains_key("advertise") {
+            continue;
+        }
+        text.push_str(&format!("\n[custody]\nswarm = \"{SWARM}\"\n"));
+        if !table.contains_key("state") {
+            text.push_str("\n[state]\ndir = \"state\"\n");
+        }
+        std::fs::write(path, text).map_err(|e| unwritten(path, &e))?;
+    }
+    Ok(())
 }
 
 /// Makes the hardware of the agent with this number in its folder; what its configuration says of it. The kind is named, so that a

@@ -15,13 +15,14 @@ use legation_core::{
 use zeroize::Zeroizing;
 
 use super::{AttestError, Attester, AttesterError, evidence, own_image};
+use crate::state::Sealer;
 
 /// Largest file of a development chip, in bytes.
 pub const CHIP_FILE_MAX: u64 = 64 * 1024;
 
 /// Attests with a development chip. What it measures is this program's own executable, once, at the start.
 pub struct DevelopmentAttester {
-    chip: Chip,
+    pub(crate) chip: Chip,
     guest: Guest,
     image: Digest,
 }
@@ -84,6 +85,10 @@ impl Attester for DevelopmentAttester {
     fn attest(&self, binding: &[u8], configuration: &[u8]) -> Result<Evidence, AttestError> {
         let report = self.chip.report(&self.guest, &KeyBinding::report_data(binding))?;
         Ok(evidence(TeeKind::DevSnp, report.to_vec(), self.chip.endorsements(), binding, configuration))
+    }
+
+    fn sealer(&self) -> Option<&dyn Sealer> {
+        Some(self)
     }
 }
 

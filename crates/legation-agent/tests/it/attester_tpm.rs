@@ -30,7 +30,7 @@ const START: Duration = Duration::from_secs(20);
 const PORT: u16 = 2321;
 
 /// An emulator; killed when dropped.
-struct Swtpm {
+pub(crate) struct Swtpm {
     dir: TempDir,
     host: String,
     process: Option<Child>,
@@ -48,7 +48,7 @@ fn run(command: &mut Command) -> (bool, String) {
 }
 
 #[track_caller]
-fn must(command: &mut Command) -> String {
+pub(crate) fn must(command: &mut Command) -> String {
     let (good, said) = run(command);
     assert!(good, "{command:?}: {said}");
     said
@@ -56,7 +56,7 @@ fn must(command: &mut Command) -> String {
 
 impl Swtpm {
     /// One with a CA and certificates of its endorsement keys; nothing, said loudly, where the programs are missing.
-    fn make() -> Option<Self> {
+    pub(crate) fn make() -> Option<Self> {
         for program in ["swtpm", "swtpm_setup", "swtpm_localca", "tpm2_checkquote", "openssl"] {
             if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
                 eprintln!("SKIPPED: no `{program}` here (Debian: swtpm swtpm-tools tpm2-tools openssl)");
@@ -93,7 +93,7 @@ impl Swtpm {
         Some(swtpm)
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let address = |kind: &str, port: u16| format!("type={kind},port={port},bindaddr={}", self.host);
         let process = Command::new("swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
@@ -111,7 +111,7 @@ impl Swtpm {
         }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -122,14 +122,14 @@ impl Swtpm {
         self.dir.path().join(name)
     }
 
-    fn config(&self) -> TpmConfig {
+    pub(crate) fn config(&self) -> TpmConfig {
         let tcti = Tcti::Swtpm { host: self.host.clone(), port: PORT };
         let chain = Some(self.path("ca/issuercert.pem"));
         TpmConfig { tcti, registers: Vec::new(), key: TpmKey::EccP384, chain }
     }
 
     /// A program of tpm2-tools. The emulator serves one at a time: never while an attester is open.
-    fn tool(&self, line: &[&str]) -> Command {
+    pub(crate) fn tool(&self, line: &[&str]) -> Command {
         let mut command = Command::new(line[0]);
         command.args(&line[1..]).current_dir(self.dir.path()).env("TPM2TOOLS_TCTI", self.config().tcti.to_string());
         command

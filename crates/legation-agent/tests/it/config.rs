@@ -4,7 +4,8 @@ use std::{path::Path, time::Duration};
 
 use legation_agent::{
     AgentConfig,
-    config::{AttesterConfig, Choice, Development, Reconnect, Tcti, TpmConfig},
+    config::{AttesterConfig, Choice, CustodyConfig, Development, Reconnect, Tcti, TpmConfig},
+    state::StateConfig,
 };
 use legation_core::{MicroUsd, Millicores, claims::TpmKey, unit::Bytes};
 
@@ -79,6 +80,36 @@ fn what_proves_is_configured_whole_and_where_calls_come_from() {
         (format!("{listens}{}{}", whole(), prover.replace("20000000", "0")), "prover.instructions_max: expected"),
         (format!("{listens}{}{prover}threads = 2\n", whole()), "prover.threads"),
         (format!("{listens}{}{}", whole(), prover.replace("keys = \"keys\"\n", "")), "prover.keys: expected the path"),
+    ] {
+        let why = parse(&text).unwrap_err();
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[test]
+fn a_custodian_says_of_which_key_and_where_it_is_reached() {
+    let listens = "listen = \"0.0.0.0:7444\"\nadvertise = \"node.example.org:7444\"\n";
+    let custody = "[custody]\nswarm = \"main\"\n";
+    let state = "[state]\ndir = \"custody\"\n";
+    let config = parse(&format!("{listens}{}{custody}{state}", whole())).unwrap();
+    let (swarm, dir) = (legation_core::SwarmName::new("main").unwrap(), "/etc/legation/custody".into());
+    assert_eq!(config.custody, Some(CustodyConfig { swarm, alone: false }));
+    assert_eq!(config.state, Some(StateConfig { dir }));
+    let alone = parse(&format!("{listens}{}{custody}alone = true\n", whole())).unwrap();
+    assert!(alone.custody.unwrap().claim().alone && alone.state.is_none());
+    let plain = parse(&whole()).unwrap();
+    assert!(plain.custody.is_none() && plain.state.is_none(), "nobody is a custodian by default");
+    for (text, told) in [
+        (format!("{}{custody}", whole()), "custody: expected `listen` and `advertise` beside it"),
+        (format!("{listens}{}{state}", whole()), "state: expected `[custody]` beside it"),
+        (format!("{listens}{}[custody]\nalone = true\n", whole()), "custody.swarm: expected the name of a swarm key"),
+        (format!("{listens}{}[custody]\nswarm = \"Main\"\n", whole()), "custody.swarm: expected the name"),
+        (format!("{listens}{}{custody}alone = \"yes\"\n", whole()), "custody.alone: expected true or false"),
+        (
+            format!("{listens}{}{custody}anchors = \"a.json\"\n", whole()),
+            "custody.anchors: expected one of swarm, alone",
+        ),
+        (format!("{listens}{}{custody}[state]\ndir = 7\n", whole()), "state: expected `dir`"),
     ] {
         let why = parse(&text).unwrap_err();
         assert!(why.contains(told), "{why}");

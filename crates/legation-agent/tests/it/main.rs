@@ -12,6 +12,7 @@ mod attester_tpm;
 mod attester_tsm;
 mod component;
 mod config;
+mod custody;
 mod delegation;
 mod engine;
 mod failover;
@@ -25,5 +26,8 @@ mod monitor;
 mod offer;
 mod resources;
 mod session;
+mod state;
+#[cfg(feature = "tpm")]
+mod state_tpm;
 mod swarm;
 mod world;

@@ -76,6 +76,8 @@ pub(crate) fn config(manager: &str) -> AgentConfig {
         listen: None,
         advertise: None,
         prover: None,
+        custody: None,
+        state: None,
         attester: AttesterConfig::default(),
         tpm: None,
         development: None,

@@ -12,7 +12,8 @@
 //! What counts:
 //! 1. a word is of this call or ceremony, and by who may say it; what is not is refused, counted, and changes nothing;
 //! 2. the first of each speaker, about each thing; the same again changes nothing; another one is *equivocation*: noted, with the name;
-//! 3. a dealing counts when it is *complete*: every new member accepted it. One refusal, one silent member, two dealings of one dealer, and it
+//! 3. a dealing brings the roster along that it hands on, by which new members judge it; where a key is made, none. It counts when it is
+//!    *complete*: every new member accepted it. One refusal, one silent member, two dealings of one dealer, and it
 //!    does not: nobody is a member who has not opened every share it needs, and no share is ever published;
 //! 4. the dealings that count are as many as it takes (t, of the committee before; of the first, of its own), those that were complete first.
 //!    Then it is *settled*, and no later word changes it;
@@ -249,6 +250,14 @@ impl Board {
             return Err(refuse("custody.dealer", "who deals")
                 .expected("a member of the committee that hands over, or of the first")
                 .got(name.dealer.short()));
+        }
+        let (expected, got) = (self.call.from.map(|from| from.roster), word.roster.as_deref().map(Digest::of));
+        if expected != got {
+            let shown = |roster: Option<Digest>| roster.map_or_else(|| "none".to_owned(), |roster| roster.to_string());
+            return Err(refuse("custody.roster", "roster that a dealing hands on")
+                .expected(shown(expected))
+                .got(shown(got))
+                .fix("deal the share of the committee that the call names"));
         }
         if let Some(first) = self.dealt.iter_mut().find(|dealt| dealt.name.dealer == name.dealer) {
             first.void |= first.name != name && self.settled.is_none();

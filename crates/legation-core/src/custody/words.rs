@@ -12,7 +12,7 @@ use super::terms::{Epoch, MEMBERS_MAX, SwarmPublicKey};
 use crate::{
     digest::Digest,
     dsse::{Envelope, EnvelopeError, Predicate, Signed, Subject},
-    encoding::b64,
+    encoding::{b64, b64_option},
     id::EnclaveId,
     key::{PublicKey, SealingPublicKey},
     rejection::Rejection,
@@ -20,6 +20,8 @@ use crate::{
 
 /// Largest dealing, in bytes: one for 64 of 64 has 81,010.
 pub const DEALING_MAX: usize = 96 << 10;
+/// Largest roster, in bytes: one of 64 of 64, made of 64 dealings, has 10,462.
+pub const ROSTER_MAX: usize = 12 << 10;
 
 /// A member takes its chair, with a sealing key that it made for this ceremony alone and forgets after it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,6 +50,10 @@ pub struct Dealing {
     /// The dealing, in the format of `legation-keys`.
     #[serde(with = "b64")]
     pub dealing: Vec<u8>,
+    /// The roster that the dealer's share is of, in the format of `legation-keys`: new members hold the dealing against it. None where a key
+    /// is made.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "b64_option")]
+    pub roster: Option<Vec<u8>>,
     /// The call, the chairs in the order of members.
     pub prev: Vec<Digest>,
 }
@@ -190,6 +196,11 @@ impl Dealing {
             return Err(form(WordKind::Dealing, "bytes")
                 .expected(format!("1 to {DEALING_MAX}"))
                 .got(self.dealing.len()));
+        }
+        if let Some(roster) = self.roster.as_ref().filter(|roster| !(1..=ROSTER_MAX).contains(&roster.len())) {
+            return Err(form(WordKind::Dealing, "bytes of the roster beside it")
+                .expected(format!("1 to {ROSTER_MAX}"))
+                .got(roster.len()));
         }
         check_prev(WordKind::Dealing, &self.prev, 3..=MOST + 1)
     }

@@ -1,7 +1,10 @@
 //! Custody: a cast of custodians with real signatures and toy mathematics, and ceremonies among them. A dealing here is a name, a roster the
 //! digest of what was dealt, a share the memory of a roster; who says what, and when, is as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{LazyLock, Mutex},
+};
 
 use legation_core::{
     Digest, EnclaveId, Envelope, Predicate, ProviderId, Requirement, RevocationEpoch, SealingPublicKey, Signed, Signer,
@@ -106,13 +109,23 @@ pub(crate) fn by_manager(call: CustodyCall) -> Signed<CustodyCall> {
     dsse::sign(call, &Party::new("manager"))
 }
 
+/// All rosters that were made, by their digests: whoever holds a share has its roster.
+static ROSTERS: LazyLock<Mutex<BTreeMap<Digest, Vec<u8>>>> = LazyLock::new(Mutex::default);
+
 /// What the settled dealings make.
 pub(crate) fn roster(board: &Board) -> Digest {
     let mut about = board.ceremony().unwrap().as_bytes().to_vec();
     for name in board.settled().unwrap() {
         about.extend_from_slice(name.dealing.as_bytes());
     }
-    Digest::of(&about)
+    let digest = Digest::of(&about);
+    ROSTERS.lock().unwrap().insert(digest, about);
+    digest
+}
+
+/// The roster that dealings on a board hand on.
+pub(crate) fn roster_before(board: &Board) -> Option<Vec<u8>> {
+    board.before().and_then(|before| ROSTERS.lock().unwrap().get(&before.roster).cloned())
 }
 
 /// A custodian that does as it should, but for the dealings that it refuses without reason.
@@ -150,7 +163,7 @@ impl Member {
         let ceremony = board.ceremony().unwrap();
         let prev = [board.call().digest()].into_iter().chain(board.chairs().map(Signed::digest)).collect();
         let dealing = [&ceremony.as_bytes()[..], self.id().digest().as_bytes()].concat();
-        Dealing { ceremony, dealer: self.party.key(), dealing, prev }
+        Dealing { ceremony, dealer: self.party.key(), dealing, roster: roster_before(board), prev }
     }
 
     pub(crate) fn acceptance(&self, board: &Board, of: &[&Signed<Dealing>]) -> Acceptance {

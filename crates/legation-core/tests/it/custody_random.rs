@@ -19,7 +19,9 @@ use proptest::{
 };
 
 use crate::{
-    custody::{Member, T0, after, by_manager, call_said, first, id, members, now, phase, run_board, second},
+    custody::{
+        Member, T0, after, by_manager, call_said, first, id, members, now, phase, roster_before, run_board, second,
+    },
     world::digest,
 };
 
@@ -129,7 +131,12 @@ fn nonsense(board: &Board, choice: &[u8]) -> Option<CustodyWord> {
         }
         1 => {
             let dealing = vec![choice.get(3).copied()?; 1 + at(4)];
-            who.say(Dealing { ceremony, dealer: member, dealing, prev: prev(3 + at(5) % 8) })
+            let roster = match at(7) % 16 {
+                0 => None,
+                1 => Some(vec![7]),
+                _ => roster_before(board),
+            };
+            who.say(Dealing { ceremony, dealer: member, dealing, roster, prev: prev(3 + at(5) % 8) })
         }
         2 => {
             let dealings = board.settled().filter(|_| at(4) > 60).map_or_else(|| list(6), <[_]>::to_vec);

@@ -4,8 +4,8 @@ use legation_core::{
     Digest, EnclaveId, ProviderId, RevocationEpoch, SwarmName, Term, UnixTime,
     custody::{
         Acceptance, Board, CALL_LIFE_MAX, Called, Charter, Confirmation, CustodyCall, CustodyWord, DEALING_MAX,
-        DealingRef, EPOCH_SECONDS_MAX, Epoch, Generation, Handover, LapseReason, Phase, RefusalReason, Succession,
-        SwarmPublicKey, Threshold, ThresholdError, Took, WordError, WordKind,
+        Dealing, DealingRef, EPOCH_SECONDS_MAX, Epoch, Generation, Handover, LapseReason, Phase, ROSTER_MAX,
+        RefusalReason, Succession, SwarmPublicKey, Threshold, ThresholdError, Took, WordError, WordKind,
     },
     dsse,
 };
@@ -306,6 +306,10 @@ fn words_that_do_not_count_are_refused_and_change_nothing() {
     let mut dealing = dealer.dealing(&board);
     dealing.prev.pop();
     check(&mut board, "a dealing on too few chairs", dealer.say(dealing), now(), "custody.form");
+    for (what, roster) in [("none", None), ("another", Some(b"another".to_vec()))] {
+        let dealing = Dealing { roster, ..dealer.dealing(&board) };
+        check(&mut board, &format!("a dealing with {what} roster"), dealer.say(dealing), now(), "custody.roster");
+    }
 
     // Verdicts.
     until(&mut board, &mut cast, |phase| matches!(phase, Phase::Acceptances { .. }));
@@ -396,6 +400,8 @@ fn words_of_bad_form_are_none() {
         ("a chair on another passport", bent!(new, new.chair(digest("call")), |c| c.passport = digest("other"))),
         ("an empty dealing", bent!(old, old.dealing(&board), |d| d.dealing.clear())),
         ("a huge dealing", bent!(old, old.dealing(&board), |d| d.dealing = vec![0; DEALING_MAX + 1])),
+        ("a huge roster", bent!(old, old.dealing(&board), |d| d.roster = Some(vec![0; ROSTER_MAX + 1]))),
+        ("an empty roster", bent!(old, old.dealing(&board), |d| d.roster = Some(Vec::new()))),
         ("a dealing on nothing", bent!(old, old.dealing(&board), |d| d.prev.clear())),
         ("a dealing on too much", bent!(old, old.dealing(&board), |d| d.prev = vec![digest("x"); 66])),
         ("an acceptance of none", bent!(new, new.acceptance(&board, &[]), |a| a.prev.clear())),

@@ -24,6 +24,11 @@ impl Party {
         self.public_key()
     }
 
+    /// What the key is made from.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Bytes that stand for a sealing key: nothing here seals.
     pub(crate) fn sealing(&self) -> SealingPublicKey {
         let seed = legation_core::Digest::of(self.name.as_bytes());

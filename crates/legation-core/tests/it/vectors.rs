@@ -24,6 +24,7 @@ use crate::{
     world::{anchors, judge},
 };
 
+mod custody;
 mod delegation;
 mod federation;
 mod file;

@@ -64,6 +64,7 @@ impl From<Rejection> for Problem {
             | "reference.unknown"
             | "policy.unknown"
             | "reservation.unknown"
+            | "custody.unknown"
             | "log.unknown" => StatusCode::NOT_FOUND,
             "task.ended" | "idempotency.reused" | "revocation" | "pool.away" | "receipt.nothing" | "reference.name"
             | "reference.used" | "account.changed" | "task.known" | "reservation.name" => StatusCode::CONFLICT,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use legation_core::{EnclaveId, LeaseId, Rejection, Revoked, Seq, TaskId, UnixTime};
+use legation_core::{EnclaveId, LeaseId, Rejection, Revoked, Seq, SwarmName, TaskId, UnixTime};
 use legation_policy::Policy;
 use legation_pool::{EnlistParts, LoanParts, OfferParts, Pool, Record};
 use tokio::sync::oneshot;
@@ -43,6 +43,8 @@ pub(super) enum Outcome {
     Close(EnclaveId, Rejection),
     /// An agent is to attest.
     Reattest(EnclaveId, String),
+    /// A custodian is to look at the ceremonies of a swarm key.
+    Custody(EnclaveId, SwarmName),
     /// A task changed.
     Changed(TaskId),
     /// A pool to be saved.

@@ -277,11 +277,7 @@ fn decide(
             Effect::LoanEnded { enclave, loan, why } => Outcome::LoanEnded(enclave, loan, why),
             Effect::Revocations => Outcome::Revocations(Box::new(signed_revocations(parts, pool)), began),
             Effect::Reattest { enclave, why } => Outcome::Reattest(enclave, why),
-            // No channel has words for boards yet, and no agent is a custodian.
-            Effect::Custody { enclave, swarm } => {
-                debug!(%enclave, %swarm, "a custodian has something to look at");
-                continue;
-            }
+            Effect::Custody { enclave, swarm } => Outcome::Custody(enclave, swarm),
             Effect::Cancel { enclave, lease } => Outcome::Cancel(enclave, lease),
             Effect::Close { enclave, why } => Outcome::Close(enclave, why),
         };

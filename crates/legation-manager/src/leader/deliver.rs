@@ -72,6 +72,7 @@ impl Delivery {
                 Outcome::Reattest(enclave, why) => {
                     effects.reattest(enclave, &why);
                 }
+                Outcome::Custody(enclave, swarm) => effects.custody(enclave, swarm),
                 Outcome::Close(enclave, why) => {
                     warn!(%enclave, %why, "closing channel");
                     effects.close(enclave, why);

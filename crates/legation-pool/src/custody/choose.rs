@@ -227,6 +227,10 @@ impl Pool {
         if !enclave.is_trusted() {
             return Some("no longer proven");
         }
+        // A stranger could call it by a charter of its own for a key of this name.
+        if enclave.typical().configuration.operators.iter().any(|operator| *operator != charter.operator) {
+            return Some("obeying another operator, too");
+        }
         let good = enclave.proofs().any(|proof| {
             let passport = proof.typical();
             // A passport of nobody has no dates and no chip: a requirement asks about neither.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use legation_core::{
     Digest, EnclaveId, ProviderId, Rejection, Signed, SwarmName, UnixTime,
     custody::{Board, Called, Charter, Committee, Epoch, Generation, Phase, SwarmPublicKey, Threshold},
+    statement::Appointment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,8 +158,21 @@ pub struct Boards<'a> {
     pub committee: Option<Committee>,
     /// The ceremony that is under way.
     pub open: Option<&'a Board>,
+    /// What the call of that rests on.
+    pub open_grounds: Option<Grounds<'a>>,
     /// That by which the committee came into force: who has not handed over yet still may.
     pub past: Option<&'a Board>,
+    /// What the call of that rests on.
+    pub past_grounds: Option<Grounds<'a>>,
+}
+
+/// What a call rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Grounds<'a> {
+    /// The charter that it is by.
+    pub charter: &'a Signed<Charter>,
+    /// The appointment of the manager that called, as far as it is still known: that of the one that leads is.
+    pub appointment: Option<&'a Signed<Appointment>>,
 }
 
 fn count(of: usize) -> u16 {
@@ -252,8 +266,17 @@ impl Pool {
             charter: &key.charter,
             committee: key.committee(),
             open: key.under_way().map(|open| &open.board),
+            open_grounds: key.under_way().map(|open| self.grounds(open)),
             past: key.past.as_ref().map(|past| &past.board),
+            past_grounds: key.past.as_ref().map(|past| self.grounds(past)),
         })
+    }
+
+    fn grounds<'a>(&'a self, ceremony: &'a Ceremony) -> Grounds<'a> {
+        let named = ceremony.board.call().prev.get(1);
+        let mut known = self.manager.iter().chain(&self.managers);
+        let appointment = known.find(|appointment| Some(&appointment.digest()) == named);
+        Grounds { charter: &ceremony.charter, appointment: appointment.map(|appointment| &**appointment) }
     }
 
     fn custody_view(&self, swarm: &SwarmName, key: &SwarmKey, now: UnixTime) -> CustodyView {

@@ -58,12 +58,12 @@ fn toy_key() -> SwarmPublicKey {
 }
 
 /// What the settled dealings make.
-fn roster(board: &Board) -> Digest {
+fn roster(board: &Board) -> Vec<u8> {
     let mut about = board.ceremony().unwrap().as_bytes().to_vec();
     for name in board.settled().unwrap() {
         about.extend_from_slice(name.dealing.as_bytes());
     }
-    Digest::of(&about)
+    about
 }
 
 fn word<P: Predicate>(said: P, key: &Key) -> CustodyWord {
@@ -75,7 +75,7 @@ struct Cast {
     world: World,
     vows: BTreeMap<EnclaveId, Vows>,
     /// Who has a share of which roster.
-    held: BTreeSet<(EnclaveId, Digest)>,
+    held: BTreeMap<(EnclaveId, Digest), Vec<u8>>,
     mute: BTreeSet<EnclaveId>,
 }
 
@@ -85,7 +85,7 @@ impl Cast {
     }
 
     fn of(world: World) -> Self {
-        Self { world, vows: BTreeMap::new(), held: BTreeSet::new(), mute: BTreeSet::new() }
+        Self { world, vows: BTreeMap::new(), held: BTreeMap::new(), mute: BTreeSet::new() }
     }
 
     /// Twelve, and five of nine of them have the key.
@@ -136,10 +136,11 @@ impl Cast {
             due.push(word(Chair { call, enclave: me, passport, sealing, prev: vec![call, passport] }, key));
         }
         if let Some(ceremony) = board.ceremony() {
-            if is_dealer && board.before().is_none_or(|before| held.contains(&(id, before.roster))) {
+            let roster = board.before().and_then(|before| held.get(&(id, before.roster)).cloned());
+            if is_dealer && board.before().is_some() == roster.is_some() {
                 let prev = [call].into_iter().chain(board.chairs().map(Signed::digest)).collect();
                 let dealing = [&ceremony.as_bytes()[..], id.digest().as_bytes()].concat();
-                due.push(word(Dealing { ceremony, dealer: me, dealing, prev }, key));
+                due.push(word(Dealing { ceremony, dealer: me, dealing, roster, prev }, key));
             }
             let open = board.dealings().filter(|d| is_member && !board.has_judged(id, &d.name()));
             let mut named: Vec<_> = open.map(|d| (d.name(), d.digest())).collect();
@@ -152,8 +153,9 @@ impl Cast {
         let vows = vows.entry(id).or_default();
         if board.settled().is_some() && is_member {
             let roster = roster(board);
-            if let Ok(said) = vows.confirm(board, me, (roster, toy_key()), world.now) {
-                held.insert((id, roster));
+            let digest = Digest::of(&roster);
+            if let Ok(said) = vows.confirm(board, me, (digest, toy_key()), world.now) {
+                held.insert((id, digest), roster);
                 due.push(word(said, key));
             }
         }

@@ -18,6 +18,7 @@ use std::{
 use legation_core::{
     Bytes, Digest, EnclaveId, FragmentId, Fuel, LeaseId, MicroUsd, Millicores, Millis, Rejection, ReservationId,
     Revocable, Signed, TaskId, TenantId, Term,
+    claims::Custody,
     dsse::sign,
     monitor::{CallSet, Feature, Monitored, Verdict},
     requirement::Candidate,
@@ -36,8 +37,10 @@ use proptest::{
 use crate::world::*;
 
 mod action;
+mod custodians;
 
 use action::{Action, action};
+use custodians::{Custodians, main_key};
 
 /// Small bounds, so that they are met.
 const LIMITS: Limits = Limits {
@@ -64,7 +67,7 @@ const LIMITS: Limits = Limits {
 const VERIFIERS: [(&str, Option<&[&str]>); 3] =
     [("verifier", None), ("second", Some(&["acme", "other"])), ("third", Some(&["other"]))];
 const MACHINES: [(&str, &str, u64, u32); 4] =
-    [("alpha", "eu-1", 1, 1), ("alpha", "us-1", 2, 2), ("bravo", "eu-1", 2, 2), ("bravo", "us-1", 3, 3)];
+    [("alpha", "eu-1", 1, 1), ("alpha", "us-1", 2, 2), ("bravo", "eu-1", 2, 2), ("carol", "us-1", 3, 3)];
 /// Histories of a round.
 const CASES: u32 = 384;
 const ROUNDS_MAX: u32 = 8;
@@ -98,6 +101,10 @@ const WANTED: &[&str] = &[
     "decommissioned",
     "refused by pool.decommissioned",
     "account set",
+    "charter-set",
+    "custody-called",
+    "custody-said",
+    "custody-ended",
     "reserved",
     "reseated",
     "seats-short",
@@ -144,14 +151,22 @@ struct History<'a> {
     /// What each agent works on.
     works: BTreeMap<EnclaveId, BTreeSet<LeaseId>>,
     blamed: BTreeSet<(FragmentId, EnclaveId)>,
+    custodians: Custodians,
     tally: &'a RefCell<Tally>,
+}
+
+/// A machine that runs modules, and is a custodian too.
+fn machine(number: usize, name: &str) -> Machine {
+    let (provider, region, cents, slots) = MACHINES[number];
+    let mut machine = Machine::new(name).at(provider, region, cents).slots(slots);
+    machine.configuration.advertise = Some(format!("machine-{number}:7443"));
+    machine.configuration.custody = Some(Custody { swarm: main_key(), alone: false, anchors: Digest::of(b"anchors") });
+    machine
 }
 
 impl<'a> History<'a> {
     fn new(tally: &'a RefCell<Tally>) -> Self {
-        let boots = MACHINES.iter().enumerate().map(|(n, (provider, region, cents, slots))| {
-            (Machine::new(&format!("machine {n}")).at(provider, region, *cents).slots(*slots), 0)
-        });
+        let boots = (0..MACHINES.len()).map(|number| (machine(number, &format!("machine {number}")), 0));
         let mut history = Self {
             world: World::bare(LIMITS),
             mirror: Pool::new(LIMITS),
@@ -159,6 +174,7 @@ impl<'a> History<'a> {
             requests: Vec::new(),
             works: BTreeMap::new(),
             blamed: BTreeSet::new(),
+            custodians: Custodians::default(),
             tally,
         };
         history.act(&Action::BeginTerm { grows: true, successor: false });
@@ -175,6 +191,9 @@ impl<'a> History<'a> {
     }
 
     fn act(&mut self, action: &Action) {
+        if let Action::Talk { words } = action {
+            return (0..*words).for_each(|word| self.act(&Action::Say { machine: word % MACHINES.len() }));
+        }
         let Some(command) = self.command(action) else { return };
         // A channel that opens brings what its agent still knows; a report or refusal leaves its hands.
         match &command {
@@ -215,6 +234,10 @@ impl<'a> History<'a> {
     /// A snapshot holds everything.
     fn restore(&self) {
         let pool = &self.world.pool;
+        // Each word of a ceremony is checked again, which takes its time.
+        if pool.custody_boards(&main_key()).is_ok() && !pool.seq().0.is_multiple_of(4) {
+            return;
+        }
         let again = Pool::restore(&pool.snapshot().unwrap(), LIMITS).unwrap();
         assert_eq!(&again, pool);
         again.audit().unwrap();
@@ -394,6 +417,18 @@ impl<'a> History<'a> {
                 let reservation = self.pick_reservation(*pick)?;
                 Command::CancelReservation { reservation, author: "acme".into() }
             }
+            Action::Charter { flaw } => Command::SetCharter {
+                charter: Box::new(custodians::charter(&self.world, *flaw)),
+                author: "operator".into(),
+            },
+            Action::Rotate => Command::RotateKey { swarm: main_key(), author: "operator".into() },
+            Action::Say { machine } => {
+                let (boot, _) = &self.boots[*machine];
+                let word = Box::new(self.custodians.due(&self.world, boot)?);
+                Command::SayCustody { enclave: boot.id, word }
+            }
+            // It is many of those.
+            Action::Talk { .. } => return None,
             Action::Wait(seconds) => {
                 self.world.now = self.world.now.plus(*seconds);
                 Command::Tick
@@ -416,13 +451,12 @@ impl<'a> History<'a> {
         let (boot, _) = &self.boots[machine];
         let (verifier, tenants) = VERIFIERS[verifier];
         let command = self.world.attested_by(&Key::new(verifier), tenants, boot, self.world.now.plus(life));
-        let (provider, region, cents, slots) = MACHINES[machine];
         let chip = boot.chip.clone();
         let name = match self.boots[machine].1 {
             0 => format!("machine {machine}"),
             boots => format!("machine {machine}, boot {boots}"),
         };
-        let same = Machine { chip, ..Machine::new(&name).at(provider, region, cents).slots(slots) };
+        let same = Machine { chip, ..self::machine(machine, &name) };
         self.world.machines.insert(same.id, same);
         command
     }
@@ -694,9 +728,18 @@ impl<'a> History<'a> {
             // Of policies, tests/it/policies.rs.
             Event::ReferenceAdded { .. } | Event::ReferenceExpired { .. } | Event::PolicySet { .. } => {}
             Event::DistancesSet { .. } | Event::DistancesMeasured { .. } => {}
-            // Of swarm keys, tests/it/custody.rs.
-            Event::CharterSet { .. } | Event::CustodyAsked { .. } | Event::CustodyCalled { .. } => {}
-            Event::CustodySaid { .. } | Event::CustodyEnded { .. } => {}
+            Event::CharterSet { .. }
+            | Event::CustodyAsked { .. }
+            | Event::CustodySaid { .. }
+            | Event::CustodyEnded { .. } => tally.count(record.event.kind()),
+            Event::CustodyCalled { call, .. } => {
+                tally.count("custody-called");
+                for member in &call.members {
+                    let enclave = &self.mirror.enclaves()[&member.enclave];
+                    assert_eq!(enclave.presence(), Presence::Here, "called, and not here");
+                    assert!(enclave.revoked().is_none() && enclave.hold().is_none(), "called, and kept from it");
+                }
+            }
         }
     }
 

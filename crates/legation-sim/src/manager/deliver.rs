@@ -75,6 +75,15 @@ impl Manager {
             Outcome::LoanEnded(enclave, loan, why) => self.say(ether, enclave, ToAgent::LoanEnded { loan, why }),
             Outcome::Cancel(enclave, lease) => self.say(ether, enclave, ToAgent::Cancel { lease }),
             Outcome::Reattest(enclave, why) => self.say(ether, enclave, ToAgent::Reattest { why }),
+            Outcome::CustodyChanged(enclave) => {
+                // Without a channel it is told when it arrives.
+                if let Some((connection, agent)) = self.links.get(&enclave).copied() {
+                    self.down(ether, agent, connection, Down::CustodyChanged);
+                }
+            }
+            Outcome::CustodyNews { agent, connection, news } => {
+                self.down(ether, agent, connection, Down::Custody(news));
+            }
             Outcome::Close(enclave, why) => {
                 if let Some((connection, agent)) = self.links.get(&enclave).copied() {
                     self.close(ether, agent, connection, why);

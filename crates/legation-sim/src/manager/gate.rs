@@ -1,21 +1,36 @@
 //! The gate: what agents and clients say, and the commands that it makes.
 
 use legation_core::{
-    EnclaveId, LeaseId, Rejection, RevocationEpoch, Seq, Term,
+    EnclaveId, LeaseId, Rejection, RevocationEpoch, Seq, Signed, Term,
     claims::{Capacity, Evidence},
+    custody::{Board, Charter},
 };
 use legation_net::message::{ToAgent, ToManager};
-use legation_pool::{Attached, Command};
+use legation_pool::{Attached, Command, Grounds};
 
-use super::{Manager, Office, Reply, standing_by};
+use super::{Manager, Office, Outcome, Reply, standing_by};
 use crate::{
     defect::Defect,
     ether::Ether,
     keys::Key,
-    message::{Call, Connection, Down, Message, Node, Up},
-    statements::Machine,
+    message::{BoardNews, Call, Connection, CustodyNews, Down, Message, Node, Seen, Up},
+    statements::{self, Machine},
     store::Store,
 };
+
+/// What is new of a board to who has seen so much: the rest of it if that is this board, else all.
+fn board_news(board: &Board, charter: &Signed<Charter>, seen: [Option<Seen>; 2]) -> BoardNews {
+    let (call, words) = (board.call(), board.words());
+    let known = seen.into_iter().flatten().find(|seen| seen.call == call.digest());
+    let from = known.map_or(0, |seen| seen.words.min(words.len()));
+    BoardNews {
+        call: call.clone(),
+        charter: charter.clone(),
+        before: board.before().cloned(),
+        from,
+        words: words.iter().skip(from).cloned().collect(),
+    }
+}
 
 impl Manager {
     pub(crate) fn hears(&mut self, ether: &mut Ether, store: &mut Store, from: Node, message: Message) {
@@ -70,6 +85,13 @@ impl Manager {
             Up::Present { enclave, running, obeyed } => {
                 self.present(ether, agent, connection, *enclave, (running.clone(), *obeyed));
             }
+            Up::AskCustody { open, past } => self.custody_asked(agent, connection, [*open, *past]),
+            Up::Custody(word) => {
+                if let Some(enclave) = self.proven(connection) {
+                    // It is answered by the board.
+                    self.decide(ether, Command::SayCustody { enclave, word: word.clone() }, Reply::Nobody);
+                }
+            }
             Up::Say(message) => self.said(ether, agent, connection, message),
         }
     }
@@ -110,9 +132,26 @@ impl Manager {
         self.decide(ether, command, Reply::Applicant { agent, connection, passport: Box::new(passport) });
     }
 
+    /// The enclave that a connection proves.
+    fn proven(&self, connection: Connection) -> Option<EnclaveId> {
+        self.links.iter().find(|(_, (link, _))| *link == connection).map(|(enclave, _)| *enclave)
+    }
+
+    /// As with every answer, what it rests on must be durable before it is given: whoever hears of confirmations may erase its share.
+    fn custody_asked(&mut self, agent: usize, connection: Connection, seen: [Option<Seen>; 2]) {
+        let (proven, stalled) = (self.proven(connection).is_some(), self.stalled);
+        let Some(reign) = self.reign.as_ref().filter(|_| proven && !stalled) else { return };
+        let Ok(boards) = reign.pool.custody_boards(&statements::swarm_key()) else { return };
+        let news = |(board, grounds): (&Board, Grounds<'_>)| board_news(board, grounds.charter, seen);
+        let news = CustodyNews {
+            open: boards.open.zip(boards.open_grounds).map(news),
+            past: boards.past.zip(boards.past_grounds).map(news),
+        };
+        self.batch.outcomes.push(Outcome::CustodyNews { agent, connection, news: Box::new(news) });
+    }
+
     fn said(&mut self, ether: &mut Ether, agent: usize, connection: Connection, message: &ToManager) {
-        let enclave = self.links.iter().find(|(_, (link, _))| *link == connection).map(|(enclave, _)| *enclave);
-        let Some(enclave) = enclave else {
+        let Some(enclave) = self.proven(connection) else {
             let why = Rejection::new("channel.applicant", "standing of the agent");
             return self.close(ether, agent, connection, why);
         };

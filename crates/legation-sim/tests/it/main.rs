@@ -8,7 +8,7 @@ const SEEDS: u64 = 300;
 const FOUND_BY: u64 = 2000;
 
 /// What the set must have reached, or its histories are too tame to show anything.
-const REACHED: [&str; 22] = [
+const REACHED: [&str; 27] = [
     "agent: drops a revoked passport",
     "agent: refuses an offer by offer.lease",
     "agent: turned away by manager.lost-tail",
@@ -17,6 +17,11 @@ const REACHED: [&str; 22] = [
     "bad request refused by request.demand",
     "bad request refused by request.fragments",
     "bad request refused by request.order",
+    "custody: a call comes to nothing: its time was over",
+    "custody: a dealing is refused, Mismatch",
+    "custody: a key changes hands",
+    "custody: a key is made",
+    "custody: a share is erased",
     "manager: an append's outcome is unknown",
     "manager: does not answer when its term may be over",
     "manager: ends, fenced",

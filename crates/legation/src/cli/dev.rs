@@ -7,14 +7,21 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use legation::{
+    client::{Client, ClientError},
     cloud::Cloud,
+    home::Home,
     root::{self, Root as OperatorRoot},
     setup::HardwareRoot,
 };
+use legation_core::{Requirement, SwarmName, custody::Threshold};
 use legation_manager::config::{JournalConfig, Store};
 use legation_net::OsEntropy;
 
-use super::{Context, Exit, Failure, progress, say, setup, tell};
+use super::{
+    Context, Exit, Failure,
+    key::{Terms, set_charter},
+    progress, say, setup, tell,
+};
 
 #[derive(Args)]
 pub(super) struct Init {
@@ -55,6 +62,9 @@ pub(super) struct Init {
     /// Seals the root's file by the passphrase in this file, which only its owner may read: at least 12 bytes, drawn by chance.
     #[arg(long, value_name = "FILE", conflicts_with = "hsm")]
     passphrase_file: Option<PathBuf>,
+    /// Sets its enclaves up as custodians of the swarm key `main`, which `legation key charter` then has made.
+    #[arg(long)]
+    custody: bool,
 }
 
 /// What development enclaves attest with.
@@ -74,6 +84,9 @@ pub(super) struct Dev {
     /// What its enclaves attest with, when it is made.
     #[arg(long, value_enum, default_value_t = Root::Chip)]
     root: Root,
+    /// Has its enclaves keep the swarm key `main`: T of N open, as in `5/9`. See `legation key --help`.
+    #[arg(long, value_name = "T/N", value_parser = super::key::threshold)]
+    custody: Option<Threshold>,
 }
 
 fn program() -> Result<PathBuf, Failure> {
@@ -142,6 +155,9 @@ pub(super) fn init(_: &Context, args: &Init) -> Result<Exit, Failure> {
         // One manager is not what was asked for, and the next attempt would find it.
         made = more.inspect_err(|_| setup::abandon(&made.root))?;
     }
+    if args.custody {
+        setup::custodians(&made).inspect_err(|_| setup::abandon(&made.root))?;
+    }
     let mut managers = String::new();
     for (n, (_, file)) in made.managers.iter().enumerate() {
         let what = if n == 0 { "manager" } else { "" };
@@ -182,6 +198,9 @@ pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {
     if !fresh {
         setup::refresh_measurement(&deployment, &program()?)?;
     }
+    if args.custody.is_some() {
+        setup::custodians(&deployment)?;
+    }
     let wanted = deployment.agents.len();
     let (client, api, root) = (deployment.client.clone(), deployment.addresses.api, deployment.root.clone());
     let mut cloud = Cloud::new(deployment, &program()?)?;
@@ -198,11 +217,16 @@ pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {
         }
     }
     bar.finish_and_clear();
+    let mut more = "";
+    if let Some(of) = args.custody {
+        chartered(&client, &root, of).await?;
+        more = "\n  legation key status --watch";
+    }
     say(&format!(
         "{wanted} DEVELOPMENT enclaves are here (they prove the protocol, never confidentiality).\n  \
          API   http://{api}\n  logs  {}\n\nIn another terminal:\n  \
          export LEGATION_HOME={}\n  legation enclave list\n  legation run guests/echo.wasm --input README.md --receipt receipt.json --out result\n  \
-         legation receipt verify receipt.json\n\nCtrl-C stops everything.",
+         legation receipt verify receipt.json{more}\n\nCtrl-C stops everything.",
         root.join("logs").display(),
         client.display(),
     ))?;
@@ -215,4 +239,26 @@ pub(super) async fn dev(_: &Context, args: Dev) -> Result<Exit, Failure> {
     tell("stopping ...");
     cloud.stop().await;
     Ok(Exit::Success)
+}
+
+/// Signs the first charter of the swarm key, where there is none: no more of it with one provider than there must be.
+async fn chartered(home: &Path, folder: &Path, of: Threshold) -> Result<(), Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {e}", home.display()));
+    let config = Home::open(home)?.config;
+    let token = config.operator_token.as_deref().ok_or_else(|| wrong(&"no operator token"))?;
+    let client = Client::new(&config.api, token)?;
+    let swarm = SwarmName::new(setup::SWARM).map_err(|e| wrong(&e))?;
+    match client.key(&swarm).await {
+        Err(ClientError::Refused { why, .. }) if why.check == "custody.unknown" => {}
+        known => return Ok(known.map(drop)?),
+    }
+    let terms = Terms {
+        swarm,
+        threshold: of,
+        provider_max: Some(of.members().div_ceil(setup::PROVIDERS)),
+        epoch_seconds: 86_400,
+        require: Requirement::any(),
+        not_after: None,
+    };
+    set_charter(&client, &OperatorRoot::of(folder)?, terms).await.map(drop)
 }

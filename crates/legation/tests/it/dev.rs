@@ -38,6 +38,10 @@ async fn init_makes_a_deployment_and_replaces_none() {
     let before: Vec<_> = made.iter().map(|path| fs::read(path).unwrap()).collect();
     program(here.path(), None, &["init", "cloud"]).await.ended(2, &["holds a deployment already"]);
     assert!(made.iter().map(|path| fs::read(path).unwrap()).eq(before), "it is as it was");
+    // Custodians are set up where that is asked for.
+    let agent = |folder: &str| fs::read_to_string(here.path().join(folder).join("agents/aurora-1/agent.toml")).unwrap();
+    program(here.path(), None, &["init", "keepers", "--custody"]).await.ended(0, &[]);
+    assert!(agent("keepers").contains("[custody]\nswarm = \"main\"\n") && !agent("cloud").contains("[custody]"));
     // Nothing runs yet.
     let home = cloud.join("client");
     program(here.path(), Some(&home), &["pool", "show"]).await.ended(7, &["cannot be reached"]);
@@ -47,9 +51,9 @@ async fn init_makes_a_deployment_and_replaces_none() {
 async fn dev_runs_a_small_cloud_until_it_is_interrupted() {
     let here = tempfile::tempdir().unwrap();
     let home = here.path().join("cloud/client");
-    // The second time it finds what the first has made.
-    for (name, ended_by) in [("INT", "made"), ("TERM", "found")] {
-        let mut dev = spawn(here.path(), None, &["dev", "--data", "cloud"]);
+    // The second time it finds what the first has made, and has it keep a swarm key.
+    for (name, ended_by, more) in [("INT", "made", &[][..]), ("TERM", "found", &["--custody", "5/9"][..])] {
+        let mut dev = spawn(here.path(), None, &[&["dev", "--data", "cloud"][..], more].concat());
         let mut lines = BufReader::new(dev.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(SOON, lines.next_line()).await.expect("it is not up in time").unwrap();
         let first = first.expect("a line before its end");
@@ -61,6 +65,13 @@ async fn dev_runs_a_small_cloud_until_it_is_interrupted() {
         assert_eq!(ran.out(), ended_by);
         let args = ["receipt", "verify", "receipt.json"];
         program(here.path(), Some(&home), &args).await.ended(0, &[]);
+        if !more.is_empty() {
+            eventually("nine keep the key", SOON, async || {
+                let said = program(here.path(), Some(&home), &["key", "status"]).await.ended(0, &[]).out();
+                said.contains("9 of 9 are here, 5 open: margin 4").then_some(())
+            })
+            .await;
+        }
         let process = dev.id().unwrap();
         signal(process, name).await;
         finish(dev).await.ended(0, &["stopping"]);

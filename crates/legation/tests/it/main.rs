@@ -9,6 +9,7 @@
 mod accounts;
 mod by_hand;
 mod collateral;
+mod custodian;
 mod delegate;
 mod detect;
 mod dev;
@@ -20,6 +21,7 @@ mod handed;
 mod hsm;
 mod http;
 mod judgement;
+mod key;
 mod liar;
 mod log;
 mod openapi;

@@ -32,6 +32,7 @@ async fn every_command_has_help() {
         "revoke",
         "revocations save",
         "verifier list",
+        "key status",
         "receipt verify",
         "evidence verify",
         "completions",
@@ -58,6 +59,7 @@ async fn exit_codes_are_documented() {
         (Exit::TaskFailed, "the task failed in its own module"),
         (Exit::Unmet, "receipt valid, but not as its reader demands"),
         (Exit::Unreadable, "receipt cannot be read"),
+        (Exit::OutOfReach, "a swarm key is out of reach"),
     ] {
         assert!(codes.contains(&format!("{} {says}", exit as u8)), "{exit:?} is not in: {codes}");
     }

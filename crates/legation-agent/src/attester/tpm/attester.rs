@@ -15,6 +15,7 @@ use legation_core::{
     dsse::Signed,
     statement::{Appointment, KeyAttestation},
 };
+use tss_esapi::{Context, structures::PcrSelectionList};
 
 use super::{
     OWN_REGISTER, REGISTERS, TpmError,
@@ -25,6 +26,7 @@ use crate::{
         ActivationKeys, AttestError, Attester, AttesterError, KeyActivation, certificates, evidence, own_image,
     },
     config::{Tcti, TpmConfig},
+    state::Sealer,
 };
 
 /// Largest event log sent, in bytes. A larger one is left out: the registers are quoted all the same.
@@ -83,6 +85,15 @@ impl TpmAttester {
         })
     }
 
+    /// Does `work` with the registers that are quoted, on the one connection to the TPM: an emulator has no other. What fails is tried
+    /// once more, on a new one.
+    pub(crate) fn on<T>(
+        &self,
+        work: impl Fn(&mut Context, &PcrSelectionList) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        self.device().on(&self.registers, work)
+    }
+
     fn device(&self) -> MutexGuard<'_, Device> {
         // A command that panicked leaves a connection that the next command finds broken and opens anew.
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,6 +133,10 @@ impl Attester for TpmAttester {
     }
 
     fn activation(&self) -> Option<&dyn KeyActivation> {
+        Some(self)
+    }
+
+    fn sealer(&self) -> Option<&dyn Sealer> {
         Some(self)
     }
 }

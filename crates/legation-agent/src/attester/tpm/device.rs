@@ -131,13 +131,19 @@ impl Device {
         done
     }
 
+    /// Does `work` with these registers of SHA-256.
+    pub(super) fn on<T>(
+        &mut self,
+        registers: &[u8],
+        work: impl Fn(&mut Context, &PcrSelectionList) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        let selection = selection(registers)?;
+        self.with(|open| work(&mut open.context, &selection))
+    }
+
     /// A quote over `registers` (ascending) of SHA-256, with their values.
     pub(super) fn quote(&mut self, qualifying: &[u8; 32], registers: &[u8]) -> Result<Quoted, TpmError> {
-        let slots: Vec<PcrSlot> = registers.iter().filter_map(|r| slot(*r)).collect();
-        let selection = PcrSelectionList::builder()
-            .with_selection(HashingAlgorithm::Sha256, &slots)
-            .build()
-            .map_err(failed("selecting registers"))?;
+        let selection = selection(registers)?;
         self.with(|open| {
             for _ in 0..QUOTE_TRIES_MAX {
                 let values = values(&mut open.context, &selection, registers)?;
@@ -312,6 +318,12 @@ fn values(
         digest.map(|d| (*register, d.value().to_vec())).ok_or(TpmError::Malformed("a register"))
     };
     registers.iter().map(value).collect()
+}
+
+fn selection(registers: &[u8]) -> Result<PcrSelectionList, TpmError> {
+    let slots: Vec<PcrSlot> = registers.iter().filter_map(|r| slot(*r)).collect();
+    let built = PcrSelectionList::builder().with_selection(HashingAlgorithm::Sha256, &slots).build();
+    built.map_err(failed("selecting registers"))
 }
 
 fn slot(register: u8) -> Option<PcrSlot> {

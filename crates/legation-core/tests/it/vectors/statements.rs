@@ -13,7 +13,7 @@ use legation_core::{
 };
 use serde::Serialize;
 
-use super::{VERSION, enveloped, json, list, object, proofs, settle};
+use super::{VERSION, custody, enveloped, json, list, object, proofs, settle};
 use crate::{
     handed,
     party::Party,
@@ -56,11 +56,11 @@ fn opens(kind: &str, envelope: &Envelope) -> bool {
         "seating" => envelope.open::<Seating>().is_ok(),
         "membership" => envelope.open::<Membership>().is_ok(),
         "execution-proof" => envelope.open::<ExecutionProof>().is_ok(),
-        other => panic!("no kind {other}"),
+        other => custody::opens(other, envelope),
     }
 }
 
-/// One statement of every kind, with who signed it.
+/// One statement of every kind that receipts have, or that stands beside them, with who signed it.
 fn samples() -> BTreeMap<&'static str, (Envelope, &'static str)> {
     let federation = build(Plan { rounds: 1, ..Plan::default() }, &no_bend);
     let single = build(Plan::single(), &no_bend);
@@ -142,6 +142,10 @@ fn edits(kind: &str, text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
         let end = text[at..].find(|c: char| !c.is_ascii_digit()).unwrap() + at;
         [&text[..at], write(&text[at..end]).as_str(), &text[end..]].concat().into_bytes()
     };
+    let custodian = |swarm: &str, more: &str| {
+        let custody = format!(r#"{{"swarm":"{swarm}","alone":true,"anchors":"{}"{more}}}"#, digest("anchors"));
+        once("\"configuration\":{", &format!("\"configuration\":{{\"custody\":{custody},"))
+    };
     let begins = "{\"_type\":";
     let mut all = vec![
         ("white space around it", format!(" {text}\n").into_bytes(), true),
@@ -190,7 +194,7 @@ fn edits(kind: &str, text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
         ("an array in place of digests", listed(text, behind("\"digest\":")), false),
     ]);
     // What holds of every kind need not be shown with the largest.
-    if matches!(kind, "passport" | "request") {
+    if matches!(kind, "passport" | "request" | "release") || kind.starts_with("custody-") {
         all.truncate(GENERAL_MIN);
     }
     match kind {
@@ -251,20 +255,27 @@ fn edits(kind: &str, text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
             ("a grade past a byte", once("\"hardware\":32", "\"hardware\":128"), false),
             ("a negative grade", once("\"hardware\":32", "\"hardware\":-128"), true),
             ("a kind of machine that nobody knows", once("\"value\":\"dev-snp\"", "\"value\":\"dev-sgx\""), false),
+            ("a custodian's", custodian("main", ""), true),
+            ("a custodian's with more", custodian("main", ",\"more\":1"), false),
+            ("a custodian's of a swarm key that is no name", custodian("Main", ""), false),
         ]),
-        _ => (),
+        other => all.extend(custody::edits(other, text)),
     }
     all
 }
 
-fn statements() -> Vec<Case> {
+fn case(kind: &'static str, name: &str, envelope: Envelope, wanted: bool) -> Case {
+    let (digest, opens) = (envelope.digest(), opens(kind, &envelope));
+    assert_eq!(opens, wanted, "{kind}: {name}");
+    Case { name: format!("{kind}: {name}"), kind, envelope, digest, opens }
+}
+
+fn statements(samples: BTreeMap<&'static str, (Envelope, &'static str)>) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |kind: &'static str, name: &str, envelope: Envelope, wanted: bool| {
-        let (digest, opens) = (envelope.digest(), opens(kind, &envelope));
-        assert_eq!(opens, wanted, "{kind}: {name}");
-        cases.push(Case { name: format!("{kind}: {name}"), kind, envelope, digest, opens });
+        cases.push(case(kind, name, envelope, wanted));
     };
-    for (kind, (envelope, signer)) in samples() {
+    for (kind, (envelope, signer)) in samples {
         let attacker = Party::new("attacker");
         let payload = envelope.payload().to_vec();
         let other = if kind == "grant" { "report" } else { "grant" };
@@ -356,10 +367,23 @@ fn signatures() -> Vec<Signed> {
     cases
 }
 
+/// Statements of all these types, and signatures.
+fn settled(file: &str, types: &[&str], statements: &[Case], signatures: &[Signed]) {
+    for kind in types {
+        assert!(statements.iter().any(|case| kind.contains(&format!("/{}/", case.kind))), "{kind}");
+    }
+    let text = object(&[
+        ("version", json(&VERSION)),
+        ("kind", json(&"statements")),
+        ("statements", list(statements.iter().map(json))),
+        ("signatures", list(signatures.iter().map(json))),
+    ]);
+    settle(file, &text);
+}
+
 #[test]
 fn envelopes_and_signatures() {
-    let statements = statements();
-    for kind in [
+    let types = [
         Appointment::TYPE,
         Passport::TYPE,
         Request::TYPE,
@@ -368,14 +392,15 @@ fn envelopes_and_signatures() {
         Call::TYPE,
         Report::TYPE,
         ExecutionProof::TYPE,
-    ] {
-        assert!(statements.iter().any(|case| kind.contains(&format!("/{}/", case.kind))), "{kind}");
+    ];
+    settled("statements.json", &types, &statements(samples()), &signatures());
+}
+
+#[test]
+fn words_of_custody() {
+    let mut statements = statements(custody::samples());
+    for (kind, envelope) in custody::of_the_first() {
+        statements.push(case(kind, "of a first key", envelope, true));
     }
-    let text = object(&[
-        ("version", json(&VERSION)),
-        ("kind", json(&"statements")),
-        ("statements", list(statements.iter().map(json))),
-        ("signatures", list(signatures().iter().map(json))),
-    ]);
-    settle("statements.json", &text);
+    settled("statements-custody.json", &custody::TYPES, &statements, &[]);
 }

@@ -90,6 +90,20 @@ pub(super) enum Action {
     Unreserve {
         pick: usize,
     },
+    /// The operator says what it asks of committees of the swarm key.
+    Charter {
+        flaw: u8,
+    },
+    /// The operator wants another committee.
+    Rotate,
+    /// A custodian says the first word that is due.
+    Say {
+        machine: usize,
+    },
+    /// All in turn, so often.
+    Talk {
+        words: usize,
+    },
     Wait(u64),
     Back(u64),
 }
@@ -123,6 +137,10 @@ pub(super) fn action() -> impl Strategy<Value = Action> {
         2 => (1..4_u32, 1..20_u64, 0..120_u64, 60..400_u64)
             .prop_map(|(seats, cpu, ahead, life)| Action::Reserve { seats, cpu, ahead, life }),
         1 => pick().prop_map(|pick| Action::Unreserve { pick }),
+        1 => (0..6_u8).prop_map(|flaw| Action::Charter { flaw }),
+        1 => Just(Action::Rotate),
+        1 => machine().prop_map(|machine| Action::Say { machine }),
+        2 => (1..24_usize).prop_map(|words| Action::Talk { words }),
         10 => prop_oneof![8 => 0..40_u64, 2 => 40..200_u64, 1 => 200..5000_u64].prop_map(Action::Wait),
         1 => (0..20_u64).prop_map(Action::Back),
     ]
